@@ -1,0 +1,1 @@
+"""Wasserstein gradient flows for generative modelling: an executable companion to five works."""

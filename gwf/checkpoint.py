@@ -1,0 +1,59 @@
+"""Checkpoints of a whole training state: atomic, safe to load, tied to the code and parameters that made them."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from gwf.paths import ROOT
+
+
+def fingerprint(parameters):
+    """Hash of the run's parameters and of every source file of gwf: what a checkpoint is valid for."""
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode())
+    for path in sorted((ROOT / "gwf").rglob("*.py")):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def replace(path, write):
+    """Write a file by `write(temporary path)` and move it into place: readers see the old file or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    write(temporary)
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class Checkpoint:
+    """The one checkpoint of a run, kept in `folder` until the run has ended.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's scratch folder.
+    key : str
+        `fingerprint` of the run. A checkpoint of another key (the code was edited, a parameter changed) is ignored.
+    """
+
+    def __init__(self, folder, key):
+        self.path, self.key = Path(folder) / "checkpoint.pt", key
+
+    def save(self, state):
+        """Store `state`, a nest of dicts, lists, tensors and numbers."""
+        replace(self.path, lambda path: torch.save({"key": self.key, "state": state}, path))
+
+    def load(self, device):
+        """The stored state, or None if there is none for this key."""
+        if not self.path.exists():
+            return None
+        stored = torch.load(self.path, map_location=device, weights_only=True)
+        return stored["state"] if stored["key"] == self.key else None
+
+    def remove(self):
+        """Forget it: the run has ended and its results are written."""
+        self.path.unlink(missing_ok=True)

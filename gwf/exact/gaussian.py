@@ -1,0 +1,352 @@
+r"""JKO steps and flows of Gaussians in closed form (numpy, float64).
+
+The functional is F(mu) = D(mu | nu) with nu Gaussian; the JKO step of size tau > 0 from mu_k is
+
+.. math:: \mu_{k+1} = \operatorname{argmin}_\mu \; D(\mu \,|\, \nu) + \frac{1}{2\tau} W_2^2(\mu, \mu_k).
+
+Two forms are given. *Product Gaussians*: arrays `m, s` of means and standard deviations (last axis the d
+independent coordinates, a scalar is d = 1), target `M, S`. *General Gaussians*: a mean `m (d,)` and a
+covariance `C (d, d)`, target `M, Sigma`; these functions end in `_cov`. `tau = inf` is allowed and gives the
+target: in this limit the JKO step is the GAN of the functional.
+
+The derivations are in notebooks/jko_gaussian.ipynb. Sources by key:
+
+- jko: Jordan, Kinderlehrer & Otto, SIAM J. Math. Anal. 29 (1998): the step, its Fokker-Planck limit.
+- gelbrich: Gelbrich, Math. Nachr. 147 (1990): W_2 between Gaussians, and the lower bound for all other laws.
+- ags: Ambrosio, Gigli & Savare, Gradient Flows (2008): energy inequality, contraction.
+- gwf: Caucheteux, Bonet & Korba, arXiv 2605.31369 (2026): Proposition 3.1 (equal values) and 3.2 (envelope).
+"""
+
+import numpy as np
+from scipy.optimize import minimize
+
+from gwf.errors import UsageError, nearest
+
+
+def _tau(tau):
+    if not tau > 0:
+        raise UsageError(f"tau = {tau!r} is out of range: the JKO step needs 0 < tau <= inf")
+    return float(tau)
+
+
+def _std(s, name):
+    s = np.asarray(s, dtype=np.float64)
+    if not (s > 0).all():
+        raise UsageError(f"{name} = {s.tolist()!r} is out of range: standard deviations must be positive")
+    return s
+
+
+def _products(m, s, M, S):
+    """The four arrays in float64 with at least one axis, standard deviations checked."""
+    m, s, M, S = np.asarray(m, dtype=np.float64), _std(s, "s"), np.asarray(M, dtype=np.float64), _std(S, "S")
+    return tuple(np.atleast_1d(a) for a in np.broadcast_arrays(m, s, M, S))
+
+
+# Product Gaussians: N(m, diag(s^2)).
+
+
+def w2(m_0, s_0, m_1, s_1):
+    r"""Wasserstein distance of product Gaussians, :math:`W_2^2 = |m_0 - m_1|^2 + |s_0 - s_1|^2`.
+
+    Parameters
+    ----------
+    m_0, s_0, m_1, s_1 : array_like (..., d)
+        Means and standard deviations (positive, else `UsageError`); scalars mean d = 1.
+
+    Returns
+    -------
+    ndarray (...)
+        W_2, in the units of x. Source: gelbrich, with commuting covariances.
+    """
+    m_0, s_0, m_1, s_1 = _products(m_0, s_0, m_1, s_1)
+    return np.sqrt(((m_0 - m_1) ** 2 + (s_0 - s_1) ** 2).sum(-1))
+
+
+def kl(m, s, M, S):
+    r"""KL(N(m, s^2) | N(M, S^2)) :math:`= \sum_i \log(S/s) + (s^2 + (m - M)^2) / (2 S^2) - 1/2`, in nats.
+
+    Parameters as in `w2`; returns an array (...). Among all laws with given (m, s) the Gaussian has
+    the smallest KL.
+    """
+    m, s, M, S = _products(m, s, M, S)
+    return (np.log(S / s) + (s**2 + (m - M) ** 2) / (2 * S**2) - 0.5).sum(-1)
+
+
+def reverse_kl(m, s, M, S):
+    """KL(N(M, S^2) | N(m, s^2)), `kl` with the two laws exchanged, in nats; arguments as in `w2`."""
+    return kl(M, S, m, s)
+
+
+def chi2(m, s, M, S):
+    r"""Pearson :math:`\chi^2(\mu|\nu) = \int (d\mu/d\nu)^2 d\nu - 1` of product Gaussians.
+
+    .. math:: \chi^2 + 1 = \prod_i \frac{S^2}{s\sqrt{2S^2 - s^2}} \exp\frac{(m-M)^2}{2S^2 - s^2}
+
+    and infinity where some s^2 >= 2 S^2. Arguments as in `w2`; completing the square gives the formula.
+    """
+    m, s, M, S = _products(m, s, M, S)
+    gap = 2 * S**2 - s**2
+    safe = np.where(gap > 0, gap, 1.0)
+    log = 2 * np.log(S) - np.log(s) - np.log(safe) / 2 + (m - M) ** 2 / safe
+    return np.where((gap > 0).all(-1), np.expm1(np.where(gap > 0, log, 0.0).sum(-1)), np.inf)
+
+
+def js(m, s, M, S, nodes=32):
+    r"""Jensen-Shannon divergence :math:`\tfrac12 KL(\mu|\rho) + \tfrac12 KL(\nu|\rho)`, rho = (mu + nu)/2.
+
+    Gauss-Hermite quadrature with `nodes` points per coordinate on each of the two laws; d = 1 or 2, no batch
+    axis.
+    In nats, between 0 and log 2. Raises `UsageError` for d > 2 (the tensor grid would be too large).
+    """
+    m, s, M, S = _products(m, s, M, S)
+    if m.ndim > 1 or m.size > 2:
+        raise UsageError(f"js takes one pair of laws with d = 1 or 2, got shape {m.shape}")
+    x, w = np.polynomial.hermite_e.hermegauss(nodes)
+    z = np.stack(np.meshgrid(*[x] * m.size, indexing="ij"), -1).reshape(-1, m.size)
+    w = w / np.sqrt(2 * np.pi)
+    w = np.prod(np.stack(np.meshgrid(*[w] * m.size, indexing="ij"), -1), -1).ravel()
+
+    def log_density(y, mean, std):
+        return (-((y - mean) ** 2) / (2 * std**2) - np.log(std)).sum(-1)
+
+    def half(mean, std, other_mean, other_std):
+        y = mean + std * z
+        log_ratio = log_density(y, other_mean, other_std) - log_density(y, mean, std)
+        return w @ (np.log(2) - np.logaddexp(0, log_ratio))
+
+    return (half(m, s, M, S) + half(M, S, m, s)) / 2
+
+
+DIVERGENCES = {"kl": kl, "reverse_kl": reverse_kl, "chi2": chi2, "js": js}
+
+
+def jko_step(m, s, M, S, tau):
+    r"""One exact JKO step for KL(. | N(M, S^2)) from N(m, s^2), coordinate by coordinate.
+
+    .. math:: m' = \frac{m/\tau + M/S^2}{A}, \quad
+              s' = \frac{s/\tau + \sqrt{s^2/\tau^2 + 4A}}{2A}, \quad A = \frac1\tau + \frac1{S^2}
+
+    Parameters
+    ----------
+    m, s, M, S : array_like, broadcast together
+        Current and target means and standard deviations.
+    tau : float in (0, inf]
+        Step size, in squared units of x per nat; `inf` gives (M, S).
+
+    Returns
+    -------
+    m', s' : ndarrays of the broadcast shape
+        The minimiser over *all* laws (it is Gaussian). Source: jko for the step, formula derived here.
+    """
+    tau = _tau(tau)
+    m, s, M, S = np.asarray(m, dtype=np.float64), _std(s, "s"), np.asarray(M, dtype=np.float64), _std(S, "S")
+    A = 1 / tau + 1 / S**2
+    return (m / tau + M / S**2) / A, (s / tau + np.sqrt((s / tau) ** 2 + 4 * A)) / (2 * A)
+
+
+def jko_sequence(m, s, M, S, tau, steps):
+    """The exact JKO sequence mu_0, ..., mu_steps for KL: arrays `m, s` (steps + 1, d); see `jko_step`."""
+    m, s, M, S = _products(m, s, M, S)
+    sequence = [(m, s)]
+    for _ in range(steps):
+        sequence.append(jko_step(*sequence[-1], M, S, tau))
+    means, stds = zip(*sequence, strict=True)
+    return np.stack(means), np.stack(stds)
+
+
+def jko_objective(m_next, s_next, m, s, M, S, tau, divergence="kl"):
+    """Value D(N(m_next, s_next^2) | N(M, S^2)) + W_2^2(N(m_next, s_next^2), N(m, s^2)) / (2 tau) of the step.
+
+    `divergence` is a name in `DIVERGENCES`; the other arguments as in `jko_step`. Returns an array (...).
+    """
+    D = DIVERGENCES[nearest(divergence, DIVERGENCES, "divergence")]
+    return D(m_next, s_next, M, S) + w2(m_next, s_next, m, s) ** 2 / (2 * _tau(tau))
+
+
+def jko_residual(m_next, s_next, m, s, M, S, tau):
+    r"""Gradient of `jko_objective` (KL) in (m', s'), zero exactly at the JKO step.
+
+    .. math:: \frac{m'-m}{\tau} + \frac{m'-M}{S^2}, \qquad \frac{s'-s}{\tau} + \frac{s'}{S^2} - \frac1{s'}
+    """
+    m_next, s_next, m, s, M, S = (np.asarray(a, dtype=np.float64) for a in (m_next, s_next, m, s, M, S))
+    return (m_next - m) / tau + (m_next - M) / S**2, (s_next - s) / tau + s_next / S**2 - 1 / s_next
+
+
+def jko_step_within(divergence, m, s, M, S, tau):
+    """JKO step for a divergence other than KL, restricted to product Gaussians, by numerical minimisation.
+
+    Parameters
+    ----------
+    divergence : str
+        A name in `DIVERGENCES` ("js" for d <= 2 only). For KL this is the exact step; for chi2 and JS the
+        minimiser over all laws need not be Gaussian.
+    m, s, M, S : array_like (d,)
+        Current and target means and standard deviations.
+    tau : float in (0, inf]
+
+    Returns
+    -------
+    m', s' : ndarrays (d,)
+        BFGS in (m, log s), gradients by central differences: about eight digits.
+    """
+    m, s, M, S = _products(m, s, M, S)
+    d = m.size
+
+    def objective(u):
+        # A finite ceiling: chi2 can be infinite, and differences of infinities would poison the line search.
+        return min(jko_objective(u[:d], np.exp(u[d:]), m, s, M, S, tau, divergence), 1e12)
+
+    start = np.concatenate([m, np.log(s)])
+    if objective(start) == 1e12:
+        start = np.concatenate([M, np.log(S)])
+    found = minimize(objective, start, jac="3-point", method="BFGS", options={"gtol": 1e-9, "maxiter": 500})
+    if np.abs(found.jac).max() > 1e-5:
+        raise RuntimeError(f"no minimiser found for {divergence}, tau = {tau}: gradient {found.jac.tolist()}")
+    return found.x[:d], np.exp(found.x[d:])
+
+
+def moreau_envelope(divergence, m, s, M, S, eps):
+    r"""Envelope :math:`F_\epsilon(\mu) = \min_\eta W_2^2(\mu, \eta) + \epsilon D(\eta|\nu)`, eta Gaussian.
+
+    eta runs over product Gaussians. With eps = 2 tau the value is 2 tau times that of the JKO step and the
+    minimiser is the same; one explicit step :math:`(m, s) - \gamma \nabla F_\epsilon` with gamma = 1/2 lands on
+    it (gwf, Proposition 3.2). Returns a float.
+    """
+    m_next, s_next = jko_step_within(divergence, m, s, M, S, eps / 2)
+    return float(eps * jko_objective(m_next, s_next, m, s, M, S, eps / 2, divergence))
+
+
+def optimal_critic(m, s, M, S):
+    r"""Coefficients of the KL critic :math:`h = \log d\mu/d\nu = \sum_i q_i y_i^2/2 + r_i y_i + const`.
+
+    q = 1/S^2 - 1/s^2 and r = m/s^2 - M/S^2, arrays broadcast from the arguments (see `w2`).
+    """
+    m, s, M, S = (np.asarray(a, dtype=np.float64) for a in (m, s, M, S))
+    return 1 / S**2 - 1 / s**2, m / s**2 - M / S**2
+
+
+def dual_value(q, r, m, s, M, S, tau):
+    r"""The JKO step read as sup over critics of inf over maps, at the critic h(y) = sum q y^2/2 + r y.
+
+    .. math:: \int \min_y \Big[ \frac{|x-y|^2}{2\tau} + h(y) \Big] d\mu_k(x) - \log \int e^h d\nu
+
+    The inner minimiser y = (x - tau r)/(1 + tau q) needs q > -1/tau, the normaliser q < 1/S^2; outside this
+    range the value is -inf. At `optimal_critic` of the JKO step it equals the primal value `jko_objective` (gwf,
+    Proposition 3.1, in Donsker-Varadhan form); elsewhere it is smaller. Arguments (d,), returns a float.
+    """
+    m, s, M, S = _products(m, s, M, S)
+    q, r = np.broadcast_to(q, m.shape), np.broadcast_to(r, m.shape)
+    slack = 1 - q * S**2
+    if (slack <= 0).any() or (1 + tau * q <= 0).any():
+        return -np.inf
+    inner = (q * (m**2 + s**2) / 2 + r * m - tau * r**2 / 2) / (1 + tau * q)
+    normaliser = -np.log(slack) / 2 + q * M**2 / 2 + r * M + (q * M + r) ** 2 * S**2 / (2 * slack)
+    return float((inner - normaliser).sum())
+
+
+def ou_flow(m, s, M, S, t):
+    r"""Exact Wasserstein gradient flow of KL(. | N(M, S^2)) from N(m, s^2): the Ornstein-Uhlenbeck process.
+
+    .. math:: m(t) = M + e^{-t/S^2}(m - M), \qquad s(t)^2 = S^2 + e^{-2t/S^2}(s^2 - S^2)
+
+    the law of dX = -(X - M)/S^2 dt + sqrt(2) dW at time t >= 0 and the limit tau -> 0 of the JKO sequence at
+    k = t/tau (jko). Arguments are broadcast; returns (m(t), s(t)).
+    """
+    m, s, M, S, t = (np.asarray(a, dtype=np.float64) for a in (m, s, M, S, t))
+    decay = np.exp(-t / S**2)
+    return M + decay * (m - M), np.sqrt(S**2 + decay**2 * (s**2 - S**2))
+
+
+# General Gaussians: N(m, C).
+
+
+def _symmetric(C, name):
+    C = np.asarray(C, dtype=np.float64)
+    if C.ndim != 2 or C.shape[0] != C.shape[1] or not np.allclose(C, C.T, rtol=1e-10, atol=1e-12):
+        raise UsageError(f"{name} must be a symmetric (d, d) matrix, got shape {C.shape}")
+    return (C + C.T) / 2
+
+
+def _power(C, exponent, name="covariance"):
+    """C ** exponent of a symmetric matrix, through eigh; negative eigenvalues of rounding size count as 0."""
+    w, V = np.linalg.eigh(_symmetric(C, name))
+    if w[0] < -1e-10 * abs(w[-1]) or (exponent < 0 and w[0] <= 0):
+        kind = "positive definite" if exponent < 0 else "positive semi-definite"
+        raise UsageError(f"{name} must be {kind}, its least eigenvalue is {w[0]:.3g}")
+    return (V * np.maximum(w, 0.0) ** exponent) @ V.T
+
+
+def w2_cov(m_0, C_0, m_1, C_1):
+    r"""Wasserstein distance of Gaussians (Bures).
+
+    .. math:: W_2^2 = |m_0 - m_1|^2
+              + \operatorname{tr}\big(C_0 + C_1 - 2 (C_0^{1/2} C_1 C_0^{1/2})^{1/2}\big)
+
+    `m_i (d,)`, `C_i (d, d)` symmetric positive semi-definite (else `UsageError`); returns a float. Source:
+    gelbrich.
+    """
+    root = _power(C_0, 0.5, "C_0")
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ _symmetric(C_1, "C_1") @ root), 0)).sum()
+    gap = np.asarray(m_0, dtype=np.float64) - np.asarray(m_1, dtype=np.float64)
+    return float(np.sqrt(max(gap @ gap + np.trace(C_0) + np.trace(C_1) - 2 * cross, 0.0)))
+
+
+def monge_matrix(C_0, C_1):
+    r"""Matrix of the optimal map between Gaussians, x -> m_1 + T (x - m_0).
+
+    .. math:: T = C_0^{-1/2} (C_0^{1/2} C_1 C_0^{1/2})^{1/2} C_0^{-1/2}
+
+    symmetric, positive semi-definite, with T C_0 T = C_1. C_0 must be positive definite (else `UsageError`).
+    """
+    root, inverse = _power(C_0, 0.5, "C_0"), _power(C_0, -0.5, "C_0")
+    return inverse @ _power(root @ _symmetric(C_1, "C_1") @ root, 0.5) @ inverse
+
+
+def kl_cov(m, C, M, Sigma):
+    r"""KL(N(m, C) | N(M, Sigma)) in nats.
+
+    .. math:: \tfrac12 \big[ \operatorname{tr}(\Sigma^{-1} C) + (m-M)^T \Sigma^{-1} (m-M) - d
+              + \log\det\Sigma - \log\det C \big]
+
+    C, Sigma symmetric positive definite (else `UsageError`); returns a float.
+    """
+    inverse = _power(Sigma, -1.0, "Sigma")
+    gap = np.asarray(m, dtype=np.float64) - np.asarray(M, dtype=np.float64)
+    _power(C, -1.0, "C")
+    log_det = np.linalg.slogdet(Sigma)[1] - np.linalg.slogdet(C)[1]
+    return float(np.trace(inverse @ C) + gap @ inverse @ gap - gap.size + log_det) / 2
+
+
+def jko_step_cov(m, C, M, Sigma, tau):
+    r"""One exact JKO step for KL(. | N(M, Sigma)) from N(m, C); the covariances need not commute.
+
+    With A = I/tau + Sigma^{-1} the minimiser is the image of N(m, C) under x -> m' + T (x - m), where
+    A m' = m/tau + Sigma^{-1} M and T is the positive root of T A T - T/tau - C^{-1} = 0:
+
+    .. math:: T = A^{-1/2} Z A^{-1/2}, \qquad
+              Z = \tfrac{1}{2\tau} I + \big(\tfrac{1}{4\tau^2} I + A^{1/2} C^{-1} A^{1/2}\big)^{1/2}
+
+    T is symmetric positive definite, hence the Monge map. When C and Sigma commute this is `jko_step` in
+    their common eigenbasis. Derived here (chapter jko_gaussian).
+
+    Parameters
+    ----------
+    m, M : array_like (d,)
+    C, Sigma : array_like (d, d), symmetric positive definite, else `UsageError`
+    tau : float in (0, inf]
+
+    Returns
+    -------
+    m' (d,), C' = T C T (d, d)
+    """
+    tau = _tau(tau)
+    precision = _power(Sigma, -1.0, "Sigma")
+    identity = np.eye(len(precision))
+    A = identity / tau + precision
+    root, inverse = _power(A, 0.5), _power(A, -0.5)
+    Z = identity / (2 * tau) + _power(identity / (4 * tau**2) + root @ _power(C, -1.0, "C") @ root, 0.5)
+    T = inverse @ Z @ inverse
+    m, M = np.asarray(m, dtype=np.float64), np.asarray(M, dtype=np.float64)
+    m_next = np.linalg.solve(A, m / tau + precision @ M)
+    C_next = T @ C @ T
+    return m_next, (C_next + C_next.T) / 2

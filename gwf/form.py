@@ -1,0 +1,237 @@
+"""Notebooks as files: their parameters, the form they must have, their code alone, and the normal form of a result."""
+
+import ast
+import json
+import os
+import re
+from pathlib import Path
+
+from gwf.errors import UsageError
+from gwf.paths import ROOT
+
+FOLDERS = ("results/", "data/", "report/", "notebooks/", "scratch/", "embedded/", "../", "./")
+LONGEST_FUNCTION = 10
+READABLE_ID = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}.*)?|[0-9a-f]{12,}")
+
+
+def load(notebook):
+    """JSON content of the file `notebook`; raises `UsageError` if there is no such notebook."""
+    try:
+        return json.loads(Path(notebook).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"there is no notebook {notebook}") from None
+    except ValueError as error:
+        raise UsageError(f"{notebook} is not a notebook: {error}") from None
+
+
+def source(cell):
+    """Text of a cell, whether stored as one string or as a list of lines."""
+    return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+
+
+def cells(notebook):
+    """Code cells of the file `notebook` that contain anything."""
+    return [cell for cell in load(notebook)["cells"] if cell["cell_type"] == "code" and source(cell).strip()]
+
+
+def parse(notebook, cell):
+    """Syntax tree of a code cell; raises `UsageError` if it is not plain Python."""
+    try:
+        return ast.parse(source(cell))
+    except SyntaxError as error:
+        raise UsageError(f"{notebook}: cell {cell.get('id')!r} is not plain Python: {error}") from None
+
+
+def parameters_of(notebook):
+    """Parameters of `notebook` with their defaults, read from the cell tagged `parameters` without running it.
+
+    Raises
+    ------
+    UsageError
+        No such cell, or it contains anything but assignments of literals.
+    """
+    tagged = [cell for cell in cells(notebook) if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if len(tagged) != 1:
+        raise UsageError(f"{notebook}: {len(tagged)} cells are tagged 'parameters', there must be one")
+    found = {}
+    for node in parse(notebook, tagged[0]).body:
+        try:
+            (target,) = node.targets
+            found[target.id] = literal(node.value)
+        except (AttributeError, TypeError, ValueError):
+            text = ast.unparse(node)
+            raise UsageError(f"{notebook}: the parameters cell may only assign literals, not: {text}") from None
+    return found
+
+
+def literal(node):
+    """Value of a literal expression, or of `float("inf")`, which Python has no literal for."""
+    if ast.unparse(node) in ("float('inf')", "float('nan')"):
+        return float(node.args[0].value)
+    return ast.literal_eval(node)
+
+
+def check(notebook):
+    """Faults in the form of the file `notebook`, as a list of readable lines; empty if there are none.
+
+    Checked: a title comes first; the first code cell is tagged `parameters` and assigns literals; the kernel is
+    `python3`; ids are readable and unique; no cell ends with `;` (nbval would skip its comparison); plots end with
+    `plt.show()`; no path is written out outside the parameters cell; functions have at most ten lines; the last
+    code cell shows something; stored outputs are complete, free of errors, and in the order of the cells.
+    """
+    faults, nb = [], load(notebook)
+
+    def fault(cell, text):
+        faults.append(f"{notebook}: cell {cell.get('id')!r}: {text}")
+
+    if nb.get("metadata", {}).get("kernelspec", {}).get("name") != "python3":
+        faults.append(f"{notebook}: the kernel must be 'python3'")
+    first = nb["cells"][0]
+    if first["cell_type"] != "markdown" or not source(first).startswith("# "):
+        fault(first, "a notebook begins with a title, a Markdown cell that starts with '# '")
+    try:
+        parameters_of(notebook)
+    except UsageError as error:
+        faults.append(str(error))
+    ids = [cell.get("id", "") for cell in nb["cells"]]
+    for cell, name in zip(nb["cells"], ids, strict=True):
+        if not READABLE_ID.fullmatch(name) or RANDOM_ID.fullmatch(name):
+            fault(cell, "the id must be readable words in lower case joined by dashes")
+        if ids.count(name) > 1:
+            fault(cell, "the id is used twice")
+    code = cells(notebook)
+    for index, cell in enumerate(code):
+        tagged = "parameters" in cell.get("metadata", {}).get("tags", [])
+        if tagged != (index == 0):
+            fault(cell, "the first code cell, and no other, is tagged 'parameters'")
+        try:
+            tree = parse(notebook, cell)
+        except UsageError as error:
+            faults.append(str(error))
+            continue
+        for text in faults_in(cell, tree, tagged):
+            fault(cell, text)
+    counts = [cell.get("execution_count") for cell in code]
+    if any(counts) and counts != list(range(1, len(counts) + 1)):
+        faults.append(f"{notebook}: stored outputs are not of one run from top to bottom: make notebooks")
+    if code and not shows(parse(notebook, code[-1])):
+        fault(code[-1], "the last code cell must show the numbers the notebook claims")
+    return faults
+
+
+def faults_in(cell, tree, tagged):
+    """Faults of one code cell whose syntax tree is `tree`; `tagged` if it is the parameters cell."""
+    if source(cell).rstrip().endswith(";"):
+        yield "no ';' at the end: nbval does not honour it"
+    last = ast.unparse(tree.body[-1]) if tree.body else ""
+    drawn = any(output.get("data", {}).get("image/png") for output in cell.get("outputs", []))
+    makes_figure = any(
+        isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "plt"
+        for statement in tree.body if not isinstance(statement, (ast.FunctionDef, ast.ClassDef))
+        for node in ast.walk(statement)
+    )
+    if (makes_figure or drawn) and last != "plt.show()":
+        yield "a cell that draws must end with plt.show()"
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.end_lineno - node.lineno >= LONGEST_FUNCTION:
+            yield f"{node.name} has more than {LONGEST_FUNCTION} lines: it belongs into gwf/"
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            absolute = re.match(r"(/|~/|[A-Za-z]:\\)\w", node.value)
+            if absolute or (not tagged and node.value.startswith(FOLDERS)):
+                yield f"the path {node.value!r} is written out: take it from gwf.paths"
+    for output in cell.get("outputs", []):
+        if output["output_type"] == "error":
+            yield f"the stored output is an error, {output['ename']}: {output['evalue']}"
+        if output["output_type"] == "stream" and output["name"] == "stderr":
+            yield "the stored output has stderr, which differs between machines: make notebooks"
+
+
+def shows(tree):
+    """Whether a cell prints or ends with an expression."""
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    printed = any(isinstance(func, ast.Name) and func.id in ("print", "display") for func in calls)
+    return printed or (bool(tree.body) and isinstance(tree.body[-1], ast.Expr))
+
+
+def normalise(nb):
+    """Return notebook `nb` without anything that differs between two equal runs.
+
+    Dropped: metadata of papermill and of execution, the kernel's version, stderr (warnings with machine paths; the
+    terminal has shown them). Replaced: the random id of the injected cell, memory addresses, the repository's own
+    path. Joined: consecutive pieces of stdout, which arrive in chunks that depend on timing.
+    """
+    import nbformat
+
+    nb = nbformat.from_dict(nb)
+    nb.metadata = nbformat.from_dict({
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    })
+    nb.nbformat, nb.nbformat_minor = 4, 5
+    for cell in nb.cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if "injected-parameters" in tags:
+            cell["id"] = "injected-parameters"
+        if cell.cell_type != "code":
+            continue
+        outputs = []
+        for output in cell.outputs:
+            if output.output_type == "stream" and output.name == "stderr":
+                continue
+            if output.output_type == "stream":
+                if outputs and outputs[-1].output_type == "stream":
+                    outputs[-1].text += output.text
+                else:
+                    outputs.append(output)
+                continue
+            output.pop("transient", None)
+            for kind, content in output.get("data", {}).items():
+                if kind.startswith("text/") and isinstance(content, str):
+                    output["data"][kind] = plain(content)
+            outputs.append(output)
+        for output in outputs:
+            if output.output_type == "stream":
+                output.text = plain(output.text)
+        cell.outputs = outputs
+    return nb
+
+
+def plain(text):
+    """`text` without memory addresses, overwritten parts of a line, and the repository's path."""
+    text = re.sub(r"[^\n]*\r(?!\n|$)", "", text)
+    text = re.sub(r" at 0x[0-9a-f]{6,}", " at 0x0", text)
+    return text.replace(f"{ROOT}{os.sep}", "").replace(str(ROOT), ".")
+
+
+def write(nb, path):
+    """Write notebook `nb` to `path` atomically; returns whether the bytes changed."""
+    import nbformat
+
+    text = nbformat.writes(nb).rstrip("\n") + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return True
+
+
+def code(notebook):
+    """Code cells of `notebook` as Python text that changes only when the code does.
+
+    Prose, outputs, comments, docstrings and layout leave it unchanged: what depends on it is not run again for them.
+
+    Raises
+    ------
+    UsageError
+        A cell is not plain Python (a magic, a syntax error).
+    """
+    tree = ast.Module(body=[node for cell in cells(notebook) for node in parse(notebook, cell).body], type_ignores=[])
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        documented = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            node.body = body[1:] or [ast.Pass()]
+    return ast.unparse(tree) + "\n"

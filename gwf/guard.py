@@ -1,0 +1,111 @@
+"""Processes that must not outlive, overtake or overwrite each other.
+
+A pipeline may be killed at any moment, one process at a time. What is left behind must stop by itself, and what starts
+next must wait until it has: a training kernel that lives on would write the same checkpoints as its successor.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+POLL = 0.5
+
+
+def alive(pid, started=None):
+    """Whether process `pid` runs (a zombie does not) and, given `started`, is the one created at that time."""
+    try:
+        process = psutil.Process(pid)
+        running = process.status() != psutil.STATUS_ZOMBIE
+        return running and (started is None or abs(process.create_time() - started) < 2.0)
+    except psutil.Error:
+        return False
+
+
+def end(pid, started):
+    """Kill process `pid` if it is the one created at `started`, and return when it is gone."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if alive(pid, started):
+            process.kill()
+            process.wait(10)
+
+
+def watch(pids, on_death):
+    """Call `on_death()` from a background thread as soon as one of the processes `pids` is gone.
+
+    The parent process is recognised by `os.getppid`, so that a number given to a new process cannot mislead.
+    """
+    parent = os.getppid()
+
+    def loop():
+        while all(os.getppid() == parent if pid == parent else alive(pid) for pid in pids):
+            time.sleep(POLL)
+        on_death()
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    return thread
+
+
+class Alone:
+    """Hold `<folder>/<name>.lock` as a context manager; whoever comes second waits, or gives up with `wait=False`.
+
+    The operating system releases the lock with the death of its holder, however that comes about. Processes started
+    by the holder can be entered with `adopt`: those that have outlived it are ended by the next holder.
+
+    Raises
+    ------
+    BlockingIOError
+        If the lock is held and `wait` is False.
+    """
+
+    def __init__(self, folder, name, wait=True, say=print):
+        self.path, self.wait, self.say = Path(folder) / f"{name}.lock", wait, say
+
+    def __enter__(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = open(self.path, "a+")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not self.wait:
+                self.file.close()
+                raise
+            self.say(f"waiting: {self.path.stem} is already being run by another process")
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+        self.file.seek(0)
+        with contextlib.suppress(ValueError, TypeError):
+            for pid, started in json.loads(self.file.read() or "[]"):
+                end(pid, started)
+        self.entries = []
+        self._write()
+        return self
+
+    def adopt(self, pid):
+        """Enter a process started by this one; returns its `(pid, creation time)`."""
+        entry = (pid, psutil.Process(pid).create_time())
+        self.entries.append(entry)
+        self._write()
+        return entry
+
+    def dismiss(self, entry):
+        """Strike out what `adopt` returned, once that process has ended."""
+        self.entries.remove(entry)
+        self._write()
+
+    def _write(self):
+        self.file.seek(0)
+        self.file.truncate()
+        self.file.write(json.dumps(self.entries))
+        self.file.flush()
+
+    def __exit__(self, *exception):
+        self.entries = []
+        self._write()
+        self.file.close()

@@ -1,0 +1,1 @@
+"""Networks: maps T from the latent space and critics h."""

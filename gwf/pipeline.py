@@ -1,0 +1,237 @@
+"""`make reproduce`: bring every stage of dvc.yaml up to date, several at a time, and show what is happening.
+
+DVC decides what is out of date and runs it, but one stage at a time. This driver asks it for the plan and starts
+`dvc repro --single-item <stage>` for every stage whose inputs are ready, as many side by side as there are cores (each
+run computes on one thread). Every line printed begins with the number of its stage.
+
+Command line::
+
+    python -m gwf.pipeline smoke --jobs 2
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import yaml
+
+from gwf import params
+from gwf.errors import UsageError
+from gwf.guard import Alone
+from gwf.mend import mend
+from gwf.nb import say
+from gwf.paths import RESULTS, ROOT, SCRATCH
+from gwf.progress import clock
+from gwf.workers import Failed, Stages, environment
+
+OVERHEAD = 6.0
+MS_PER_UPDATE = {"digits": 30.0, "eight_gaussians": 6.0}
+OTHER_SECONDS = {"lenet": 60.0, "chapter": 20.0}
+CONSTANT = ("check", "code")
+
+
+def data(checking):
+    """Restore data/ if it is absent, and stop unless every file is as it should be.
+
+    Parameters
+    ----------
+    checking : subprocess.Popen
+        `python -m gwf.data`, started earlier, as it takes two seconds to import; ignored if data/ is absent.
+    """
+    if not (ROOT / "data").exists():
+        checking.kill()
+        checking.wait()
+        say("data/: restoring from embedded/")
+        pulled = subprocess.run(dvc("pull", "data.dvc"), cwd=ROOT, env=environment(), capture_output=True, text=True)
+        if pulled.returncode:
+            raise UsageError(f"data/ cannot be restored from embedded/: make data\n{pulled.stdout}{pulled.stderr}")
+        checking = check_data()
+    output = checking.communicate()[0]
+    if checking.returncode:
+        raise UsageError(output.strip().removeprefix("error: ") + "\n  The command that mends it: make data")
+
+
+def check_data():
+    """Start the check of all checksums in data/; returns the process."""
+    return subprocess.Popen([sys.executable, "-m", "gwf.data"], cwd=ROOT, env=environment(), text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def dvc(*arguments):
+    """Command line of DVC in this interpreter."""
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+class Plan:
+    """What is out of date, according to DVC.
+
+    Attributes
+    ----------
+    total : int
+        Number of all stages of the profile.
+    needs : dict
+        Name of each stage to be run -> set of the stages to be run before it.
+    cached : list of str
+        Those of them whose result for exactly these inputs is in DVC's run cache: they are restored, not run.
+    """
+
+    def __init__(self):
+        from dvc.repo import Repo
+
+        logging.getLogger("dvc").setLevel(logging.ERROR)
+        with Repo(str(ROOT)) as repo, repo.lock:
+            if any(self.is_changed(stage) for stage in repo.index.stages if stage.addressing == "data.dvc"):
+                raise UsageError("data/ is not what data.dvc says. The command that mends it: make data")
+            stages = {stage.addressing: stage for stage in repo.index.stages if stage.cmd}
+            graph = repo.index.graph
+            changed = [name for name, stage in stages.items() if self.is_changed(stage)]
+            self.total = len(stages)
+            before = {name: {s.addressing for s in graph.successors(stage)} for name, stage in stages.items()}
+            self.needs = self.closure(changed, before)
+            self.cached = [name for name in changed if self.in_run_cache(repo, stages[name])]
+
+    @staticmethod
+    def closure(changed, before):
+        """Stages to run: the changed ones and all that come after them, except after one of constant output."""
+        run = set(changed)
+        while True:
+            more = {name for name, needs in before.items() if name not in run
+                    and any(need in run and not need.startswith(CONSTANT) for need in needs)}
+            if not more:
+                return {name: before[name] & run for name in before if name in run}
+            run |= more
+
+    @staticmethod
+    def is_changed(stage):
+        """Whether DVC would run the stage as things are; a missing input counts as changed."""
+        from dvc.exceptions import DvcException
+
+        try:
+            return bool(stage.status(check_updates=False))
+        except (DvcException, OSError):
+            return True
+
+    @staticmethod
+    def in_run_cache(repo, stage):
+        """Whether the results of the stage for its present inputs are all in the cache."""
+        from dvc.exceptions import DvcException
+
+        try:
+            stage.save_deps()
+            repo.stage_cache.restore(stage, dry=True)
+            return True
+        except (DvcException, OSError):
+            return False
+
+
+def seconds(name, parameters):
+    """Estimate of what a stage takes, from an earlier run of it on record or else from the number of updates."""
+    kind, _, key = name.partition("@")
+    if kind != "train":
+        return OTHER_SECONDS.get(kind, 0.0) + OVERHEAD
+    record = RESULTS / parameters["profile"] / key / "run.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return float(json.loads(record.read_text())["seconds"]) + OVERHEAD
+    dataset = key.rsplit("-", 2)[1]
+    return parameters["training"][dataset]["updates"] * MS_PER_UPDATE[dataset] / 1000 + OVERHEAD
+
+
+def minutes(value):
+    """Duration in words."""
+    return f"{value / 60:.0f} minutes" if value >= 90 else f"{value:.0f} seconds"
+
+
+def estimate(names, parameters, jobs):
+    """Estimated seconds for the stages `names` with `jobs` workers; only runs and chapters go side by side."""
+    cost = {name: seconds(name, parameters) for name in names}
+    spread = [value for name, value in cost.items() if name.startswith(("train", "chapter"))]
+    return sum(cost.values()) - sum(spread) + max([sum(spread) / jobs, *spread], default=0.0)
+
+
+def reproduce(profile, jobs):
+    """Bring the whole pipeline of `profile` up to date with `jobs` stages side by side.
+
+    Raises
+    ------
+    UsageError
+        Wrong profile, parameter or data; nothing has run.
+    Failed
+        A stage failed; the message says which and why.
+    """
+    began = time.monotonic()
+    composed = params.compose(profile)
+    parameters = yaml.safe_load(composed)
+    params.matches_notebooks(parameters)
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(Alone(SCRATCH, "reproduce", wait=False))
+        except BlockingIOError:
+            raise UsageError("another `make reproduce` is running in this folder") from None
+        checking = check_data()
+        stack.callback(checking.kill)
+        params.write(composed)
+        mend()
+        data(checking)
+        run(Stages(lock), parameters, jobs)
+    report = parameters["report"]
+    runs = f"results/{profile}"
+    say(f"profile {profile}: everything is up to date ({clock(time.monotonic() - began)})")
+    say(f"  page     {report}/index.html\n  tables   {report}/tables\n  figures  {report}/figures\n  runs     {runs}")
+
+
+def run(stages, parameters, jobs):
+    """Run what is out of date: first what decides whether the rest is, then the rest, then DVC over everything."""
+    plan = Plan()
+    if not plan.needs:
+        return
+    first = [name for name in plan.needs if name.startswith(CONSTANT)]
+    if first:
+        say(f"[check] {', '.join(first)}")
+        stages.together(first, "[check]")
+        plan = Plan()
+    tried = set()
+    while not tried.issuperset(plan.cached):
+        say(f"[cache] {', '.join(plan.cached)}: run before with exactly these inputs, taking the results from the cache")
+        stages.together(plan.cached, "[cache]")
+        tried.update(plan.cached)
+        plan = Plan()
+    if plan.needs:
+        waiting = len(plan.needs)
+        guess = minutes(estimate(list(plan.needs), parameters, jobs))
+        say(f"profile {parameters['profile']}: {plan.total} stages, {plan.total - waiting} up to date, {waiting} to run, "
+            f"{jobs} at a time, about {guess}")
+        stages.side_by_side(plan.needs, jobs, lambda left: estimate(left, parameters, jobs))
+    stages.together([], "[close]")
+
+
+def cores():
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def main(arguments=None):
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m gwf.pipeline", description="Bring the pipeline up to date.")
+    parser.add_argument("profile", nargs="?", default="laptop")
+    parser.add_argument("--jobs", type=int, default=min(cores(), 4), help="stages side by side; default: cores, at most 4")
+    asked = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        reproduce(asked.profile, max(1, asked.jobs))
+    except (UsageError, Failed) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from here")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Progress of a long loop: a line in a file for the runner to show, or a bar on stderr. Never on stdout."""
+
+import os
+import sys
+import time
+
+from tqdm import tqdm
+
+INTERVAL = 2.0
+
+
+def clock(seconds):
+    """Duration as `mm:ss`, or `h:mm:ss` from one hour on; `seconds` >= 0."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
+
+
+def number(value):
+    """Short text of a number: three significant digits, integers in full."""
+    return str(value) if isinstance(value, int) else f"{float(value):.3g}"
+
+
+class Progress:
+    """Show how far a loop of `total` steps is, as a context manager.
+
+    If the environment variable `GWF_PROGRESS` names a file, one plain line is appended to it at most every two
+    seconds, and always at the last step; the runner (`gwf.nb`) follows that file. Otherwise a `tqdm` bar is drawn
+    on stderr. Standard output stays untouched, so that a notebook keeps the same bytes.
+
+    Parameters
+    ----------
+    total : int
+        Number of steps of the whole loop.
+    label : str
+        What runs, for example `kl-jko digits seed 0`.
+    start : int
+        Steps already done before this process, for a loop that resumes; they do not count for the time left.
+
+    Examples
+    --------
+    >>> with Progress(5000, "kl-jko digits seed 0") as progress:           # doctest: +SKIP
+    ...     for step in range(1, 5001):
+    ...         progress.update(step, critic_loss=0.31)
+    """
+
+    def __init__(self, total, label, start=0):
+        self.total, self.label, self.start = int(total), label, int(start)
+        self.file = os.environ.get("GWF_PROGRESS") or None
+        self.bar = None
+        self.numbers = {}
+
+    def __enter__(self):
+        self.began = time.monotonic()
+        self.written = -INTERVAL
+        if self.file is None:
+            self.bar = tqdm(total=self.total, desc=self.label, file=sys.stderr, initial=self.start, mininterval=0.5)
+        return self
+
+    def __exit__(self, *exception):
+        if self.bar is not None:
+            self.bar.close()
+
+    def update(self, step, **numbers):
+        """Say that `step` steps are done; `numbers` (losses, metrics) stay shown until given again.
+
+        A tensor is turned into a number only when a line is written, so a call costs a few microseconds.
+        """
+        self.numbers.update(numbers)
+        if self.bar is not None:
+            if time.monotonic() - self.written >= INTERVAL or step >= self.total:
+                self.written = time.monotonic()
+                self.bar.set_postfix({k: number(v) for k, v in self.numbers.items()}, refresh=False)
+            self.bar.update(step - self.bar.n)
+            return
+        elapsed = time.monotonic() - self.began
+        if elapsed - self.written < INTERVAL and step < self.total:
+            return
+        self.written = elapsed
+        with open(self.file, "a") as file:
+            file.write(self.line(step, elapsed) + "\n")
+
+    def line(self, step, elapsed):
+        """The line shown after `step` steps and `elapsed` seconds."""
+        parts = [f"{self.label}: step {step}/{self.total}"]
+        parts += [f"{name} {number(value)}" for name, value in self.numbers.items()]
+        if step > self.start:
+            parts.append(f"{clock(elapsed / (step - self.start) * (self.total - step))} left")
+        return ", ".join(parts)

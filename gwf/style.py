@@ -1,0 +1,60 @@
+"""The style of every figure: one colour per functional everywhere, one line and marker per time step.
+
+A solid line and a filled marker with the JKO step, a dashed line and an open marker without. The colours are
+from the sets of Okabe and Ito and of Tol, which are told apart with any colour vision.
+"""
+
+import matplotlib
+
+from gwf import functionals
+from gwf.runs import STEPS, functional_title
+
+COLOURS = {"kl": "#0072B2", "kl_dv": "#D55E00", "js": "#009E73", "chi2": "#CC79A7", "w1": "#E69F00",
+           "reverse_kl": "#56B4E9", "hellinger": "#882255", "chi2_tight": "#332288"}
+SPARE_COLOURS = ["#000000", "#999933", "#AA4499", "#117733", "#661100", "#6699CC", "#888888", "#44AA99"]
+REAL = "#666666"
+"""Colour of real data, exact solutions and the floor."""
+
+LINES = {"jko": "solid", "gan": "dashed"}
+MARKERS = {"jko": "o", "gan": "s"}
+
+STYLE = {
+    "figure.dpi": 100, "savefig.dpi": 160,
+    "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8.5,
+    "xtick.labelsize": 8, "ytick.labelsize": 8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "lines.linewidth": 1.6, "lines.markersize": 5,
+    "legend.frameon": False, "image.cmap": "gray", "pdf.fonttype": 42,
+}
+WIDTH = 7.0
+"""Width of a figure in inches: a text column, at which the fonts above are read without zooming."""
+
+
+def use_style():
+    """Set matplotlib's parameters for every figure that follows."""
+    matplotlib.rcParams.update(STYLE)
+
+
+def colour(functional):
+    """Colour of a functional, as `#RRGGBB`. A newly registered one takes the next spare colour."""
+    if functional in COLOURS:
+        return COLOURS[functional]
+    new = [name for name in functionals.names() if name not in COLOURS]
+    return SPARE_COLOURS[(new.index(functional) if functional in new else len(new)) % len(SPARE_COLOURS)]
+
+
+def line(functional, step):
+    """Keyword arguments of `Axes.plot` for a method's line: colour, line style and label."""
+    return {"color": colour(functional), "linestyle": LINES[step], "label": label(functional, step)}
+
+
+def marker(functional, step):
+    """Keyword arguments of `Axes.plot` for a method's marker: filled with the JKO step, open without."""
+    own = colour(functional)
+    return {"color": own, "marker": MARKERS[step], "markeredgecolor": own,
+            "markerfacecolor": own if step == "jko" else "white"}
+
+
+def label(functional, step):
+    """Short name of a method for legends and axes, `KL-DV, no JKO`."""
+    return f"{functional_title(functional)}, {STEPS[step]}"
