@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -40,17 +39,21 @@ def watch(pids, on_death):
     """Call `on_death()` from a background thread as soon as one of the processes `pids` is gone.
 
     The parent process is recognised by `os.getppid`, so that a number given to a new process cannot mislead.
+
+    Returns
+    -------
+    threading.Event
+        Set it to stop watching.
     """
-    parent = os.getppid()
+    parent, stopped = os.getppid(), threading.Event()
 
     def loop():
-        while all(os.getppid() == parent if pid == parent else alive(pid) for pid in pids):
-            time.sleep(POLL)
-        on_death()
+        while not stopped.wait(POLL):
+            if not all(os.getppid() == parent if pid == parent else alive(pid) for pid in pids):
+                return on_death()
 
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=loop, daemon=True).start()
+    return stopped
 
 
 class Alone:

@@ -129,7 +129,7 @@ def execute(notebook, key, parameters, threads, lock):
         os._exit(1)
 
     driver = int(os.environ.get("GWF_DRIVER") or 0)
-    watch([os.getppid()] + [driver] * bool(driver), stop)
+    watching = watch([os.getppid()] + [driver] * bool(driver), stop)
     try:
         with kernel_environment(key, threads), Terminal(key, len(load(notebook)["cells"])) as terminal:
 
@@ -154,8 +154,10 @@ def execute(notebook, key, parameters, threads, lock):
         raw.unlink(missing_ok=True)
         return executed
     finally:
+        watching.set()
         for child in kernel:
             end(*child)
+            lock.dismiss(child)
     os.replace(raw, failed)
     raise NotebookError(f"{message}\n  the notebook as far as it came: {short(failed)}")
 

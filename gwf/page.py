@@ -37,9 +37,9 @@ def notebooks(study, report_dir):
     runs = []
     for dataset in study.params["datasets"]:
         for functional, step in study.methods:
-            seeds = [(f"seed {run.metrics['seed']}", link(run.folder / "train.ipynb"))
-                     for run in study.runs(functional, step, dataset)
-                     if (run.folder / "train.ipynb").exists()]
+            names = {seed: paths.run_name(functional, step, dataset, seed) for seed in study.seeds}
+            found = {seed: study.folder / name / "train.ipynb" for seed, name in names.items()}
+            seeds = [(f"seed {seed}", link(path)) for seed, path in found.items() if path.exists()]
             if seeds:
                 runs.append((f"{method_title(functional, step)}, {dataset.replace('_', ' ')}", seeds))
     return chapters, runs

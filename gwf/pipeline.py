@@ -22,8 +22,8 @@ import time
 import yaml
 
 from gwf import params
-from gwf.errors import UsageError
-from gwf.guard import Alone
+from gwf.errors import UsageError, nearest
+from gwf.guard import Alone, watch
 from gwf.mend import mend
 from gwf.nb import say
 from gwf.paths import RESULTS, ROOT, SCRATCH
@@ -34,6 +34,7 @@ OVERHEAD = 6.0
 MS_PER_UPDATE = {"digits": 30.0, "eight_gaussians": 6.0}
 OTHER_SECONDS = {"lenet": 60.0, "chapter": 20.0}
 CONSTANT = ("check", "code")
+RESTORING = SCRATCH / "restoring-data"
 
 
 def data(checking):
@@ -44,28 +45,31 @@ def data(checking):
     checking : subprocess.Popen
         `python -m gwf.data`, started earlier, as it takes two seconds to import; ignored if data/ is absent.
     """
-    if not (ROOT / "data").exists():
+    if RESTORING.exists() or not (ROOT / "data").exists():
         checking.kill()
         checking.wait()
         say("data/: restoring from embedded/")
-        pulled = subprocess.run(dvc("pull", "data.dvc"), cwd=ROOT, env=environment(), capture_output=True, text=True)
-        if pulled.returncode:
-            raise UsageError(f"data/ cannot be restored from embedded/: make data\n{pulled.stdout}{pulled.stderr}")
+        RESTORING.touch()
+        pull("--force")
+        RESTORING.unlink()
         checking = check_data()
     output = checking.communicate()[0]
     if checking.returncode:
-        raise UsageError(output.strip().removeprefix("error: ") + "\n  The command that mends it: make data")
+        raise UsageError(output.strip().removeprefix("data: "))
+
+
+def pull(*options):
+    """`dvc pull data.dvc`: DVC's cache and data/ as data.dvc says, from embedded/."""
+    pulled = subprocess.run([sys.executable, "-m", "dvc", "--wait-for-lock", "pull", *options, "data.dvc"], cwd=ROOT, env=environment(),
+                            stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if pulled.returncode:
+        raise UsageError(f"data/ is not what data.dvc says. The command that mends it: make data\n{pulled.stderr}")
 
 
 def check_data():
     """Start the check of all checksums in data/; returns the process."""
     return subprocess.Popen([sys.executable, "-m", "gwf.data"], cwd=ROOT, env=environment(), text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def dvc(*arguments):
-    """Command line of DVC in this interpreter."""
-    return [sys.executable, "-m", "dvc", *arguments]
 
 
 class Plan:
@@ -79,6 +83,8 @@ class Plan:
         Name of each stage to be run -> set of the stages to be run before it.
     cached : list of str
         Those of them whose result for exactly these inputs is in DVC's run cache: they are restored, not run.
+    data_changed : bool
+        Whether data/ or its copy in DVC's cache is not what data.dvc says.
     """
 
     def __init__(self):
@@ -86,8 +92,7 @@ class Plan:
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
         with Repo(str(ROOT)) as repo, repo.lock:
-            if any(self.is_changed(stage) for stage in repo.index.stages if stage.addressing == "data.dvc"):
-                raise UsageError("data/ is not what data.dvc says. The command that mends it: make data")
+            self.data_changed = any(self.is_changed(stage) for stage in repo.index.stages if not stage.cmd)
             stages = {stage.addressing: stage for stage in repo.index.stages if stage.cmd}
             graph = repo.index.graph
             changed = [name for name, stage in stages.items() if self.is_changed(stage)]
@@ -154,8 +159,8 @@ def estimate(names, parameters, jobs):
     return sum(cost.values()) - sum(spread) + max([sum(spread) / jobs, *spread], default=0.0)
 
 
-def reproduce(profile, jobs):
-    """Bring the whole pipeline of `profile` up to date with `jobs` stages side by side.
+def reproduce(profile, jobs, only_plan=False):
+    """Bring the whole pipeline of `profile` up to date with `jobs` stages side by side, or print what would run.
 
     Raises
     ------
@@ -165,9 +170,7 @@ def reproduce(profile, jobs):
         A stage failed; the message says which and why.
     """
     began = time.monotonic()
-    composed = params.compose(profile)
-    parameters = yaml.safe_load(composed)
-    params.matches_notebooks(parameters)
+    nearest(profile, params.profiles(), "profile")
     with contextlib.ExitStack() as stack:
         try:
             lock = stack.enter_context(Alone(SCRATCH, "reproduce", wait=False))
@@ -175,19 +178,28 @@ def reproduce(profile, jobs):
             raise UsageError("another `make reproduce` is running in this folder") from None
         checking = check_data()
         stack.callback(checking.kill)
+        composed = params.compose(profile)
+        parameters = yaml.safe_load(composed)
+        params.matches_notebooks(parameters)
         params.write(composed)
         mend()
         data(checking)
-        run(Stages(lock), parameters, jobs)
+        plan = Plan()
+        if plan.data_changed:
+            pull()
+            plan = Plan()
+        if only_plan:
+            say("\n".join(plan.needs) or "nothing to do")
+            return
+        run(plan, Stages(lock), parameters, jobs)
     report = parameters["report"]
-    runs = f"results/{profile}"
     say(f"profile {profile}: everything is up to date ({clock(time.monotonic() - began)})")
-    say(f"  page     {report}/index.html\n  tables   {report}/tables\n  figures  {report}/figures\n  runs     {runs}")
+    say(f"  page     {report}/index.html\n  tables   {report}/tables\n  figures  {report}/figures")
+    say(f"  runs     results/{profile}")
 
 
-def run(stages, parameters, jobs):
+def run(plan, stages, parameters, jobs):
     """Run what is out of date: first what decides whether the rest is, then the rest, then DVC over everything."""
-    plan = Plan()
     if not plan.needs:
         return
     first = [name for name in plan.needs if name.startswith(CONSTANT)]
@@ -220,12 +232,21 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m gwf.pipeline", description="Bring the pipeline up to date.")
     parser.add_argument("profile", nargs="?", default="laptop")
     parser.add_argument("--jobs", type=int, default=min(cores(), 4), help="stages side by side; default: cores, at most 4")
+    parser.add_argument("--plan", action="store_true", help="compose params.yaml, print the stages out of date, stop")
     asked = parser.parse_args(arguments)
+    if os.environ.get("MAKELEVEL"):
+        # A killed make must not leave the pipeline running behind its back; the stages stop with this process.
+        watch([os.getppid()], lambda: os._exit(1))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        reproduce(asked.profile, max(1, asked.jobs))
+        reproduce(asked.profile, max(1, asked.jobs), asked.plan)
     except (UsageError, Failed) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    except Exception as error:
+        if not type(error).__module__.startswith("dvc"):
+            raise
+        print(f"error: DVC: {error}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
         say("stopped; the same command goes on from here")

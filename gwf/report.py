@@ -94,7 +94,7 @@ def fd_digits(study):
         f"{study.common('digits', 'extractor_sha256')[:12]}), so these numbers are not FID and compare only "
         f"with each other. Measured with the {study.weights_text('digits')}; pixels rounded once to 8 bits, "
         f"generated and real alike. Floor: the same distance for real training digits "
-        f"(n = {study.common('digits', 'n_floor')}) in place of generated ones. "
+        f"(n = {study.common('digits', 'n_floor')}, known to the LeNet) in place of generated ones. "
         f"KID: unbiased squared MMD with a cubic kernel on the same features (real digits: {show(kid, 3)}). "
         f"Precision and recall: k-nearest-neighbour manifolds, k = 3 (real digits: {show(precision, 2)} and "
         f"{show(recall, 2)}). {study.step_text('digits')}. Time: training seconds of one run, evaluation not "

@@ -81,7 +81,14 @@ def test_features_have_128_dimensions_and_lead_to_the_labels(net, subset):
     features, labels = extract(net, images, batch=25)
     assert features.shape == (len(images), LeNet.num_features) == (112, 128)
     assert features.dtype == np.float32 and labels.dtype == np.int64 and (features >= 0).all()
-    assert np.array_equal(net.logits(torch.tensor(features)).argmax(1).numpy(), labels)
+    assert np.array_equal(net.logits(torch.tensor(features) / net.scale).argmax(1).numpy(), labels)
+
+
+def test_features_are_measured_in_units_of_the_train_digits(net, subset):
+    """Mean variance 1 per feature on the digits it was trained on, to float32 rounding of 400 summands."""
+    features, _ = extract(net, subset.train)
+    assert features.var(axis=0, ddof=1, dtype=np.float64).mean() == pytest.approx(1, rel=1e-5)
+    assert float(net.scale) != 1
 
 
 def test_batch_and_channel_axis_do_not_matter(net, subset):

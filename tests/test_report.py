@@ -45,7 +45,8 @@ def fabricate(root, params=PARAMS, fd=FD):
                           "class_histogram_floor": [0.1] * 10, "class_tv": 0.1, "class_tv_floor": 0.01}
                 plane = {**head, "dataset": "eight_gaussians", "n": 2000, "n_reference": 2000,
                          "reference": "true law", "extractor": "none", "extractor_sha256": "",
-                         "w2": value / 100, "w2_floor": 0.09, "w2_floor_sd": 0.01, "modes": 8 - (seed == 0), "modes_total": 8, "share_3sd": 0.7,
+                         "w2": value / 100, "w2_floor": 0.09, "w2_floor_sd": 0.01,
+                         "modes": 8 - (seed == 0), "modes_total": 8, "share_3sd": 0.7,
                          "share_3sd_floor": 0.989, "mode_tv": 0.05}
                 angle = rng.integers(8, size=200) * math.pi / 4
                 points = np.stack([np.cos(angle), np.sin(angle)], 1) + 0.15 * rng.standard_normal((200, 2))

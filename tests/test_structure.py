@@ -96,6 +96,7 @@ def entries(stage, item):
         words = command.split()
         if words[2:4] == ["gwf.nb", "run"]:
             texts.append(code(ROOT / words[4]))
+            texts += [f"import gwf.functionals.{name}" for name in re.findall(r"functionals\.get\(['\"](\w+)", texts[-1])]
         elif words[2:4] == ["gwf.nb", "code"]:
             texts.append("import gwf.form")
         else:
@@ -113,10 +114,9 @@ def test_declared_modules_are_those_imported(name):
     for item in combinations(stage):
         declared = {filled(path, item) for path in stage["deps"] if path.startswith("gwf/")}
         wanted = closure(entries(stage, item)) - PLUMBING
-        wanted_modules = {path for path in declared if path.endswith(".py")}
-        assert not wanted - wanted_modules, f"stage {name} imports but does not declare {sorted(wanted - declared)}"
-        extra = wanted_modules - wanted
-        assert not extra, f"stage {name} declares but does not import {sorted(extra)}"
+        modules = {path for path in declared if path.endswith(".py")}
+        assert not wanted - modules, f"stage {name} imports but does not declare {sorted(wanted - modules)}"
+        assert not modules - wanted, f"stage {name} declares but does not import {sorted(modules - wanted)}"
 
 
 def test_a_stage_that_runs_a_notebook_depends_on_its_code_and_not_on_its_prose():

@@ -174,8 +174,8 @@ def learn(T, h, mu_0, nu, tau, steps, *, functional="kl_dv", iterations=200, cri
         raise UsageError(f"mu_0 and nu must share d = 1 or 2, got {mu_0.d} and {nu.d}")
     step = JKOStep(functionals.get(functional), h, JKO(T, tau))
     latent, data = generator(seed, "latent"), generator(seed, "data")
-    adam_T = torch.optim.Adam(T.parameters(), lr_map, betas=(0.5, 0.9))
-    adam_h = torch.optim.Adam(h.parameters(), lr_critic, betas=(0.5, 0.9))
+    adam_T = torch.optim.Adam(T.parameters(), lr_map, betas=(0.5, 0.9), fused=True)
+    adam_h = torch.optim.Adam(h.parameters(), lr_critic, betas=(0.5, 0.9), fused=True)
 
     nodes, w = mu_0.quadrature()
     images, F = [_at(T, nodes)], [kl_of_map(T, mu_0, nu)]

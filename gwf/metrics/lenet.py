@@ -78,7 +78,7 @@ def train_lenet(digits, epochs, batch=100, lr=3e-3, seed=0, augment=True):
     Returns
     -------
     LeNet
-        In evaluation mode.
+        In evaluation mode, with `scale` set from the train digits.
 
     Raises
     ------
@@ -113,7 +113,9 @@ def train_lenet(digits, epochs, batch=100, lr=3e-3, seed=0, augment=True):
                     schedule.step()
                     step += 1
                     progress.update(step, loss=loss.detach())
-    return net.eval()
+    features, _ = extract(net.eval(), digits.train)
+    net.scale.fill_(float(features.var(axis=0, ddof=1, dtype=np.float64).mean() ** -0.5))
+    return net
 
 
 @torch.inference_mode()
@@ -130,7 +132,8 @@ def extract(net, images, batch=500):
     Returns
     -------
     features : numpy.ndarray
-        float32 (n, 128).
+        float32 (n, 128), in units in which the train digits have a mean variance of 1 per feature: how large a
+        trained network makes its features is arbitrary, and squared it would be the unit of every Frechet distance.
     labels : numpy.ndarray
         int64 (n,), the class with the highest score.
     """
@@ -139,8 +142,9 @@ def extract(net, images, batch=500):
     features, labels = [], []
     for start in range(0, len(images), batch):
         x = to_model(images[start:start + batch]).to(device)
-        features.append(net.features(x.contiguous(memory_format=torch.channels_last)))
-        labels.append(net.logits(features[-1]).argmax(1))
+        raw = net.features(x.contiguous(memory_format=torch.channels_last))
+        labels.append(net.logits(raw).argmax(1))
+        features.append(net.scale * raw)
     if not features:
         return np.zeros((0, net.num_features), dtype=np.float32), np.zeros(0, dtype=np.int64)
     return torch.cat(features).cpu().numpy(), torch.cat(labels).cpu().numpy()

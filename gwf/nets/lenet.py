@@ -1,5 +1,6 @@
 """LeNet: the small digit classifier whose last hidden layer measures generated digits."""
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -28,6 +29,8 @@ class LeNet(nn.Module):
         self.hidden = nn.Linear(32 * 4 * 4, self.num_features)
         self.head = nn.Linear(self.num_features, self.num_classes)
         self.dropout = nn.Dropout(dropout)
+        #: Unit of the features as a yardstick, set after training; see `gwf.metrics.lenet.extract`.
+        self.register_buffer("scale", torch.ones(()))
 
     def features(self, x):
         """Non-negative features (n, 128) of images x (n, 1, 28, 28) in [-1, 1]."""

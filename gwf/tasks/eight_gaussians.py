@@ -7,7 +7,7 @@ from gwf.data import EIGHT_CENTRES, EIGHT_STD, eight_gaussians
 from gwf.nets.mlp import MLP
 from gwf.seeding import generator, rng
 
-REPEATS = 20
+REPEATS = 10
 
 
 class Task:

@@ -1,0 +1,235 @@
+"""The runner of notebooks, and the form and normal form of notebooks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import psutil
+import pytest
+
+from gwf import form, nb
+from gwf.errors import UsageError
+from gwf.guard import Alone, alive
+from gwf.paths import ROOT
+
+V4 = nbformat.v4
+
+PARAMETERS = "seed = 0\nrate = 0.5\nout = None"
+DRAW = "import matplotlib.pyplot as plt\nplt.plot([seed, 1])\nplt.show()"
+
+
+def notebook(path, *cells, title="# Title"):
+    """Write a notebook of a title, a parameters cell and the given code cells; returns its path."""
+    made = V4.new_notebook()
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made.cells = [V4.new_markdown_cell(title, id="title")]
+    made.cells.append(V4.new_code_cell(cells[0], id="parameters", metadata={"tags": ["parameters"]}))
+    made.cells += [V4.new_code_cell(text, id=f"part-{i}") for i, text in enumerate(cells[1:])]
+    nbformat.write(made, path)
+    return path
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    monkeypatch.setattr(nb, "SCRATCH", tmp_path / "scratch")
+    return tmp_path / "scratch"
+
+
+def command_line(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "gwf.nb", *map(str, arguments)], cwd=ROOT, text=True,
+                          capture_output=True, **options)
+
+
+# Times, random numbers of the system, addresses, process numbers and warnings are all that may differ between two
+# runs, except for what the notebook computes; each is produced here.
+RESTLESS = """
+import os, sys, time, warnings
+print("a", end="", flush=True)
+time.sleep(0.05 * (os.getpid() % 3))
+print("b")
+warnings.warn(f"process {os.getpid()}")
+print("c", object(), os.environ["OMP_NUM_THREADS"], os.getcwd())
+"""
+
+
+def test_same_bytes_at_every_run(tmp_path, scratch):
+    source = notebook(tmp_path / "toy.ipynb", PARAMETERS, RESTLESS, DRAW, "print(seed, rate, out)")
+    first, again = (nb.run(source, tmp_path / "results" / "toy", {"seed": 3}, threads=2).read_bytes() for _ in range(2))
+    assert first == again
+    executed = nbformat.reads(first.decode(), as_version=4)
+    nbformat.validate(executed)
+    texts = [output.get("text", "") for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert texts[0] == "ab\nc <object object at 0x0> 2 .\n"
+    assert texts[-1].startswith("3 0.5 ")
+    assert b"papermill" not in first and b"iopub" not in first and b"UserWarning" not in first
+    assert [cell.id for cell in executed.cells][:3] == ["title", "parameters", "injected-parameters"]
+    assert any("image/png" in output.get("data", {}) for output in executed.cells[-2].outputs)
+    assert not list((scratch / "running").glob("*")) and not list((scratch / "failed").glob("*"))
+    other = nb.run(source, tmp_path / "results" / "toy", {"seed": 4}, threads=2).read_bytes()
+    assert other != first
+
+
+@pytest.mark.parametrize("given, message", [
+    ({"sead": 1}, "did you mean 'seed'"),
+    ({"seed": "one"}, "must be of type int"),
+    ({"seed": True}, "must be of type int"),
+    ({"rate": "fast"}, "must be of type float"),
+])
+def test_wrong_parameters_stop_before_anything_runs(tmp_path, scratch, given, message):
+    source = notebook(tmp_path / "toy.ipynb", PARAMETERS, "print(seed)")
+    with pytest.raises(UsageError, match=message):
+        nb.run(source, tmp_path / "out", given)
+    assert not (tmp_path / "out").exists()
+    assert nb.accept(source, {"rate": 1, "out": "anywhere"})
+
+
+def test_parameters_must_be_literals(tmp_path):
+    with pytest.raises(UsageError, match="only assign literals, not: n = 2 \\* 3"):
+        form.parameters_of(notebook(tmp_path / "toy.ipynb", "n = 2 * 3"))
+    found = form.parameters_of(notebook(tmp_path / "toy.ipynb", "a = -1.5\nb = [1, 'x']\nc = float('inf')"))
+    assert found == {"a": -1.5, "b": [1, "x"], "c": float("inf")}
+
+
+@pytest.mark.parametrize("cell, message", [
+    ("raise SystemExit(0)", "ended the notebook early with SystemExit"),
+    ("import sys\nsys.exit()", "ended the notebook early with SystemExit"),
+    ("raise ValueError('tau = -1: it must be positive')", "ValueError: tau = -1: it must be positive"),
+    ("import os\nos._exit(0)", "died"),
+])
+def test_what_did_not_end_is_an_error_and_is_kept(tmp_path, scratch, cell, message):
+    source = notebook(tmp_path / "toy.ipynb", PARAMETERS, "print('reached')", cell, "print('not reached')")
+    with pytest.raises(nb.NotebookError, match=message):
+        nb.run(source, tmp_path / "results" / "toy", {})
+    assert not (tmp_path / "results" / "toy" / "toy.ipynb").exists()
+    (kept,) = (scratch / "failed").glob("*.ipynb")
+    assert "reached" in kept.read_text()
+
+
+def test_command_line_says_in_plain_words_what_failed(tmp_path):
+    source = notebook(tmp_path / "toy.ipynb", PARAMETERS, "raise ValueError(f'seed {seed} is bad')")
+    done = command_line("run", source, tmp_path / "out", "--set", "seed", "7")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ValueError: seed 7 is bad\n")
+    assert "Traceback" not in done.stderr + done.stdout and len(done.stderr.splitlines()) == 3
+
+
+def test_progress_reaches_the_terminal(tmp_path):
+    loop = "from gwf.progress import Progress\nwith Progress(2, 'toy') as progress:\n    progress.update(2, loss=0.25)"
+    done = command_line("run", notebook(tmp_path / "toy.ipynb", PARAMETERS, loop), tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "  toy: step 2/2, loss 0.25, 00:00 left\n" in done.stdout
+    executed = nbformat.read(tmp_path / "out" / "toy.ipynb", as_version=4)
+    assert not executed.cells[-1].outputs
+
+
+def test_group_of_params_yaml(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("training:\n  digits:\n    updates: 5\nseed: 1\n")
+    assert nb.subtree("training.digits", path) == {"updates": 5}
+    with pytest.raises(UsageError, match="did you mean 'digits'"):
+        nb.subtree("training.digit", path)
+    with pytest.raises(UsageError, match="not a group"):
+        nb.subtree("seed", path)
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def test_a_killed_parent_takes_runner_and_kernel_with_it(tmp_path):
+    busy = f"open({str(tmp_path / 'busy')!r}, 'w').close()\nwhile True:\n    pass"
+    source = notebook(tmp_path / "toy.ipynb", PARAMETERS, busy)
+    call = [sys.executable, "-m", "gwf.nb", "run", str(source), str(tmp_path / "out")]
+    parent = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({call})"], cwd=ROOT)
+    try:
+        # The kernel takes seconds to start, more on a busy machine.
+        assert wait_until((tmp_path / "busy").exists, 60)
+        below = psutil.Process(parent.pid).children(recursive=True)
+        assert len(below) == 2
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    # The runner looks every half second, and ends the kernel; the kernel by itself looks every second.
+    assert wait_until(lambda: not any(alive(process.pid) for process in below), 10)
+
+
+def test_alone_waits_for_the_first_and_ends_what_a_killed_one_left(tmp_path):
+    left = subprocess.Popen(["sleep", "60"])
+    program = (f"import os, signal, time\nfrom gwf.guard import Alone\nlock = Alone({str(tmp_path)!r}, 'run')\n"
+               f"lock.__enter__().adopt({left.pid})\nprint('held', flush=True)\ntime.sleep(60)")
+    holder = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError), Alone(tmp_path, "run", wait=False):
+            pass
+        holder.kill()
+        holder.wait()
+        assert alive(left.pid)
+        said = []
+        with Alone(tmp_path, "run", say=said.append):
+            assert not alive(left.pid)
+        assert not said
+    finally:
+        holder.kill()
+        left.kill()
+        left.wait()
+
+
+def test_code_changes_with_the_code_alone(tmp_path):
+    cell = "def f(x):\n    return x + 1\nprint(f(1))"
+    path = tmp_path / "toy.ipynb"
+    plain = form.code(notebook(path, PARAMETERS, cell))
+    commented = "def f(x):\n    '''Adds one.'''\n    return (x  +  1)  # one\n\nprint(f(1))\n"
+    assert form.code(notebook(path, PARAMETERS, commented, title="# Another title")) == plain
+    assert form.code(notebook(path, PARAMETERS, cell.replace("+ 1", "+ 2"))) != plain
+    assert form.code(notebook(path, PARAMETERS.replace("0.5", "0.6"), cell)) != plain
+    exec(compile(plain, "toy", "exec"), {})
+    with pytest.raises(UsageError, match="not plain Python"):
+        form.code(notebook(path, PARAMETERS, "%matplotlib inline"))
+
+
+def test_good_form_is_accepted(tmp_path):
+    assert form.check(notebook(tmp_path / "toy.ipynb", PARAMETERS, DRAW, "print(seed)")) == []
+
+
+@pytest.mark.parametrize("cells, fault", [
+    (("seed = int(0)", "print(1)"), "only assign literals"),
+    ((PARAMETERS, "x = 1;\nprint(x);"), "';'"),
+    ((PARAMETERS, "import matplotlib.pyplot as plt\nplt.plot([1])", "print(1)"), "plt.show()"),
+    ((PARAMETERS, "open('results/laptop/x').read()"), "gwf.paths"),
+    ((PARAMETERS, "print('/usr/share/x')"), "gwf.paths"),
+    ((PARAMETERS, "def f():\n" + "    x = 1\n" * 10, "print(1)"), "more than 10 lines"),
+    ((PARAMETERS, "x = 1"), "must show the numbers"),
+    ((PARAMETERS, "!ls"), "not plain Python"),
+])
+def test_bad_form_is_found(tmp_path, cells, fault):
+    path = notebook(tmp_path / "toy.ipynb", *cells)
+    try:
+        faults = form.check(path)
+    except UsageError as error:
+        faults = [str(error)]
+    assert any(fault in text for text in faults), faults
+
+
+def test_random_ids_and_missing_title_are_found(tmp_path):
+    path = notebook(tmp_path / "toy.ipynb", PARAMETERS, "print(1)", title="Title")
+    path.write_text(path.read_text().replace('"part-0"', '"0f3a9c1e"').replace("python3", "my-kernel"))
+    faults = " ".join(form.check(path))
+    assert "readable words" in faults and "begins with a title" in faults and "'python3'" in faults
+
+
+def test_a_changed_number_fails_under_nbval(tmp_path, scratch):
+    path = notebook(tmp_path / "toy.ipynb", PARAMETERS, DRAW, "print(f'{2 / 3:.3f}')")
+    assert nb.refresh(path)
+    environment = os.environ | {"GWF_PROGRESS": os.devnull}
+    compare = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", str(path)]
+    assert subprocess.run(compare, cwd=tmp_path, env=environment, capture_output=True).returncode == 0
+    assert "0.667" in path.read_text()
+    path.write_text(path.read_text().replace("0.667", "0.666"))
+    assert subprocess.run(compare, cwd=tmp_path, env=environment, capture_output=True).returncode == 1
