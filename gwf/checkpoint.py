@@ -3,18 +3,26 @@
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import torch
 
-from gwf.paths import ROOT
-
 
 def fingerprint(parameters):
-    """Hash of the run's parameters and of every source file of gwf: what a checkpoint is valid for."""
+    """Hash of the run's parameters and of every module of gwf that is loaded: what a checkpoint is valid for."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode())
-    for path in sorted((ROOT / "gwf").rglob("*.py")):
-        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    loaded = {m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "gwf" and m.__file__}
+    for path in sorted(Path(file) for file in loaded):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def hash_of(paths):
+    """Hash of the contents of files, in order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(Path(path).read_bytes())
     return digest.hexdigest()
 
 

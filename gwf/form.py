@@ -1,4 +1,4 @@
-"""Notebooks as files: their parameters, the form they must have, their code alone, and the normal form of a result."""
+"""Notebooks as files: their parameters, the form they must have, their code alone, their normal form."""
 
 import ast
 import json
@@ -44,7 +44,7 @@ def parse(notebook, cell):
 
 
 def parameters_of(notebook):
-    """Parameters of `notebook` with their defaults, read from the cell tagged `parameters` without running it.
+    """Parameters of `notebook` with their defaults, read from the cell tagged `parameters`; nothing is run.
 
     Raises
     ------
@@ -61,7 +61,9 @@ def parameters_of(notebook):
             found[target.id] = literal(node.value)
         except (AttributeError, TypeError, ValueError):
             text = ast.unparse(node)
-            raise UsageError(f"{notebook}: the parameters cell may only assign literals, not: {text}") from None
+            raise UsageError(
+                f"{notebook}: the parameters cell may only assign literals, not: {text}"
+            ) from None
     return found
 
 
@@ -75,10 +77,11 @@ def literal(node):
 def check(notebook):
     """Faults in the form of the file `notebook`, as a list of readable lines; empty if there are none.
 
-    Checked: a title comes first; the first code cell is tagged `parameters` and assigns literals; the kernel is
-    `python3`; ids are readable and unique; no cell ends with `;` (nbval would skip its comparison); plots end with
-    `plt.show()`; no path is written out outside the parameters cell; functions have at most ten lines; the last
-    code cell shows something; stored outputs are complete, free of errors, and in the order of the cells.
+    Checked: a title comes first; the first code cell is tagged `parameters` and assigns literals; the kernel
+    is `python3`; ids are readable and unique; no cell ends with `;` (nbval would skip its comparison); plots
+    end with `plt.show()`; no path is written out outside the parameters cell; functions have at most ten
+    lines; the last code cell shows something; stored outputs are complete, free of errors, and in the order
+    of the cells.
     """
     faults, nb = [], load(notebook)
 
@@ -128,13 +131,17 @@ def faults_in(cell, tree, tagged):
     drawn = any(output.get("data", {}).get("image/png") for output in cell.get("outputs", []))
     makes_figure = any(
         isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "plt"
-        for statement in tree.body if not isinstance(statement, (ast.FunctionDef, ast.ClassDef))
+        for statement in tree.body
+        if not isinstance(statement, (ast.FunctionDef, ast.ClassDef))
         for node in ast.walk(statement)
     )
     if (makes_figure or drawn) and last != "plt.show()":
         yield "a cell that draws must end with plt.show()"
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.end_lineno - node.lineno >= LONGEST_FUNCTION:
+        if (
+            isinstance(node, (ast.FunctionDef, ast.ClassDef))
+            and node.end_lineno - node.lineno >= LONGEST_FUNCTION
+        ):
             yield f"{node.name} has more than {LONGEST_FUNCTION} lines: it belongs into gwf/"
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             absolute = re.match(r"(/|~/|[A-Za-z]:\\)\w", node.value)
@@ -157,17 +164,19 @@ def shows(tree):
 def normalise(nb):
     """Return notebook `nb` without anything that differs between two equal runs.
 
-    Dropped: metadata of papermill and of execution, the kernel's version, stderr (warnings with machine paths; the
-    terminal has shown them). Replaced: the random id of the injected cell, memory addresses, the repository's own
-    path. Joined: consecutive pieces of stdout, which arrive in chunks that depend on timing.
+    Dropped: metadata of papermill and of execution, the kernel's version, stderr (warnings with machine
+    paths; the terminal has shown them). Replaced: the random id of the injected cell, memory addresses, the
+    repository's own path. Joined: consecutive pieces of stdout, which arrive in chunks that depend on timing.
     """
     import nbformat
 
     nb = nbformat.from_dict(nb)
-    nb.metadata = nbformat.from_dict({
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    })
+    nb.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
     nb.nbformat, nb.nbformat_minor = 4, 5
     for cell in nb.cells:
         tags = cell.metadata.get("tags", [])
@@ -221,14 +230,17 @@ def write(nb, path):
 def code(notebook):
     """Code cells of `notebook` as Python text that changes only when the code does.
 
-    Prose, outputs, comments, docstrings and layout leave it unchanged: what depends on it is not run again for them.
+    Prose, outputs, comments, docstrings and layout leave it unchanged: what depends on it is not run again
+    for them.
 
     Raises
     ------
     UsageError
         A cell is not plain Python (a magic, a syntax error).
     """
-    tree = ast.Module(body=[node for cell in cells(notebook) for node in parse(notebook, cell).body], type_ignores=[])
+    tree = ast.Module(
+        body=[node for cell in cells(notebook) for node in parse(notebook, cell).body], type_ignores=[]
+    )
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         documented = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))

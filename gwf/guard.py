@@ -1,7 +1,8 @@
 """Processes that must not outlive, overtake or overwrite each other.
 
-A pipeline may be killed at any moment, one process at a time. What is left behind must stop by itself, and what starts
-next must wait until it has: a training kernel that lives on would write the same checkpoints as its successor.
+A pipeline may be killed at any moment, one process at a time. What is left behind must stop by itself, and
+what starts next must wait until it has: a training kernel that lives on would write the same checkpoints as
+its successor.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ POLL = 0.5
 
 
 def alive(pid, started=None):
-    """Whether process `pid` runs (a zombie does not) and, given `started`, is the one created at that time."""
+    """Whether process `pid` runs (a zombie does not) and was created at `started`, if that is given."""
     try:
         process = psutil.Process(pid)
         running = process.status() != psutil.STATUS_ZOMBIE
@@ -57,10 +58,11 @@ def watch(pids, on_death):
 
 
 class Alone:
-    """Hold `<folder>/<name>.lock` as a context manager; whoever comes second waits, or gives up with `wait=False`.
+    """Hold `<folder>/<name>.lock` as a context manager; a second one waits, or gives up with `wait=False`.
 
-    The operating system releases the lock with the death of its holder, however that comes about. Processes started
-    by the holder can be entered with `adopt`: those that have outlived it are ended by the next holder.
+    The operating system releases the lock with the death of its holder, however that comes about. Processes
+    started by the holder can be entered with `adopt`: those that have outlived it are ended by the next
+    holder.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Files of DVC that a process killed in the middle of a write leaves in pieces, and how they are made whole again."""
+"""Files of DVC that a process killed in the middle of a write leaves in pieces are made whole again."""
 
 import contextlib
 import json
@@ -19,8 +19,8 @@ RWLOCK = ROOT / ".dvc" / "tmp" / "rwlock"
 def mend():
     """Mend dvc.lock and .dvc/tmp/rwlock.
 
-    dvc.lock goes back to the last state known to be whole; what was finished since is found again in DVC's run
-    cache. rwlock is removed if none of the processes it names is a running DVC.
+    dvc.lock goes back to the last state known to be whole; what was finished since is found again in DVC's
+    run cache. rwlock is removed if none of the processes it names is a running DVC.
     """
     if LOCK.exists() and not whole(LOCK):
         if GOOD.exists():

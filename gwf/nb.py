@@ -2,10 +2,9 @@
 
 Command line::
 
-    python -m gwf.nb run notebooks/train.ipynb results/laptop/kl-jko-digits-0 --params training.digits --set seed 0
-    python -m gwf.nb code notebooks/train.ipynb results/code/train.py
-    python -m gwf.nb refresh notebooks/jko_gaussian.ipynb
-    python -m gwf.nb check notebooks/train.ipynb
+    python -m gwf.nb run notebooks/train.ipynb results/laptop/kl-jko-digits-0 --params training.digits --set
+    seed 0 python -m gwf.nb code notebooks/train.ipynb results/code/train.py python -m gwf.nb refresh
+    notebooks/jko_gaussian.ipynb python -m gwf.nb check notebooks/train.ipynb
 """
 
 import argparse
@@ -46,7 +45,9 @@ def accept(notebook, given):
     for name, value in given.items():
         nearest(name, defaults, f"parameter of {Path(notebook).name}")
         default = defaults[name]
-        wanted = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}.get(type(default))
+        wanted = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}.get(
+            type(default)
+        )
         if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool)):
             kind = type(default).__name__
             raise UsageError(f"parameter {name} = {value!r} of {Path(notebook).name} must be of type {kind}")
@@ -64,10 +65,10 @@ def key_of(out_dir):
 def run(notebook, out_dir, parameters, threads=None):
     """Execute `notebook` with `parameters` and write `<out_dir>/<name>.ipynb`, the same bytes at every run.
 
-    The notebook's working folder is the root of the repository. If it has a parameter `out` that is not given, it
-    gets `out_dir`, relative to the root. Everything it writes to stderr goes to the terminal and not into the file.
-    The kernel's numerical libraries use `threads` threads; default: the notebook's parameter `threads`, else the
-    environment variable `GWF_THREADS`, else 1.
+    The notebook's working folder is the root of the repository. If it has a parameter `out` that is not
+    given, it gets `out_dir`, relative to the root. Everything it writes to stderr goes to the terminal and
+    not into the file. The kernel's numerical libraries use `threads` threads; default: the notebook's
+    parameter `threads`, else the environment variable `GWF_THREADS`, else 1.
 
     Returns
     -------
@@ -87,7 +88,9 @@ def run(notebook, out_dir, parameters, threads=None):
     if "out" in defaults and "out" not in given:
         given["out"] = Path(os.path.relpath(out_dir.resolve(), ROOT)).as_posix()
     accept(notebook, given)
-    threads = threads or given.get("threads", defaults.get("threads")) or int(os.environ.get("GWF_THREADS") or 1)
+    threads = (
+        threads or given.get("threads", defaults.get("threads")) or int(os.environ.get("GWF_THREADS") or 1)
+    )
     target = out_dir / notebook.name
     with Alone(SCRATCH, key_of(out_dir), say=say) as lock:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -96,7 +99,7 @@ def run(notebook, out_dir, parameters, threads=None):
 
 
 def refresh(notebook):
-    """Execute `notebook` in place with its default parameters, so that its stored outputs are those of the code.
+    """Execute `notebook` in place with its default parameters: the stored outputs are then those of the code.
 
     Returns whether the file changed.
     """
@@ -138,9 +141,17 @@ def execute(notebook, key, parameters, threads, lock):
                 terminal.at(cell, cell_index)
 
             executed = papermill.execute_notebook(
-                str(notebook), str(raw), parameters=parameters, progress_bar=False, kernel_name="python3",
-                language="python", cwd=str(ROOT), stderr_file=terminal, on_cell_start=on_cell_start,
-                extra_arguments=["--log-level=CRITICAL"], shutdown_kernel="immediate",
+                str(notebook),
+                str(raw),
+                parameters=parameters,
+                progress_bar=False,
+                kernel_name="python3",
+                language="python",
+                cwd=str(ROOT),
+                stderr_file=terminal,
+                on_cell_start=on_cell_start,
+                extra_arguments=["--log-level=CRITICAL"],
+                shutdown_kernel="immediate",
             )
             require_complete(executed)
     except papermill.PapermillExecutionError as error:
@@ -180,7 +191,7 @@ def require_complete(nb):
 
 @contextlib.contextmanager
 def kernel_environment(key, threads):
-    """Environment of a kernel: number of threads, progress file, and nothing of the user's own Jupyter set-up."""
+    """Environment of a kernel: threads, progress file, and nothing of the user's own Jupyter set-up."""
     progress, ipython = SCRATCH / "progress" / f"{key}.txt", SCRATCH / "ipython" / key
     progress.parent.mkdir(parents=True, exist_ok=True)
     ipython.mkdir(parents=True, exist_ok=True)
@@ -189,8 +200,11 @@ def kernel_environment(key, threads):
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), str(threads)
     )
     changed |= {
-        "GWF_PROGRESS": str(progress), "IPYTHONDIR": str(ipython), "PYTHONHASHSEED": "0",
-        "JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "GWF_PROGRESS": str(progress),
+        "IPYTHONDIR": str(ipython),
+        "PYTHONHASHSEED": "0",
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
     before = {name: os.environ.get(name) for name in changed}
@@ -203,7 +217,7 @@ def kernel_environment(key, threads):
 
 
 class Terminal:
-    """Show what a notebook does: the lines of its progress file, its stderr, and a sign of life every 15 s."""
+    """Show what a notebook does: its progress file line by line, its stderr, a sign of life every 15 s."""
 
     def __init__(self, key, total):
         self.key, self.total = key, total
@@ -274,12 +288,16 @@ def say(text):
 
 def main(arguments=None):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m gwf.nb", description="Run, extract, refresh, check notebooks.")
+    parser = argparse.ArgumentParser(
+        prog="python -m gwf.nb", description="Run, extract, refresh, check notebooks."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("run", help="execute a notebook and write it to a folder")
     command.add_argument("notebook", type=Path)
     command.add_argument("out_dir", type=Path)
-    command.add_argument("--params", action="append", default=[], metavar="GROUP", help="group of params.yaml")
+    command.add_argument(
+        "--params", action="append", default=[], metavar="GROUP", help="group of params.yaml"
+    )
     command.add_argument("--set", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"))
     command.add_argument("--threads", type=int)
     command = commands.add_parser("code", help="write the code cells as a Python file")
@@ -293,7 +311,7 @@ def main(arguments=None):
             given = {}
             for group in asked.params:
                 given |= subtree(group)
-            given |= {name: yaml.safe_load(value) for name, value in getattr(asked, "set")}
+            given |= {name: yaml.safe_load(value) for name, value in asked.set}
             run(asked.notebook, asked.out_dir, given, asked.threads)
         elif asked.command == "code":
             asked.target.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ DATASETS = ("digits", "eight_gaussians")
 
 @dataclass(frozen=True)
 class Number:
-    """A number in [low, high], or in (low, high] if `open_low`; `kind` is int or float (an int will do for it)."""
+    """A number in [low, high], or (low, high] if `open_low`; `kind` is int or float."""
 
     kind: type
     low: float
@@ -90,8 +90,11 @@ class Many:
 
 def functionals():
     """Names of the functionals: one file each in gwf/functionals, listed without importing any."""
-    return sorted(file.stem for file in (ROOT / "gwf" / "functionals").glob("*.py")
-                  if file.stem not in ("__init__", "base"))
+    return sorted(
+        file.stem
+        for file in (ROOT / "gwf" / "functionals").glob("*.py")
+        if file.stem not in ("__init__", "base")
+    )
 
 
 def profiles():
@@ -103,11 +106,19 @@ COUNT = Number(int, 1, 10**8)
 RATE = Number(float, 0, 1, open_low=True)
 THREADS = Number(int, 1, 256)
 TRAINING = {
-    "updates": COUNT, "phase": COUNT, "batch": Number(int, 2, 65536),
-    "tau": Number(float, 0, open_low=True), "per_dimension": Flag(),
-    "nonsaturating": Flag(), "lr_map": RATE, "lr_critic": RATE,
-    "penalty": Number(float, 0, 1e6), "lipschitz": Number(float, 0, 1e6),
-    "ema": Number(float, 0, 0.999999), "evaluate_every": COUNT, "n_samples": Number(int, 10, 10**6),
+    "updates": COUNT,
+    "phase": COUNT,
+    "batch": Number(int, 2, 65536),
+    "tau": Number(float, 0, open_low=True),
+    "per_dimension": Flag(),
+    "nonsaturating": Flag(),
+    "lr_map": RATE,
+    "lr_critic": RATE,
+    "penalty": Number(float, 0, 1e6),
+    "lipschitz": Number(float, 0, 1e6),
+    "ema": Number(float, 0, 0.999999),
+    "evaluate_every": COUNT,
+    "n_samples": Number(int, 10, 10**6),
     "threads": THREADS,
 }
 SCHEMA = {
@@ -125,7 +136,7 @@ NOTEBOOK_OF = {"lenet": "lenet", "training.digits": "train", "training.eight_gau
 
 
 def validate(params, schema=SCHEMA, where=""):
-    """Return `params`, a nested dict, if it has exactly the keys of the schema with values that they may take.
+    """Return `params`, a nested dict, if it has exactly the keys of the schema, with valid values.
 
     Raises
     ------
@@ -215,12 +226,16 @@ def main(arguments=None):
     command.add_argument("profile")
     command.add_argument("overrides", nargs="*")
     command = commands.add_parser("check", help="check params.yaml")
-    command.add_argument("--mark", type=Path, help="file to write if all is valid, always with the same content")
+    command.add_argument(
+        "--mark", type=Path, help="file to write if all is valid, always with the same content"
+    )
     asked = parser.parse_args(arguments)
     try:
         if asked.command == "compose":
-            print(f"params.yaml: profile {asked.profile}",
-                  "written" if write(compose(asked.profile, asked.overrides)) else "unchanged")
+            print(
+                f"params.yaml: profile {asked.profile}",
+                "written" if write(compose(asked.profile, asked.overrides)) else "unchanged",
+            )
         else:
             params = read()
             matches_notebooks(params)

@@ -1,8 +1,8 @@
 """`make reproduce`: bring every stage of dvc.yaml up to date, several at a time, and show what is happening.
 
-DVC decides what is out of date and runs it, but one stage at a time. This driver asks it for the plan and starts
-`dvc repro --single-item <stage>` for every stage whose inputs are ready, as many side by side as there are cores (each
-run computes on one thread). Every line printed begins with the number of its stage.
+DVC decides what is out of date and runs it, but one stage at a time. This driver asks it for the plan and
+starts `dvc repro --single-item <stage>` for every stage whose inputs are ready, as many side by side as there
+are cores (each run computes on one thread). Every line printed begins with the number of its stage.
 
 Command line::
 
@@ -60,16 +60,30 @@ def data(checking):
 
 def pull(*options):
     """`dvc pull data.dvc`: DVC's cache and data/ as data.dvc says, from embedded/."""
-    pulled = subprocess.run([sys.executable, "-m", "dvc", "--wait-for-lock", "pull", *options, "data.dvc"], cwd=ROOT, env=environment(),
-                            stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    pulled = subprocess.run(
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "pull", *options, "data.dvc"],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
     if pulled.returncode:
-        raise UsageError(f"data/ is not what data.dvc says. The command that mends it: make data\n{pulled.stderr}")
+        raise UsageError(
+            f"data/ is not what data.dvc says. The command that mends it: make data\n{pulled.stderr}"
+        )
 
 
 def check_data():
     """Start the check of all checksums in data/; returns the process."""
-    return subprocess.Popen([sys.executable, "-m", "gwf.data"], cwd=ROOT, env=environment(), text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        [sys.executable, "-m", "gwf.data"],
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 class Plan:
@@ -103,11 +117,14 @@ class Plan:
 
     @staticmethod
     def closure(changed, before):
-        """Stages to run: the changed ones and all that come after them, except after one of constant output."""
+        """Stages to run: those changed and all that come after them, except after one of constant output."""
         run = set(changed)
         while True:
-            more = {name for name, needs in before.items() if name not in run
-                    and any(need in run and not need.startswith(CONSTANT) for need in needs)}
+            more = {
+                name
+                for name, needs in before.items()
+                if name not in run and any(need in run and not need.startswith(CONSTANT) for need in needs)
+            }
             if not more:
                 return {name: before[name] & run for name in before if name in run}
             run |= more
@@ -136,7 +153,7 @@ class Plan:
 
 
 def seconds(name, parameters):
-    """Estimate of what a stage takes, from an earlier run of it on record or else from the number of updates."""
+    """Estimate of what a stage takes: from its run on record, or else from the number of updates."""
     kind, _, key = name.partition("@")
     if kind != "train":
         return OTHER_SECONDS.get(kind, 0.0) + OVERHEAD
@@ -153,14 +170,14 @@ def minutes(value):
 
 
 def estimate(names, parameters, jobs):
-    """Estimated seconds for the stages `names` with `jobs` workers; only runs and chapters go side by side."""
+    """Estimated seconds for the stages `names` with `jobs` workers, runs and chapters side by side."""
     cost = {name: seconds(name, parameters) for name in names}
     spread = [value for name, value in cost.items() if name.startswith(("train", "chapter"))]
     return sum(cost.values()) - sum(spread) + max([sum(spread) / jobs, *spread], default=0.0)
 
 
 def reproduce(profile, jobs, only_plan=False):
-    """Bring the whole pipeline of `profile` up to date with `jobs` stages side by side, or print what would run.
+    """Bring the pipeline of `profile` up to date with `jobs` stages side by side, or print what would run.
 
     Raises
     ------
@@ -199,7 +216,7 @@ def reproduce(profile, jobs, only_plan=False):
 
 
 def run(plan, stages, parameters, jobs):
-    """Run what is out of date: first what decides whether the rest is, then the rest, then DVC over everything."""
+    """Run what is out of date: first what decides whether the rest is, then the rest, then all by DVC."""
     if not plan.needs:
         return
     first = [name for name in plan.needs if name.startswith(CONSTANT)]
@@ -209,15 +226,15 @@ def run(plan, stages, parameters, jobs):
         plan = Plan()
     tried = set()
     while not tried.issuperset(plan.cached):
-        say(f"[cache] {', '.join(plan.cached)}: run before with exactly these inputs, taking the results from the cache")
+        say(f"[cache] {', '.join(plan.cached)}: run before with the same inputs, taken from the cache")
         stages.together(plan.cached, "[cache]")
         tried.update(plan.cached)
         plan = Plan()
     if plan.needs:
         waiting = len(plan.needs)
         guess = minutes(estimate(list(plan.needs), parameters, jobs))
-        say(f"profile {parameters['profile']}: {plan.total} stages, {plan.total - waiting} up to date, {waiting} to run, "
-            f"{jobs} at a time, about {guess}")
+        ready = f"{plan.total} stages, {plan.total - waiting} up to date"
+        say(f"profile {parameters['profile']}: {ready}, {waiting} to run, {jobs} at a time, about {guess}")
         stages.side_by_side(plan.needs, jobs, lambda left: estimate(left, parameters, jobs))
     stages.together([], "[close]")
 
@@ -229,13 +246,20 @@ def cores():
 
 def main(arguments=None):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m gwf.pipeline", description="Bring the pipeline up to date.")
+    parser = argparse.ArgumentParser(
+        prog="python -m gwf.pipeline", description="Bring the pipeline up to date."
+    )
     parser.add_argument("profile", nargs="?", default="laptop")
-    parser.add_argument("--jobs", type=int, default=min(cores(), 4), help="stages side by side; default: cores, at most 4")
-    parser.add_argument("--plan", action="store_true", help="compose params.yaml, print the stages out of date, stop")
+    parser.add_argument(
+        "--jobs", type=int, default=min(cores(), 4), help="stages side by side; default: cores, at most 4"
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="compose params.yaml, print the stages out of date, stop"
+    )
     asked = parser.parse_args(arguments)
     if os.environ.get("MAKELEVEL"):
-        # A killed make must not leave the pipeline running behind its back; the stages stop with this process.
+        # A killed make must not leave the pipeline running behind its back; the stages stop with this
+        # process.
         watch([os.getppid()], lambda: os._exit(1))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -24,9 +24,9 @@ def number(value):
 class Progress:
     """Show how far a loop of `total` steps is, as a context manager.
 
-    If the environment variable `GWF_PROGRESS` names a file, one plain line is appended to it at most every two
-    seconds, and always at the last step; the runner (`gwf.nb`) follows that file. Otherwise a `tqdm` bar is drawn
-    on stderr. Standard output stays untouched, so that a notebook keeps the same bytes.
+    If the environment variable `GWF_PROGRESS` names a file, one plain line is appended to it at most every
+    two seconds, and always at the last step; the runner (`gwf.nb`) follows that file. Otherwise a `tqdm` bar
+    is drawn on stderr. Standard output stays untouched, so that a notebook keeps the same bytes.
 
     Parameters
     ----------
@@ -54,7 +54,9 @@ class Progress:
         self.began = time.monotonic()
         self.written = -INTERVAL
         if self.file is None:
-            self.bar = tqdm(total=self.total, desc=self.label, file=sys.stderr, initial=self.start, mininterval=0.5)
+            self.bar = tqdm(
+                total=self.total, desc=self.label, file=sys.stderr, initial=self.start, mininterval=0.5
+            )
         return self
 
     def __exit__(self, *exception):

@@ -68,7 +68,7 @@ RANGES = {
     "n_samples": (2, 10**7, False),
     "threads": (1, 1024, False),
 }
-SWITCHES = {"per_dimension", "nonsaturating"}
+SWITCHES = {"per_dimension", "nonsaturating", "amp"}
 
 
 def check(settings):

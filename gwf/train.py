@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from gwf import machine, recipes, tasks
-from gwf.checkpoint import Checkpoint, fingerprint, replace
+from gwf.checkpoint import Checkpoint, fingerprint, hash_of, replace
 from gwf.errors import UsageError
 from gwf.paths import SCRATCH, run_name
 from gwf.progress import Progress
@@ -50,7 +50,10 @@ class Trainer:
         adam = {"betas": (0.5, 0.9), "fused": True}
         self.opt_T = torch.optim.Adam(self.T.parameters(), lr=settings["lr_map"], **adam)
         self.opt_h = torch.optim.Adam(self.critic.parameters(), lr=settings["lr_critic"], **adam)
-        self.streams = {name: generator(seed, name, device) for name in ("data", "latent", "penalty")}
+        # Processes of a distributed run start from the same weights and draw different batches.
+        rank = torch.distributed.get_rank() if distributed() else 0
+        names = {name: f"{name} of process {rank}" if rank else name for name in ("data", "latent", "penalty")}
+        self.streams = {name: generator(seed, stream, device) for name, stream in names.items()}
         self.step = 0
         self.seconds = 0.0
         self.curve = []
@@ -60,14 +63,15 @@ class Trainer:
         batch = self.settings["batch"]
         y = self.task.data(batch, self.streams["data"])
         z = self.task.latent(batch, self.streams["latent"])
-        x = self.T(z)
-
-        critic_loss = self.step_of.critic_loss(x, y, self.streams["penalty"])
+        with self.precision():
+            x = self.T(z)
+            critic_loss = self.step_of.critic_loss(x, y, self.streams["penalty"])
         self.descend(self.opt_h, critic_loss)
 
         # The critic's weights need no gradient here, only the image it looks at.
         self.critic.requires_grad_(False)
-        map_loss, proximal = self.step_of.map_loss(x, z, y)
+        with self.precision():
+            map_loss, proximal = self.step_of.map_loss(x, z, y)
         self.descend(self.opt_T, map_loss + proximal)
         self.critic.requires_grad_(True)
 
@@ -76,6 +80,10 @@ class Trainer:
         if self.step % self.settings["phase"] == 0:
             self.step_of.prox.advance()
         return critic_loss.detach(), map_loss.detach(), proximal.detach()
+
+    def precision(self):
+        """Mixed precision (bfloat16 products, float32 weights and losses) if the settings ask for `amp`."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings["amp"])
 
     def descend(self, optimiser, loss):
         """One optimiser step on `loss`, with gradients averaged over processes if there are several."""
@@ -118,12 +126,17 @@ class Trainer:
         self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
 
 
+def distributed():
+    """Whether this process is one of several that train together."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 def average_gradients(parameters):
     """Average gradients over the processes of a distributed run; nothing in a single one.
 
     By hand, since DistributedDataParallel's hooks do not mix with gradients of gradients.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not distributed():
         return
     for p in parameters:
         if p.grad is not None:
@@ -193,7 +206,7 @@ def run(functional, step, dataset, seed, profile, settings, out=None, extractor=
     }
     curve = pd.DataFrame(trainer.curve)
     if out is not None:
-        write(out, metrics, curve, samples, T, trainer, key)
+        write(out, metrics, curve, samples, T, trainer)
     checkpoint.remove()
     return metrics, curve, samples
 
@@ -237,18 +250,22 @@ def train(trainer, checkpoint, label):
             progress.update(trainer.step, **shown)
 
 
-def write(out, metrics, curve, samples, T, trainer, key):
-    """Write the run's files, each atomically. Only run.json knows of time, and only a new key rewrites it."""
+def write(out, metrics, curve, samples, T, trainer):
+    """Write the run's files, each atomically.
+
+    Only run.json knows of time. It is the record of the run that first gave these results: running again to the
+    same bytes leaves it as it is.
+    """
     replace(out / "metrics.json", lambda p: p.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n"))
     replace(out / "curve.csv", lambda p: curve.to_csv(p, index=False, float_format="%.8g", lineterminator="\n"))
     replace(out / "samples.npy", lambda p: _save_array(p, samples))
     weights = {name: value.contiguous() for name, value in T.state_dict().items()}
     replace(out / "model.safetensors", lambda p: save_file(weights, p))
-    record = out / "run.json"
-    if record.exists() and json.loads(record.read_text())["key"] == key:
+    record, key = out / "run.json", hash_of(out / name for name in ("metrics.json", "curve.csv", "samples.npy"))
+    if record.exists() and json.loads(record.read_text()).get("results") == key:
         return
     text = {
-        "key": key,
+        "results": key,
         "threads": trainer.settings["threads"],
         "device": str(trainer.device),
         "seconds": round(trainer.seconds, 2),

@@ -1,4 +1,4 @@
-"""Stages of the pipeline as processes: started when their inputs are ready, shown line by line, stopped together."""
+"""Stages as processes: started when their inputs are ready, shown line by line, stopped together."""
 
 import contextlib
 import os
@@ -16,10 +16,31 @@ from gwf.nb import say
 from gwf.paths import ROOT, SCRATCH
 from gwf.progress import clock
 
+# What DVC says to itself, and the line per sound data file.
 NOISE = re.compile(
-    r"$|Running stage|> |Updating lock file|Use `dvc push`|To track|\tgit add|To enable auto staging|\tdvc config|Generating"
-    r"|data/\S+: sha256 \S+ as expected|Stage '.*' (didn't change|is cached)|'.*' didn't change|Data and pipelines|Verifying|WARNING:.*(had been killed|is empty)"
+    "|".join(
+        [
+            r"$",
+            r"Running stage",
+            r"> ",
+            r"Updating lock file",
+            r"Generating",
+            r"Verifying",
+            r"Data and pipelines",
+            r"Use `dvc push`",
+            r"To track",
+            r"\tgit add",
+            r"To enable auto staging",
+            r"\tdvc config",
+            r"Stage '.*' (didn't change|is cached)",
+            r"'.*' didn't change",
+            r"ERROR: failed to reproduce",
+            r"WARNING:.*(had been killed|is empty)",
+            r"data/\S+: sha256 \S+ as expected",
+        ]
+    )
 )
+RUNNING = re.compile(r"Running stage '([^']+)'")
 STOP = 10.0
 
 
@@ -28,23 +49,32 @@ class Failed(RuntimeError):
 
 
 def environment():
-    """Environment of the stages: this interpreter comes first in PATH, and they stop when this process is gone."""
+    """Environment of stages: this interpreter comes first in PATH; they stop when this process is gone."""
     binaries = str(Path(sys.executable).parent)
     return os.environ | {
-        "PATH": os.pathsep.join([binaries, os.environ.get("PATH", "")]), "GWF_DRIVER": str(os.getpid()),
-        "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(ROOT),
+        "PATH": os.pathsep.join([binaries, os.environ.get("PATH", "")]),
+        "GWF_DRIVER": str(os.getpid()),
+        "PYTHONUNBUFFERED": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "PYTHONPATH": str(ROOT),
     }
 
 
 class Process:
-    """One `dvc repro` process. Its lines are put on `lines` as `(self, line)`, then `(self, None)` when it has ended."""
+    """One `dvc repro` process; puts `(self, line)` on `lines` for each line, `(self, None)` at its end."""
 
     def __init__(self, lock, targets, label, lines):
         self.lock, self.label, self.began, self.recent = lock, label, time.monotonic(), deque(maxlen=60)
         single = ["--single-item"] if targets else []
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *single, *targets], cwd=ROOT, env=environment(),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *single, *targets],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         )
         self.entry = lock.adopt(self.popen.pid)
         threading.Thread(target=self.read, args=(lines,), daemon=True).start()
@@ -64,13 +94,15 @@ class Process:
 
     def message(self):
         """What it said last about its failure: its errors, or else all it printed."""
+        if self.popen.returncode < 0:
+            return f"DVC was ended by signal {-self.popen.returncode}"
         said = list(self.recent)
         errors = [i for i, line in enumerate(said) if line.startswith("error: ")]
         if errors:
             lines = [said[errors[0]].removeprefix("error: ")]
-            lines += [line for line in said[errors[0] + 1:errors[0] + 12] if line.startswith("  ")]
+            lines += [line for line in said[errors[0] + 1 : errors[0] + 12] if line.startswith("  ")]
             return "\n".join(lines)
-        return "\n".join(said[-15:])
+        return "\n".join([line for line in said if not NOISE.match(line)][-15:] or said[-3:])
 
     def stop(self):
         """End the process; the notebook runner below it notices and takes its kernel with it."""
@@ -87,7 +119,7 @@ class Stages:
         self.lock, self.lines, self.running = lock, queue.Queue(), {}
 
     def together(self, names, label):
-        """Run `names` one after the other in one process; all stages with everything before them if there are none."""
+        """Run `names` one after the other in one process; the whole pipeline if there are none."""
         process = self.start("closing" if not names else names[0], names, label)
         self.wait_for_one(process)
 
@@ -138,6 +170,8 @@ class Stages:
 
     def failure(self, name, process):
         """Text about a failed process: stage, message, log."""
+        ran = [match.group(1) for match in map(RUNNING.match, process.recent) if match]
+        name = ran[-1] if ran else name
         log = SCRATCH / "failed" / f"{name.replace('@', '-')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("\n".join(process.recent) + "\n")

@@ -39,12 +39,17 @@ def scratch(tmp_path, monkeypatch):
 
 
 def command_line(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "gwf.nb", *map(str, arguments)], cwd=ROOT, text=True,
-                          capture_output=True, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "gwf.nb", *map(str, arguments)],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        **options,
+    )
 
 
-# Times, random numbers of the system, addresses, process numbers and warnings are all that may differ between two
-# runs, except for what the notebook computes; each is produced here.
+# Times, random numbers of the system, addresses, process numbers and warnings are all that may differ between
+# two runs, except for what the notebook computes; each is produced here.
 RESTLESS = """
 import os, sys, time, warnings
 print("a", end="", flush=True)
@@ -57,11 +62,18 @@ print("c", object(), os.environ["OMP_NUM_THREADS"], os.getcwd())
 
 def test_same_bytes_at_every_run(tmp_path, scratch):
     source = notebook(tmp_path / "toy.ipynb", PARAMETERS, RESTLESS, DRAW, "print(seed, rate, out)")
-    first, again = (nb.run(source, tmp_path / "results" / "toy", {"seed": 3}, threads=2).read_bytes() for _ in range(2))
+    first, again = (
+        nb.run(source, tmp_path / "results" / "toy", {"seed": 3}, threads=2).read_bytes() for _ in range(2)
+    )
     assert first == again
     executed = nbformat.reads(first.decode(), as_version=4)
     nbformat.validate(executed)
-    texts = [output.get("text", "") for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
+    texts = [
+        output.get("text", "")
+        for cell in executed.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    ]
     assert texts[0] == "ab\nc <object object at 0x0> 2 .\n"
     assert texts[-1].startswith("3 0.5 ")
     assert b"papermill" not in first and b"iopub" not in first and b"UserWarning" not in first
@@ -72,12 +84,15 @@ def test_same_bytes_at_every_run(tmp_path, scratch):
     assert other != first
 
 
-@pytest.mark.parametrize("given, message", [
-    ({"sead": 1}, "did you mean 'seed'"),
-    ({"seed": "one"}, "must be of type int"),
-    ({"seed": True}, "must be of type int"),
-    ({"rate": "fast"}, "must be of type float"),
-])
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"sead": 1}, "did you mean 'seed'"),
+        ({"seed": "one"}, "must be of type int"),
+        ({"seed": True}, "must be of type int"),
+        ({"rate": "fast"}, "must be of type float"),
+    ],
+)
 def test_wrong_parameters_stop_before_anything_runs(tmp_path, scratch, given, message):
     source = notebook(tmp_path / "toy.ipynb", PARAMETERS, "print(seed)")
     with pytest.raises(UsageError, match=message):
@@ -93,12 +108,15 @@ def test_parameters_must_be_literals(tmp_path):
     assert found == {"a": -1.5, "b": [1, "x"], "c": float("inf")}
 
 
-@pytest.mark.parametrize("cell, message", [
-    ("raise SystemExit(0)", "ended the notebook early with SystemExit"),
-    ("import sys\nsys.exit()", "ended the notebook early with SystemExit"),
-    ("raise ValueError('tau = -1: it must be positive')", "ValueError: tau = -1: it must be positive"),
-    ("import os\nos._exit(0)", "died"),
-])
+@pytest.mark.parametrize(
+    "cell, message",
+    [
+        ("raise SystemExit(0)", "ended the notebook early with SystemExit"),
+        ("import sys\nsys.exit()", "ended the notebook early with SystemExit"),
+        ("raise ValueError('tau = -1: it must be positive')", "ValueError: tau = -1: it must be positive"),
+        ("import os\nos._exit(0)", "died"),
+    ],
+)
 def test_what_did_not_end_is_an_error_and_is_kept(tmp_path, scratch, cell, message):
     source = notebook(tmp_path / "toy.ipynb", PARAMETERS, "print('reached')", cell, "print('not reached')")
     with pytest.raises(nb.NotebookError, match=message):
@@ -117,7 +135,7 @@ def test_command_line_says_in_plain_words_what_failed(tmp_path):
 
 
 def test_progress_reaches_the_terminal(tmp_path):
-    loop = "from gwf.progress import Progress\nwith Progress(2, 'toy') as progress:\n    progress.update(2, loss=0.25)"
+    loop = "from gwf.progress import Progress\nwith Progress(2, 'toy') as p:\n    p.update(2, loss=0.25)"
     done = command_line("run", notebook(tmp_path / "toy.ipynb", PARAMETERS, loop), tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "  toy: step 2/2, loss 0.25, 00:00 left\n" in done.stdout
@@ -161,8 +179,10 @@ def test_a_killed_parent_takes_runner_and_kernel_with_it(tmp_path):
 
 def test_alone_waits_for_the_first_and_ends_what_a_killed_one_left(tmp_path):
     left = subprocess.Popen(["sleep", "60"])
-    program = (f"import os, signal, time\nfrom gwf.guard import Alone\nlock = Alone({str(tmp_path)!r}, 'run')\n"
-               f"lock.__enter__().adopt({left.pid})\nprint('held', flush=True)\ntime.sleep(60)")
+    program = (
+        f"import os, signal, time\nfrom gwf.guard import Alone\nlock = Alone({str(tmp_path)!r}, 'run')\n"
+        f"lock.__enter__().adopt({left.pid})\nprint('held', flush=True)\ntime.sleep(60)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
@@ -198,16 +218,19 @@ def test_good_form_is_accepted(tmp_path):
     assert form.check(notebook(tmp_path / "toy.ipynb", PARAMETERS, DRAW, "print(seed)")) == []
 
 
-@pytest.mark.parametrize("cells, fault", [
-    (("seed = int(0)", "print(1)"), "only assign literals"),
-    ((PARAMETERS, "x = 1;\nprint(x);"), "';'"),
-    ((PARAMETERS, "import matplotlib.pyplot as plt\nplt.plot([1])", "print(1)"), "plt.show()"),
-    ((PARAMETERS, "open('results/laptop/x').read()"), "gwf.paths"),
-    ((PARAMETERS, "print('/usr/share/x')"), "gwf.paths"),
-    ((PARAMETERS, "def f():\n" + "    x = 1\n" * 10, "print(1)"), "more than 10 lines"),
-    ((PARAMETERS, "x = 1"), "must show the numbers"),
-    ((PARAMETERS, "!ls"), "not plain Python"),
-])
+@pytest.mark.parametrize(
+    "cells, fault",
+    [
+        (("seed = int(0)", "print(1)"), "only assign literals"),
+        ((PARAMETERS, "x = 1;\nprint(x);"), "';'"),
+        ((PARAMETERS, "import matplotlib.pyplot as plt\nplt.plot([1])", "print(1)"), "plt.show()"),
+        ((PARAMETERS, "open('results/laptop/x').read()"), "gwf.paths"),
+        ((PARAMETERS, "print('/usr/share/x')"), "gwf.paths"),
+        ((PARAMETERS, "def f():\n" + "    x = 1\n" * 10, "print(1)"), "more than 10 lines"),
+        ((PARAMETERS, "x = 1"), "must show the numbers"),
+        ((PARAMETERS, "!ls"), "not plain Python"),
+    ],
+)
 def test_bad_form_is_found(tmp_path, cells, fault):
     path = notebook(tmp_path / "toy.ipynb", *cells)
     try:

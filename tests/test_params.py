@@ -45,8 +45,11 @@ def test_profiles_compose_to_valid_parameters(profile):
 
 
 def test_composed_as_dvc_composes():
-    # `dvc exp run -S profile=smoke` reads the same files because hydra is enabled in the repository's configuration.
-    done = subprocess.run([sys.executable, "-m", "dvc", "config", "hydra.enabled"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    # `dvc exp run -S profile=smoke` reads the same files because hydra is enabled in the repository's
+    # configuration.
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "config", "hydra.enabled"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert done.stdout.strip() == "true"
 
 
@@ -83,31 +86,49 @@ def test_every_missing_key_is_an_error(laptop, path):
         params.validate(laptop)
 
 
-@pytest.mark.parametrize("key, value, message", [
-    ("functionals", ["kll"], "unknown functional in functionals 'kll': did you mean 'kl'"),
-    ("functionals", [], "at least one entry"),
-    ("functionals", ["kl", "kl"], "contains 'kl' twice"),
-    ("functionals", "kl", "must be a list"),
-    ("steps", ["jk0"], "did you mean 'jko'"),
-    ("datasets", ["digit"], "did you mean 'digits'"),
-    ("seeds", [-1], "out of range"),
-    ("seeds", [0.5], "whole number"),
-    ("profile", "laptpo", "did you mean 'laptop'"),
-    ("device", "gpu", "Valid: cpu, cuda"),
-    ("report", "/srv/report", "below the repository"),
-    ("report", "../report", "below the repository"),
-    ("lenet", 3, "must be a group of parameters"),
-])
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("functionals", ["kll"], "unknown functional in functionals 'kll': did you mean 'kl'"),
+        ("functionals", [], "at least one entry"),
+        ("functionals", ["kl", "kl"], "contains 'kl' twice"),
+        ("functionals", "kl", "must be a list"),
+        ("steps", ["jk0"], "did you mean 'jko'"),
+        ("datasets", ["digit"], "did you mean 'digits'"),
+        ("seeds", [-1], "out of range"),
+        ("seeds", [0.5], "whole number"),
+        ("profile", "laptpo", "did you mean 'laptop'"),
+        ("device", "gpu", "Valid: cpu, cuda"),
+        ("report", "/srv/report", "below the repository"),
+        ("report", "../report", "below the repository"),
+        ("lenet", 3, "must be a group of parameters"),
+    ],
+)
 def test_wrong_values(laptop, key, value, message):
     with pytest.raises(UsageError, match=message):
         params.validate(laptop | {key: value})
 
 
-@pytest.mark.parametrize("key, value", [
-    ("updates", 0), ("updates", 10.5), ("updates", True), ("updates", "many"), ("batch", 1), ("tau", 0), ("tau", -1.0),
-    ("tau", math.nan), ("lr_map", 0), ("lr_map", 2), ("penalty", -0.1), ("ema", 1), ("threads", 0),
-    ("per_dimension", 1), ("n_samples", 1),
-])
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("updates", 0),
+        ("updates", 10.5),
+        ("updates", True),
+        ("updates", "many"),
+        ("batch", 1),
+        ("tau", 0),
+        ("tau", -1.0),
+        ("tau", math.nan),
+        ("lr_map", 0),
+        ("lr_map", 2),
+        ("penalty", -0.1),
+        ("ema", 1),
+        ("threads", 0),
+        ("per_dimension", 1),
+        ("n_samples", 1),
+    ],
+)
 def test_values_out_of_range(laptop, key, value):
     laptop["training"]["digits"][key] = value
     with pytest.raises(UsageError, match=f"training.digits.{key} = "):

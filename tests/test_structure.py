@@ -18,14 +18,41 @@ from gwf.paths import NOTEBOOKS, ROOT
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
-# Their text reaches messages, paths and progress lines and never a number: an edit must not retrain for an hour.
+# Their text reaches messages, paths and progress lines and never a number: an edit must not retrain for an
+# hour.
 PLUMBING = {"gwf/__init__.py", "gwf/errors.py", "gwf/paths.py", "gwf/progress.py"}
 
 # A module imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
-    "errors", "paths", "progress", "seeding", "machine", "exact", "functionals", "nets", "data", "flows", "recipes",
-    "metrics", "checkpoint", "tasks", "train", "form", "guard", "params", "nb", "runs", "table", "style", "report",
-    "figures", "plot", "page", "mend", "workers", "pipeline",
+    "errors",
+    "paths",
+    "progress",
+    "seeding",
+    "machine",
+    "exact",
+    "functionals",
+    "nets",
+    "data",
+    "flows",
+    "recipes",
+    "metrics",
+    "checkpoint",
+    "tasks",
+    "train",
+    "form",
+    "guard",
+    "params",
+    "nb",
+    "runs",
+    "table",
+    "style",
+    "report",
+    "figures",
+    "plot",
+    "page",
+    "mend",
+    "workers",
+    "pipeline",
 ]
 
 # Notebooks whose stored outputs are compared by nbval; the other two train for longer, in the pipeline.
@@ -70,7 +97,7 @@ def closure(sources):
 
 
 def combinations(stage):
-    """Values of `item` for a stage, each name alone: one combination that uses every entry of a short list."""
+    """Values of `item` for a stage: as few combinations as use every entry of every list."""
     matrix = stage.get("matrix")
     if not matrix:
         return [{}]
@@ -86,7 +113,7 @@ def filled(text, item):
 
 
 def entries(stage, item):
-    """Python texts that a stage executes: the modules and the notebook named in its command, and its lazy imports.
+    """Python texts that a stage executes: modules and notebook of its command, and what is imported by name.
 
     The runner is left out: it carries notebooks and parameters and computes nothing.
     """
@@ -96,7 +123,10 @@ def entries(stage, item):
         words = command.split()
         if words[2:4] == ["gwf.nb", "run"]:
             texts.append(code(ROOT / words[4]))
-            texts += [f"import gwf.functionals.{name}" for name in re.findall(r"functionals\.get\(['\"](\w+)", texts[-1])]
+            texts += [
+                f"import gwf.functionals.{name}"
+                for name in re.findall(r"functionals\.get\(['\"](\w+)", texts[-1])
+            ]
         elif words[2:4] == ["gwf.nb", "code"]:
             texts.append("import gwf.form")
         else:
@@ -131,12 +161,15 @@ def test_a_functional_is_used_by_its_own_runs_only():
     assert "gwf/functionals/${item.functional}.py" in DVC["train"]["deps"]
     used = closure(["from gwf import train, recipes, report, plot, page"])
     assert not {path for path in used if path.startswith("gwf/functionals/")} - {
-        "gwf/functionals/__init__.py", "gwf/functionals/base.py"
+        "gwf/functionals/__init__.py",
+        "gwf/functionals/base.py",
     }
 
 
 def test_every_notebook_has_a_code_stage_and_every_chapter_runs():
-    assert sorted(DVC["code"]["matrix"]["notebook"]) == sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    assert sorted(DVC["code"]["matrix"]["notebook"]) == sorted(
+        path.stem for path in NOTEBOOKS.glob("*.ipynb")
+    )
     assert sorted(DVC["chapter"]["matrix"]["notebook"]) == [path.stem for path in CHAPTERS]
 
 
@@ -150,7 +183,8 @@ def test_parameters_handed_over_by_dvc_are_known_to_the_notebooks():
 
 
 def test_every_output_that_only_git_keeps_lets_the_run_cache_work():
-    # DVC leaves a stage out of its run cache for any plain output with `cache: false`; a run must come back from it.
+    # DVC leaves a stage out of its run cache for any plain output with `cache: false`; a run must come back
+    # from it.
     for name in ("lenet", "train", "chapter"):
         assert all(isinstance(out, str) for out in DVC[name]["outs"]), name
 
@@ -169,7 +203,12 @@ def test_imports_point_downwards():
         assert parts[0] in floor, f"gwf/{parts[0]} has no floor in {Path(__file__).name}"
         for name in imported(path.read_text()):
             words = name.split(".")
-            if words[0] == "gwf" and len(words) > 1 and words[1] in floor and floor[words[1]] > floor[parts[0]]:
+            if (
+                words[0] == "gwf"
+                and len(words) > 1
+                and words[1] in floor
+                and floor[words[1]] > floor[parts[0]]
+            ):
                 faults.append(f"{path.relative_to(ROOT)} imports gwf.{words[1]}")
     assert not faults
 
@@ -192,13 +231,16 @@ def test_form_of_notebooks(notebook):
 
 @pytest.mark.parametrize("notebook", CHAPTERS, ids=lambda path: path.stem)
 def test_chapters_are_stored_executed(notebook):
-    # nbval compares only cells that have been executed: a stripped notebook would pass without being looked at.
+    # nbval compares only cells that have been executed: a stripped notebook would pass without being looked
+    # at.
     cells = [cell for cell in load(notebook)["cells"] if cell["cell_type"] == "code"]
     assert all(cell["execution_count"] for cell in cells)
     assert any(cell["outputs"] for cell in cells)
 
 
-@pytest.mark.parametrize("profile", sorted((ROOT / "conf" / "profile").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "profile", sorted((ROOT / "conf" / "profile").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_profiles_are_valid(profile):
     shared = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())
     shared.pop("defaults")
@@ -213,7 +255,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 REQUIRED = [Requirement(text) for text in PROJECT["dependencies"] + sum(EXTRAS.values(), [])]
 PINS = {
     canonicalize_name(line.split("==")[0]): Version(line.split("==")[1])
-    for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if not line.startswith("#")
 }
 
 
@@ -223,7 +266,9 @@ def test_constraints_pin_every_requirement_within_its_range():
         if name == "torch":
             continue
         assert name in PINS, f"constraints.txt does not pin {name}"
-        assert need.specifier.contains(PINS[name]), f"constraints.txt has {name} {PINS[name]}, pyproject {need}"
+        assert need.specifier.contains(PINS[name]), (
+            f"constraints.txt has {name} {PINS[name]}, pyproject {need}"
+        )
 
 
 def test_constraints_leave_torch_free():
@@ -246,15 +291,25 @@ def test_makefile_installs_with_the_constraints():
 
 
 def text_files():
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
-    names = [name for name in listed.stdout.splitlines() if not name.startswith(("embedded/", "results/", "report/"))]
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    names = [
+        name
+        for name in listed.stdout.splitlines()
+        if not name.startswith(("embedded/", "results/", "report/"))
+    ]
     suffixes = {".py", ".yaml", ".yml", ".toml", ".md", ".ipynb", ".txt", ".lock", ".dvc", ".html", ""}
     return [ROOT / name for name in names if (ROOT / name).suffix in suffixes and (ROOT / name).is_file()]
 
 
 def test_no_absolute_paths():
     machine = re.compile(r"(?<![\w.:/}])/(home|root|work|Users|tmp|mnt|opt|var)/\w")
-    faults = [f"{path.relative_to(ROOT)}: {match.group()}" for path in text_files()
-              for match in [machine.search(path.read_text(errors="replace"))] if match]
+    faults = [
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in text_files()
+        for match in [machine.search(path.read_text(errors="replace"))]
+        if match
+    ]
     assert not faults
     assert machine.search("open('/home" + "/me')")

@@ -16,7 +16,7 @@ from gwf.nets.conv import ConvMap
 SETTINGS = {
     "updates": 24, "phase": 8, "batch": 32, "tau": 0.5, "per_dimension": False, "nonsaturating": False,
     "lr_map": 1e-3, "lr_critic": 1e-3, "penalty": 0.2, "lipschitz": 10.0, "ema": 0.9, "evaluate_every": 12,
-    "n_samples": 64, "threads": 1,
+    "n_samples": 64, "threads": 1, "amp": False,
 }
 
 
@@ -127,6 +127,13 @@ class TestUpdate:
         assert all(float(triple[2]) == 0 for triple in losses) == (step == "gan")
 
 
+    def test_mixed_precision_trains(self):
+        t = trainer(amp=True)
+        losses = [t.update() for _ in range(10)]
+        assert all(torch.isfinite(loss) for triple in losses for loss in triple)
+        assert all(p.dtype == torch.float32 for p in t.T.parameters())
+
+
 class TestRun:
     def test_a_killed_run_resumes_to_the_same_bytes(self, tmp_path, monkeypatch):
         go(out=tmp_path / "whole")
@@ -164,7 +171,7 @@ class TestRun:
         first = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
         go(out=tmp_path / "run")
         assert first == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-        assert set(json.loads(first["run.json"])) >= {"key", "seconds", "ms_per_update", "cpu", "threads"}
+        assert set(json.loads(first["run.json"])) >= {"results", "seconds", "ms_per_update", "cpu", "threads"}
 
     def test_another_seed_has_other_bytes(self, tmp_path):
         go(out=tmp_path / "0")
