@@ -6,7 +6,7 @@
 # make bench                milliseconds per update
 # make clean                remove scratch files and the smoke profile's results
 #
-# PYTHON=python3.12 chooses the interpreter of the virtual environment, JOBS=4 the number of runs side by side.
+# PYTHON=python3.12 chooses the interpreter of the virtual environment, JOBS=4 the runs side by side.
 
 PROFILE ?= laptop
 JOBS ?=
@@ -31,7 +31,7 @@ reproduce: profile $(STAMP)
 	@$(PY) -m gwf.pipeline $(PROFILE) $(if $(JOBS),--jobs $(JOBS))
 
 profile: python
-	@$(PYTHON) -c 'import sys; sys.tracebacklimit = 0; sys.dont_write_bytecode = True; from gwf.errors import nearest; \
+	@$(PYTHON) -Bc 'import sys; sys.tracebacklimit = 0; from gwf.errors import nearest; \
 	  nearest(sys.argv[1], sys.argv[2:], "profile")' "$(PROFILE)" $(PROFILES)
 
 python:

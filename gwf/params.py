@@ -118,6 +118,7 @@ TRAINING = {
     "lipschitz": Number(float, 0, 1e6),
     "ema": Number(float, 0, 0.999999),
     "evaluate_every": COUNT,
+    "amp": Flag(),
     "n_samples": Number(int, 10, 10**6),
     "threads": THREADS,
 }
