@@ -65,5 +65,5 @@ def holders():
 def is_dvc(pid):
     """Whether process `pid` runs and is DVC: its number may have been given to another program."""
     with contextlib.suppress(psutil.Error):
-        return alive(pid) and any("dvc" in word for word in psutil.Process(pid).cmdline())
+        return alive(pid) and any(os.path.basename(word) == "dvc" for word in psutil.Process(pid).cmdline())
     return False

@@ -208,7 +208,7 @@ def reproduce(profile, jobs, only_plan=False):
         if only_plan:
             say("\n".join(plan.needs) or "nothing to do")
             return
-        run(plan, Stages(lock), parameters, jobs)
+        run(plan, Stages(lock), parameters, jobs or side_by_side(parameters))
     report = parameters["report"]
     say(f"profile {profile}: everything is up to date ({clock(time.monotonic() - began)})")
     say(f"  page     {report}/index.html\n  tables   {report}/tables\n  figures  {report}/figures")
@@ -235,13 +235,19 @@ def run(plan, stages, parameters, jobs):
         guess = minutes(estimate(list(plan.needs), parameters, jobs))
         ready = f"{plan.total} stages, {plan.total - waiting} up to date"
         say(f"profile {parameters['profile']}: {ready}, {waiting} to run, {jobs} at a time, about {guess}")
-        stages.side_by_side(plan.needs, jobs, lambda left: estimate(left, parameters, jobs))
+        # The longest first: otherwise the last of them runs alone.
+        longest = dict(sorted(plan.needs.items(), key=lambda item: -seconds(item[0], parameters)))
+        stages.side_by_side(longest, jobs, lambda left: estimate(left, parameters, jobs))
     stages.together([], "[close]")
 
 
-def cores():
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def side_by_side(parameters):
+    """How many runs go side by side: as many as the cores have threads for, at most 4; one on a GPU."""
+    if parameters["device"] != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = max(settings["threads"] for settings in parameters["training"].values())
+    return max(1, min(cores // threads, 4))
 
 
 def main(arguments=None):
@@ -250,9 +256,7 @@ def main(arguments=None):
         prog="python -m gwf.pipeline", description="Bring the pipeline up to date."
     )
     parser.add_argument("profile", nargs="?", default="laptop")
-    parser.add_argument(
-        "--jobs", type=int, default=min(cores(), 4), help="stages side by side; default: cores, at most 4"
-    )
+    parser.add_argument("--jobs", type=int, help="runs side by side; default: as cores allow, at most 4")
     parser.add_argument(
         "--plan", action="store_true", help="compose params.yaml, print the stages out of date, stop"
     )
@@ -263,7 +267,7 @@ def main(arguments=None):
         watch([os.getppid()], lambda: os._exit(1))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        reproduce(asked.profile, max(1, asked.jobs), asked.plan)
+        reproduce(asked.profile, asked.jobs, asked.plan)
     except (UsageError, Failed) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1

@@ -9,9 +9,9 @@ import matplotlib
 from gwf import functionals
 from gwf.runs import STEPS, functional_title
 
-COLOURS = {"kl": "#0072B2", "kl_dv": "#D55E00", "js": "#009E73", "chi2": "#CC79A7", "w1": "#E69F00",
+COLOURS = {"kl": "#0072B2", "kl_dv": "#D55E00", "js": "#009E73", "js_ns": "#44AA99", "chi2": "#CC79A7", "w1": "#E69F00",
            "reverse_kl": "#56B4E9", "hellinger": "#882255", "chi2_tight": "#332288"}
-SPARE_COLOURS = ["#000000", "#999933", "#AA4499", "#117733", "#661100", "#6699CC", "#888888", "#44AA99"]
+SPARE_COLOURS = ["#000000", "#999933", "#AA4499", "#117733", "#661100", "#6699CC", "#888888"]
 REAL = "#666666"
 """Colour of real data, exact solutions and the floor."""
 

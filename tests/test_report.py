@@ -287,5 +287,5 @@ def test_published_values_have_trust_tags_and_all_columns():
     for table in source["tables"]:
         assert table["trust"] == "2nd"
         assert all(len(row) == len(source["columns"]) for row in table["rows"].values())
-    assert report.published_difference("js") == "1.32 (table 4) [2nd], 0.42 (appendix J.3) [2nd]"
+    assert report.published_difference("js_ns") == "1.32 (table 4) [2nd], 0.42 (appendix J.3) [2nd]"
     assert report.published_difference("hellinger") == "–"

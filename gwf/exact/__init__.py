@@ -1,1 +1,1 @@
-"""Closed forms that the networks are held against: `gaussian` (Bures distance, JKO steps, Ornstein-Uhlenbeck flow)."""
+"""Closed forms that networks are held against: `gaussian` (Bures distance, JKO steps, Ornstein-Uhlenbeck)."""

@@ -209,8 +209,8 @@ def moreau_envelope(divergence, m, s, M, S, eps):
     r"""Envelope :math:`F_\epsilon(\mu) = \min_\eta W_2^2(\mu, \eta) + \epsilon D(\eta|\nu)`, eta Gaussian.
 
     eta runs over product Gaussians. With eps = 2 tau the value is 2 tau times that of the JKO step and the
-    minimiser is the same; one explicit step :math:`(m, s) - \gamma \nabla F_\epsilon` with gamma = 1/2 lands on
-    it (gwf, Proposition 3.2). Returns a float.
+    minimiser is the same; one explicit step :math:`(m, s) - \gamma \nabla F_\epsilon` with gamma = 1/2
+    lands on it (gwf, Proposition 3.2). Returns a float.
     """
     m_next, s_next = jko_step_within(divergence, m, s, M, S, eps / 2)
     return float(eps * jko_objective(m_next, s_next, m, s, M, S, eps / 2, divergence))
@@ -231,8 +231,9 @@ def dual_value(q, r, m, s, M, S, tau):
     .. math:: \int \min_y \Big[ \frac{|x-y|^2}{2\tau} + h(y) \Big] d\mu_k(x) - \log \int e^h d\nu
 
     The inner minimiser y = (x - tau r)/(1 + tau q) needs q > -1/tau, the normaliser q < 1/S^2; outside this
-    range the value is -inf. At `optimal_critic` of the JKO step it equals the primal value `jko_objective` (gwf,
-    Proposition 3.1, in Donsker-Varadhan form); elsewhere it is smaller. Arguments (d,), returns a float.
+    range the value is -inf. At `optimal_critic` of the JKO step it equals the primal value `jko_objective`
+    (gwf, Proposition 3.1, in Donsker-Varadhan form); elsewhere it is smaller. Arguments (d,), returns a
+    float.
     """
     m, s, M, S = _products(m, s, M, S)
     q, r = np.broadcast_to(q, m.shape), np.broadcast_to(r, m.shape)

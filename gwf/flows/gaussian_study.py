@@ -1,9 +1,9 @@
 r"""The JKO scheme trained on Gaussians, where every step has a closed form to be held against.
 
-The loop is that of any variational flow: per outer step, alternate critic and map updates on the saddle problem
-(`gwf.flows.jko.JKOStep`), then freeze the map. What is special is the measuring: the law mu_k = (T_k)# mu_0 of a
-learned map is measured by quadrature over mu_0 and a change of variables, with no sampling noise. Derivation and
-figures: notebooks/jko_gaussian.ipynb. Closed forms: `gwf.exact.gaussian`.
+The loop is that of any variational flow: per outer step, alternate critic and map updates on the saddle
+problem (`gwf.flows.jko.JKOStep`), then freeze the map. What is special is the measuring: the law mu_k =
+(T_k)# mu_0 of a learned map is measured by quadrature over mu_0 and a change of variables, with no sampling
+noise. Derivation and figures: notebooks/jko_gaussian.ipynb. Closed forms: `gwf.exact.gaussian`.
 """
 
 import math
@@ -48,7 +48,7 @@ class Gaussian:
         return self._m + torch.randn(n, self.d, generator=generator) @ self._root.T
 
     def quadrature(self, nodes=24):
-        """Gauss-Hermite points (nodes^d, d) and weights summing to 1, float64; exact for degree 2 nodes - 1."""
+        """Gauss-Hermite points (nodes^d, d), weights (nodes^d,) of sum 1; exact up to degree 2 nodes - 1."""
         x, w = np.polynomial.hermite_e.hermegauss(nodes)
         points = np.stack(np.meshgrid(*[x] * self.d, indexing="ij"), -1).reshape(-1, self.d)
         weights = np.prod(np.stack(np.meshgrid(*[w] * self.d, indexing="ij"), -1), -1).ravel()
@@ -64,8 +64,9 @@ class Gaussian:
 class QuadraticCritic(nn.Module):
     r"""h(x) = x^T Q x / 2 + r . x + N(x), with N an MLP (none if `width` is 0); it starts at h = 0.
 
-    Between Gaussians the optimal KL critic log dmu/dnu is quadratic, so this class contains it; N takes up what a
-    learned, not quite Gaussian law adds. The additive constant is immaterial for the Donsker-Varadhan bound.
+    Between Gaussians the optimal KL critic log dmu/dnu is quadratic, so this class contains it; N takes up
+    what a learned, not quite Gaussian law adds. The additive constant is immaterial for the
+    Donsker-Varadhan bound.
     """
 
     def __init__(self, d, width=16, depth=2):
@@ -83,7 +84,7 @@ class QuadraticCritic(nn.Module):
 
 
 def affine_map(L, b):
-    """T(z) = L z + b started at the given L (d, d) and b (d,): the smallest class with every exact Gaussian step."""
+    """T(z) = L z + b, started at L (d, d) and b (d,): the smallest class with every exact Gaussian step."""
     T = nn.Linear(len(b), len(b))
     with torch.no_grad():
         T.weight.copy_(torch.as_tensor(L))
@@ -93,7 +94,7 @@ def affine_map(L, b):
 
 @dataclass
 class Sequence:
-    """Laws mu_0, ..., mu_K along a learned sequence: their first two moments, energy, and the cost between them.
+    """Laws mu_0, ..., mu_K along a learned sequence: moments, energies, and the costs between them.
 
     m (K+1, d), C (K+1, d, d); F (K+1,) = KL(mu_k | nu) in nats, not of a Gaussian fit but of the law itself;
     cost (K,) = E|T_{k+1}(z) - T_k(z)|^2 with matched latents, at least W_2^2(mu_{k+1}, mu_k).
@@ -106,7 +107,7 @@ class Sequence:
 
     @classmethod
     def of_images(cls, x, w, F):
-        """From images x (K+1, n, d) of the same n quadrature points with weights w (n,), and energies F (K+1,)."""
+        """From images x (K+1, n, d) of n quadrature points, their weights w (n,), and energies F (K+1,)."""
         m = np.einsum("n,knd->kd", w, x)
         C = np.einsum("n,kni,knj->kij", w, x - m[:, None], x - m[:, None])
         return cls(m, C, F, np.einsum("n,knd->k", w, np.diff(x, axis=0) ** 2))
@@ -126,10 +127,10 @@ def kl_of_map(T, mu_0, nu):
 
     .. math:: \int \big[ \log\mu_0(z) - \log|\det \nabla T(z)| - \log\nu(T(z)) \big] d\mu_0(z)
 
-    `mu_0, nu`: `Gaussian` with d = 1 or 2. A network may fold where it sees no latents, four standard deviations out
-    and more; where it does, the formula underestimates. Nodes beyond 4.5 standard deviations are left out (less than
-    1e-4 of the mass), and the value is nan if det grad T <= 0 on more than 1e-3 of it. Returns a float in nats,
-    accurate to about 1e-3.
+    `mu_0, nu`: `Gaussian` with d = 1 or 2. A network may fold where it sees no latents, four standard
+    deviations out and more; where it does, the formula underestimates. Nodes beyond 4.5 standard deviations
+    are left out (less than 1e-4 of the mass), and the value is nan if det grad T <= 0 on more than 1e-3 of
+    it. Returns a float in nats, accurate to about 1e-3.
     """
     z, w = mu_0.quadrature()
     z = torch.tensor(z, dtype=torch.float32, requires_grad=True)
@@ -149,15 +150,16 @@ def learn(T, h, mu_0, nu, tau, steps, *, functional="kl_dv", iterations=200, cri
           lr_map=5e-3, lr_critic=2e-2, seed=0, label=None):  # fmt: skip
     r"""Train `steps` JKO steps of size tau on map T and critic h, and measure the law after each.
 
-    Per outer step, `iterations` times: `critic_updates` updates of h and one of T, both by Adam with betas (.5, .9)
-    as in gwf; the learning rates fall to zero along a cosine within each outer step, which quenches the noise of
-    mini-batches (gwf keeps them constant on small networks). Map, critic and Adam's moments carry on from step to step.
+    Per outer step, `iterations` times: `critic_updates` updates of h and one of T, both by Adam with betas
+    (.5, .9) as in gwf; the learning rates fall to zero along a cosine within each outer step, which
+    quenches the noise of mini-batches (gwf keeps them constant on small networks). Map, critic and Adam's
+    moments carry on from step to step.
 
     Parameters
     ----------
     T, h : torch.nn.Module
-        Map z (n, d) -> x (n, d), best started at the identity so that mu_0 is the law before the first step; critic
-        x -> (n, 1). Trained in place.
+        Map z (n, d) -> x (n, d), best started at the identity so that mu_0 is the law before the first step;
+        critic x -> (n, 1). Trained in place.
     mu_0, nu : Gaussian
         Source and target.
     tau : float in (0, inf]

@@ -2,7 +2,7 @@
 
 >>> from gwf import functionals
 >>> functionals.names()
-['chi2', 'chi2_tight', 'hellinger', 'js', 'kl', 'kl_dv', 'reverse_kl', 'w1']
+['chi2', 'chi2_tight', 'hellinger', 'js', 'js_ns', 'kl', 'kl_dv', 'reverse_kl', 'w1']
 >>> functionals.get("kl").conjugate(torch.tensor(1.0))       # f*(s) = exp(s - 1)
 tensor(1.)
 >>> functionals.get("kl").swapped                            # D(nu || mu) in place of D(mu || nu)
