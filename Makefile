@@ -50,6 +50,8 @@ $(STAMP_LAB): $(STAMP)
 	@touch $@
 
 test: $(STAMP)
+	@test -d data || $(PY) -m dvc pull -q data.dvc
+	@$(PY) -m gwf.data >/dev/null || $(PY) -m gwf.data
 	@$(PY) -m pytest tests
 	@GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 $(PY) -m pytest -q --nbval $(CHAPTERS)
 

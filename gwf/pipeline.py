@@ -143,9 +143,14 @@ class Plan:
     def in_run_cache(repo, stage):
         """Whether the results of the stage for its present inputs are all in the cache."""
         from dvc.exceptions import DvcException
+        from dvc_data.hashfile.hash_info import HashInfo
 
         try:
-            stage.save_deps()
+            if stage.changed_stage() or not stage.deps_cached():
+                stage.save_deps()
+                # What dvc.lock has are results of other inputs.
+                for out in stage.outs:
+                    out.hash_info = HashInfo()
             repo.stage_cache.restore(stage, dry=True)
             return True
         except (DvcException, OSError):
@@ -206,7 +211,7 @@ def reproduce(profile, jobs, only_plan=False):
             pull()
             plan = Plan()
         if only_plan:
-            say("\n".join(plan.needs) or "nothing to do")
+            say("\n".join(name + " (cached)" * (name in plan.cached) for name in plan.needs) or "nothing to do")
             return
         run(plan, Stages(lock), parameters, jobs or side_by_side(parameters))
     report = parameters["report"]
