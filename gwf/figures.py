@@ -96,7 +96,8 @@ def overview(study, real):
     rows += [load_samples(study, functional, step, "digits")[:OVERVIEW] for functional, step in study.methods]
     names = ["real, held out"] + [style.label(functional, step) for functional, step in study.methods]
     picture = tile(np.concatenate(rows), len(rows), OVERVIEW)
-    figure, axes = picture_axes(*picture.shape, left=1.32)
+    # about 0.075 inch a character at this font size
+    figure, axes = picture_axes(*picture.shape, left=0.2 + 0.075 * max(map(len, names)))
     axes.imshow(picture, vmin=0, vmax=255, interpolation="none")
     for index, name in enumerate(names):
         axes.text(-8, index * (28 + GAP) + 14, name, ha="right", va="center", fontsize=8.5)
