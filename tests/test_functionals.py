@@ -267,6 +267,16 @@ def test_swapped_tight_chi2_keeps_the_gradient_of_the_variance():
     assert abs(gradient - 2 * theta) > 0.2
 
 
+def test_the_non_saturating_js_has_the_critic_of_js():
+    """Same bits for critic and bound; only the map's loss is another."""
+    u_mu, u_nu = torch.randn(2, 100, generator=torch.Generator().manual_seed(0)) * 5
+    js, ns = functionals.get("js"), functionals.get("js_ns")
+    for F, G in [(js, ns), (js.swapped, ns.swapped)]:
+        assert torch.equal(F.critic_loss(u_mu, u_nu), G.critic_loss(u_mu, u_nu))
+    assert torch.equal(js.map_loss_nonsaturating(u_mu), ns.map_loss(u_mu))
+    assert not torch.equal(js.map_loss(u_mu), ns.map_loss(u_mu))
+
+
 def test_misspelt_names_are_answered_with_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'kl_dv'"):
         functionals.get("kl_vd")
