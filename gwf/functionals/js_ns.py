@@ -1,4 +1,7 @@
-"""Jensen-Shannon critic with the non-saturating map loss: the GAN as it is trained, and the released codes' "JS"."""
+"""Jensen-Shannon critic with the non-saturating map loss: the GAN as it is trained, and the released codes' "JS".
+
+The formulas of `js` stand here again so that a run depends on one functional's file; the tests hold them equal.
+"""
 
 import math
 
@@ -13,7 +16,6 @@ class JensenShannonNonSaturating(FDivergence):
     At the optimal critic its gradient is that of KL(mu || nu) - 2 JS(mu, nu), not of JS [1]_: with the JKO step it is
     no JKO scheme for Jensen-Shannon. It does not vanish where the critic separates mu from nu, which the true loss
     does. gwf ("Shannon") and sjko (JSD) train with it; `js` is the functional itself, so that both can be compared.
-    The formulas of `js` stand here again so that a run depends on one functional's file; the tests hold them equal.
 
     .. [1] M. Arjovsky, L. Bottou. Towards principled methods for training generative adversarial networks. ICLR 2017.
     """
