@@ -25,7 +25,7 @@ PY := $(abspath $(VENV))/bin/python
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: reproduce test lab data notebooks bench clean profile python
+.PHONY: reproduce test lab data notebooks bench clean profile python restored
 
 reproduce: profile $(STAMP)
 	@$(PY) -m gwf.pipeline $(PROFILE) $(if $(JOBS),--jobs $(JOBS))
@@ -49,13 +49,16 @@ $(STAMP_LAB): $(STAMP)
 	@$(PY) -m pip install -c constraints.txt -e '.[lab]'
 	@touch $@
 
-test: $(STAMP)
+# The pipeline restores data/ by itself; what reads it without the pipeline needs it here.
+restored: $(STAMP)
 	@test -d data || $(PY) -m dvc pull -q data.dvc
 	@$(PY) -m gwf.data >/dev/null || $(PY) -m gwf.data
+
+test: restored
 	@$(PY) -m pytest tests
 	@GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 $(PY) -m pytest -q --nbval $(CHAPTERS)
 
-lab: $(STAMP_LAB)
+lab: $(STAMP_LAB) restored
 	@$(PY) -m jupyter lab --notebook-dir=notebooks
 
 data: $(STAMP)
@@ -64,11 +67,11 @@ data: $(STAMP)
 	@$(PY) -m dvc pull --force data.dvc
 	@$(PY) -m gwf.data
 
-notebooks: $(STAMP)
+notebooks: restored
 	@$(PY) -m gwf.nb refresh $(CHAPTERS)
 	@$(PY) -m gwf.nb check $(wildcard notebooks/*.ipynb)
 
-bench: $(STAMP)
+bench: restored
 	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
 
 clean:

@@ -211,7 +211,8 @@ def reproduce(profile, jobs, only_plan=False):
             pull()
             plan = Plan()
         if only_plan:
-            say("\n".join(name + " (cached)" * (name in plan.cached) for name in plan.needs) or "nothing to do")
+            names = [f"{name} (cached)" if name in plan.cached else name for name in plan.needs]
+            say("\n".join(names) or "nothing to do")
             return
         run(plan, Stages(lock), parameters, jobs or side_by_side(parameters))
     report = parameters["report"]
