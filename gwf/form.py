@@ -1,9 +1,11 @@
 """Notebooks as files: their parameters, the form they must have, their code alone, their normal form."""
 
 import ast
+import io
 import json
 import os
 import re
+import tokenize
 from pathlib import Path
 
 from gwf.errors import UsageError
@@ -228,22 +230,32 @@ def write(nb, path):
 
 
 def code(notebook):
-    """Code cells of `notebook` as Python text that changes only when the code does.
-
-    Prose, outputs, comments, docstrings and layout leave it unchanged: what depends on it is not run again
-    for them.
+    """Code cells of `notebook` as Python text without prose (see `prose_free`).
 
     Raises
     ------
     UsageError
         A cell is not plain Python (a magic, a syntax error).
     """
-    tree = ast.Module(
-        body=[node for cell in cells(notebook) for node in parse(notebook, cell).body], type_ignores=[]
-    )
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        documented = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-        if documented and ast.get_docstring(node, clean=False) is not None:
-            node.body = body[1:] or [ast.Pass()]
-    return ast.unparse(tree) + "\n"
+    found = cells(notebook)
+    for cell in found:
+        parse(notebook, cell)
+    return "".join(prose_free(source(cell)) for cell in found)
+
+
+def prose_free(text):
+    """Python text without comments, docstrings and blank lines. What it computes stays the same.
+
+    Works on the text itself, not on `ast.unparse`, whose quotes and parentheses change between versions of Python.
+    """
+    lines = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            before = lines[node.lineno - 1].encode()[: node.col_offset]
+            if not before.strip():
+                lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip()) + "\n"

@@ -2,9 +2,9 @@
 
 Command line::
 
-    python -m gwf.nb run notebooks/train.ipynb results/laptop/kl-jko-digits-0 --params training.digits --set
-    seed 0 python -m gwf.nb code notebooks/train.ipynb results/code/train.py python -m gwf.nb refresh
-    notebooks/jko_gaussian.ipynb python -m gwf.nb check notebooks/train.ipynb
+    python -m gwf.nb run notebooks/train.ipynb results/laptop/kl-jko-digits-0 --params training.digits --set seed 0
+    python -m gwf.nb refresh notebooks/jko_gaussian.ipynb
+    python -m gwf.nb check notebooks/train.ipynb
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from gwf.errors import UsageError, nearest
-from gwf.form import check, code, load, normalise, parameters_of, write
+from gwf.form import check, load, normalise, parameters_of, write
 from gwf.guard import Alone, end, watch
 from gwf.paths import RESULTS, ROOT, SCRATCH
 from gwf.progress import clock
@@ -300,9 +300,6 @@ def main(arguments=None):
     )
     command.add_argument("--set", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"))
     command.add_argument("--threads", type=int)
-    command = commands.add_parser("code", help="write the code cells as a Python file")
-    command.add_argument("notebook", type=Path)
-    command.add_argument("target", type=Path)
     for name, text in (("refresh", "execute in place"), ("check", "check the form")):
         commands.add_parser(name, help=text).add_argument("notebooks", type=Path, nargs="+")
     asked = parser.parse_args(arguments)
@@ -313,9 +310,6 @@ def main(arguments=None):
                 given |= subtree(group)
             given |= {name: yaml.safe_load(value) for name, value in asked.set}
             run(asked.notebook, asked.out_dir, given, asked.threads)
-        elif asked.command == "code":
-            asked.target.parent.mkdir(parents=True, exist_ok=True)
-            asked.target.write_text(code(asked.notebook))
         elif asked.command == "refresh":
             for notebook in asked.notebooks:
                 say(f"{notebook}: {'outputs changed' if refresh(notebook) else 'unchanged'}")

@@ -7,8 +7,10 @@ Command line::
 """
 
 import argparse
+import ast
 import math
 import os
+import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from gwf import studies
 from gwf.errors import UsageError, in_range, nearest
 from gwf.form import parameters_of
 from gwf.paths import NOTEBOOKS, ROOT
@@ -97,6 +100,38 @@ def functionals():
     )
 
 
+def chapters():
+    """Names of the chapters: every notebook but the two that the runs are made with."""
+    return sorted(file.stem for file in NOTEBOOKS.glob("*.ipynb") if file.stem not in ("train", "lenet"))
+
+
+def settings_of(study):
+    """Names of the settings of a study, read from the signature of its function `run` without importing it."""
+    tree = ast.parse((ROOT / "gwf" / "studies" / f"{study}.py").read_text(encoding="utf-8"))
+    (run,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run"]
+    names = [argument.arg for argument in run.args.args + run.args.kwonlyargs]
+    return [name for name in names if name not in ("seed", "progress")]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Named cases of studies: case -> study, seeds, and settings that the study knows."""
+
+    def check(self, value, where):
+        if not isinstance(value, dict):
+            raise UsageError(f"{where} = {value!r} must map names of cases to their settings")
+        for case, settings in value.items():
+            if not isinstance(settings, dict) or not re.fullmatch(r"[a-z][a-z0-9_]*", str(case)):
+                raise UsageError(f"{where}.{case} = {settings!r} must be a named group of settings")
+            if "study" not in settings:
+                raise UsageError(f"{where}.{case} does not say which `study` it is of")
+            nearest(settings["study"], studies.names(), f"study in {where}.{case}")
+            Many(Number(int, 0, 2**31 - 1)).check(settings.get("seeds"), f"{where}.{case}.seeds")
+            known = ["study", "seeds", *settings_of(settings["study"])]
+            for name in settings:
+                nearest(name, known, f"setting of {where}.{case}")
+
+
 def profiles():
     """Names of the profiles: one file each in conf/profile."""
     return sorted(file.stem for file in (CONF / "profile").glob("*.yaml"))
@@ -115,6 +150,7 @@ TRAINING = {
     "lr_map": RATE,
     "lr_critic": RATE,
     "penalty": Number(float, 0, 1e6),
+    "penalty_every": Number(int, 1, 10**6),
     "lipschitz": Number(float, 0, 1e6),
     "ema": Number(float, 0, 0.999999),
     "evaluate_every": COUNT,
@@ -130,10 +166,23 @@ SCHEMA = {
     "steps": Many(Name("step", lambda: STEPS)),
     "datasets": Many(Name("data set", lambda: DATASETS)),
     "seeds": Many(Number(int, 0, 2**31 - 1)),
+    "chapters": Many(Name("chapter", chapters)),
+    "studies": Cases(),
     "lenet": {"epochs": COUNT, "threads": THREADS},
     "training": {"digits": TRAINING, "eight_gaussians": TRAINING},
+    "longer": {
+        "functionals": Many(Name("functional", functionals)),
+        "steps": Many(Name("step", lambda: STEPS)),
+        "seeds": Many(Number(int, 0, 2**31 - 1)),
+        "training": TRAINING,
+    },
 }
-NOTEBOOK_OF = {"lenet": "lenet", "training.digits": "train", "training.eight_gaussians": "train"}
+NOTEBOOK_OF = {
+    "lenet": "lenet",
+    "training.digits": "train",
+    "training.eight_gaussians": "train",
+    "longer.training": "train",
+}
 
 
 def validate(params, schema=SCHEMA, where=""):

@@ -30,10 +30,12 @@ from gwf.paths import RESULTS, ROOT, SCRATCH
 from gwf.progress import clock
 from gwf.workers import Failed, Stages, environment
 
-OVERHEAD = 6.0
-MS_PER_UPDATE = {"digits": 30.0, "eight_gaussians": 6.0}
-OTHER_SECONDS = {"lenet": 60.0, "chapter": 20.0}
+OVERHEAD = 8.0
+MS_PER_UPDATE = {"digits": 55.0, "eight_gaussians": 10.0}
+OTHER_SECONDS = {"lenet": 60.0, "chapter": 20.0, "study": 60.0}
 CONSTANT = ("check", "code")
+# Stages of which several run at a time.
+BESIDE = ("train", "longer", "study", "chapter")
 RESTORING = SCRATCH / "restoring-data"
 
 
@@ -160,13 +162,15 @@ class Plan:
 def seconds(name, parameters):
     """Estimate of what a stage takes: from its run on record, or else from the number of updates."""
     kind, _, key = name.partition("@")
-    if kind != "train":
-        return OTHER_SECONDS.get(kind, 0.0) + OVERHEAD
-    record = RESULTS / parameters["profile"] / key / "run.json"
+    folder = RESULTS / parameters["profile"]
+    record = {"longer": folder / "longer" / key / "run.json", "study": folder / "timing" / f"{key}.json"}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return float(json.loads(record.read_text())["seconds"]) + OVERHEAD
-    dataset = key.rsplit("-", 2)[1]
-    return parameters["training"][dataset]["updates"] * MS_PER_UPDATE[dataset] / 1000 + OVERHEAD
+        return float(json.loads(record.get(kind, folder / key / "run.json").read_text())["seconds"]) + OVERHEAD
+    if kind not in ("train", "longer"):
+        return OTHER_SECONDS.get(kind, 0.0) + OVERHEAD
+    dataset = key.rsplit("-", 2)[1] if kind == "train" else "digits"
+    training = parameters["training"][dataset] if kind == "train" else parameters["longer"]["training"]
+    return training["updates"] * MS_PER_UPDATE[dataset] / 1000 + OVERHEAD
 
 
 def minutes(value):
@@ -177,7 +181,7 @@ def minutes(value):
 def estimate(names, parameters, jobs):
     """Estimated seconds for the stages `names` with `jobs` workers, runs and chapters side by side."""
     cost = {name: seconds(name, parameters) for name in names}
-    spread = [value for name, value in cost.items() if name.startswith(("train", "chapter"))]
+    spread = [value for name, value in cost.items() if name.startswith(BESIDE)]
     return sum(cost.values()) - sum(spread) + max([sum(spread) / jobs, *spread], default=0.0)
 
 

@@ -33,12 +33,15 @@ class Recipe:
     def build(self, T, critic, settings):
         """The `JKOStep` of this recipe for a map and a critic.
 
-        `settings` needs tau, per_dimension and penalty (the weight of R1; W1 uses `lipschitz`).
+        `settings` needs tau, per_dimension, penalty and penalty_every (of R1). W1 uses the weight `lipschitz` at
+        every update: its bound holds for Lipschitz critics only, which a rare penalty would not keep.
         """
         functional = functionals.get(self.functional)
         prox = JKO(T, self.tau(settings), settings["per_dimension"])
-        weight = settings["lipschitz"] if functional.penalty == "lipschitz" else settings["penalty"]
-        return JKOStep(functional, critic, prox, weight, settings["nonsaturating"])
+        weight, every = settings["penalty"], settings["penalty_every"]
+        if functional.penalty == "lipschitz":
+            weight, every = settings["lipschitz"], 1
+        return JKOStep(functional, critic, prox, weight, every, settings["nonsaturating"])
 
 
 def get(functional, step):
@@ -62,6 +65,7 @@ RANGES = {
     "lr_map": (0, 1, True),
     "lr_critic": (0, 1, True),
     "penalty": (0, 1e6, False),
+    "penalty_every": (1, 10**6, False),
     "lipschitz": (0, 1e6, False),
     "ema": (0, 1, False),
     "evaluate_every": (1, 10**8, False),

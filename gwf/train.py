@@ -65,7 +65,7 @@ class Trainer:
         z = self.task.latent(batch, self.streams["latent"])
         with self.precision():
             x = self.T(z)
-            critic_loss = self.step_of.critic_loss(x, y, self.streams["penalty"])
+            critic_loss = self.step_of.critic_loss(x, y, self.streams["penalty"], self.step)
         self.descend(self.opt_h, critic_loss)
 
         # The critic's weights need no gradient here, only the image it looks at.

@@ -205,7 +205,7 @@ def test_code_changes_with_the_code_alone(tmp_path):
     cell = "def f(x):\n    return x + 1\nprint(f(1))"
     path = tmp_path / "toy.ipynb"
     plain = form.code(notebook(path, PARAMETERS, cell))
-    commented = "def f(x):\n    '''Adds one.'''\n    return (x  +  1)  # one\n\nprint(f(1))\n"
+    commented = "def f(x):\n    '''Adds one.'''\n    return x + 1  # one\n\nprint(f(1))\n"
     assert form.code(notebook(path, PARAMETERS, commented, title="# Another title")) == plain
     assert form.code(notebook(path, PARAMETERS, cell.replace("+ 1", "+ 2"))) != plain
     assert form.code(notebook(path, PARAMETERS.replace("0.5", "0.6"), cell)) != plain

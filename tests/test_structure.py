@@ -1,8 +1,8 @@
 """The repository's own form: stage dependencies, floors of imports, notebooks, environment files, paths."""
 
-import ast
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,15 +12,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from gwf.form import check, code, load, parameters_of
+from gwf import bundle, studies
+from gwf.form import check, load, parameters_of
 from gwf.params import validate
 from gwf.paths import NOTEBOOKS, ROOT
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-
-# Their text reaches messages, paths and progress lines and never a number: an edit must not retrain for an
-# hour.
-PLUMBING = {"gwf/__init__.py", "gwf/errors.py", "gwf/paths.py", "gwf/progress.py"}
 
 # A module imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
@@ -33,6 +30,7 @@ FLOORS = [
     "functionals",
     "nets",
     "data",
+    "breiman",
     "flows",
     "recipes",
     "metrics",
@@ -41,11 +39,15 @@ FLOORS = [
     "train",
     "form",
     "guard",
+    "studies",
     "params",
+    "bundle",
     "nb",
+    "study",
     "runs",
     "table",
     "style",
+    "evidence",
     "report",
     "figures",
     "plot",
@@ -59,41 +61,7 @@ FLOORS = [
 CHAPTERS = sorted(path for path in NOTEBOOKS.glob("*.ipynb") if path.stem not in ("train", "lenet"))
 
 
-def module_files(name):
-    """Files that `import <name>` executes, the packages above it included; empty outside gwf."""
-    parts, found = name.split("."), []
-    for depth in range(1, len(parts) + 1):
-        base = ROOT.joinpath(*parts[:depth])
-        if (base / "__init__.py").exists():
-            found.append(base / "__init__.py")
-        elif base.with_suffix(".py").exists():
-            found.append(base.with_suffix(".py"))
-    return found if parts[0] == "gwf" else []
-
-
-def imported(source):
-    """Names of modules that Python text imports, wherever in it."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def closure(sources):
-    """Files of gwf that Python texts import, directly or not, relative to the root.
-
-    What is imported by a computed name (`gwf.functionals.get`, `gwf.tasks.get`) is not seen, as it should be.
-    """
-    todo, seen = list(sources), set()
-    while todo:
-        for name in imported(todo.pop()):
-            for file in module_files(name):
-                relative = file.relative_to(ROOT).as_posix()
-                if relative not in seen:
-                    seen.add(relative)
-                    todo.append(file.read_text())
-    return seen
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
 def combinations(stage):
@@ -101,8 +69,14 @@ def combinations(stage):
     matrix = stage.get("matrix")
     if not matrix:
         return [{}]
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    lists = {name: params[v[2:-1]] if isinstance(v, str) else v for name, v in matrix.items()}
+    lists = {}
+    for name, values in matrix.items():
+        found = values
+        if isinstance(values, str):
+            found = PARAMS
+            for word in values[2:-1].split("."):
+                found = found[word]
+        lists[name] = found
     longest = max(len(values) for values in lists.values())
     return [{name: values[i % len(values)] for name, values in lists.items()} for i in range(longest)]
 
@@ -112,71 +86,86 @@ def filled(text, item):
     return re.sub(r"\$\{item\.(\w+)\}", lambda match: str(item[match.group(1)]), text)
 
 
-def entries(stage, item):
-    """Python texts that a stage executes: modules and notebook of its command, and what is imported by name.
-
-    The runner is left out: it carries notebooks and parameters and computes nothing.
-    """
-    commands = stage["cmd"] if isinstance(stage["cmd"], list) else [stage["cmd"]]
-    texts = []
-    for command in (filled(command, item) for command in commands):
-        words = command.split()
-        if words[2:4] == ["gwf.nb", "run"]:
-            texts.append(code(ROOT / words[4]))
-            texts += [
-                f"import gwf.functionals.{name}"
-                for name in re.findall(r"functionals\.get\(['\"](\w+)", texts[-1])
-            ]
-        elif words[2:4] == ["gwf.nb", "code"]:
-            texts.append("import gwf.form")
-        else:
-            texts.append(f"import {words[2]}")
-    if "functional" in item:
-        texts.append(f"import gwf.functionals.{item['functional']}")
-    if "dataset" in item:
-        texts += [f"import gwf.tasks.{name}" for name in ("digits", "eight_gaussians")]
-    return texts
+def bundles_of(stage, item=None):
+    """Names of the bundles that a stage depends on."""
+    deps = stage.get("deps") or stage["do"]["deps"]
+    found = [re.fullmatch(r"results/code/(\S+)\.txt", path) for path in deps]
+    return {filled(match.group(1), item) if item else match.group(1) for match in found if match}
 
 
-@pytest.mark.parametrize("name", DVC)
-def test_declared_modules_are_those_imported(name):
-    stage = DVC[name]
-    for item in combinations(stage):
-        declared = {filled(path, item) for path in stage["deps"] if path.startswith("gwf/")}
-        wanted = closure(entries(stage, item)) - PLUMBING
-        modules = {path for path in declared if path.endswith(".py")}
-        assert not wanted - modules, f"stage {name} imports but does not declare {sorted(wanted - modules)}"
-        assert not modules - wanted, f"stage {name} declares but does not import {sorted(modules - wanted)}"
-
-
-def test_a_stage_that_runs_a_notebook_depends_on_its_code_and_not_on_its_prose():
+def test_every_stage_depends_on_the_bundle_of_what_it_runs():
     for name, stage in DVC.items():
-        if "gwf.nb run" in str(stage["cmd"]):
-            notebook = re.search(r"notebooks/(\S+)\.ipynb", stage["cmd"]).group(1)
-            assert f"results/code/{notebook}.py" in stage["deps"], name
-            assert not any(dep.endswith(".ipynb") for dep in stage["deps"]), name
+        if name in ("check", "code"):
+            continue
+        if name == "study":
+            assert bundles_of(stage) == {"studies-${item.study}"}
+            continue
+        for item in combinations(stage):
+            command = filled(stage["cmd"], item)
+            module = re.search(r"python -m gwf\.(\w+)", command).group(1)
+            wanted = {module}
+            if module == "nb":
+                wanted = {re.search(r"notebooks/(\w+)\.ipynb", command).group(1)}
+            if "functional" in item:
+                wanted.add(f"functionals-{item['functional']}")
+            assert bundles_of(stage, item) == wanted, name
+            assert not [dep for dep in stage["deps"] if dep.endswith((".py", ".ipynb"))], name
 
 
-def test_a_functional_is_used_by_its_own_runs_only():
-    assert "gwf/functionals/${item.functional}.py" in DVC["train"]["deps"]
-    used = closure(["from gwf import train, recipes, report, plot, page"])
-    assert not {path for path in used if path.startswith("gwf/functionals/")} - {
-        "gwf/functionals/__init__.py",
-        "gwf/functionals/base.py",
-    }
-
-
-def test_every_notebook_has_a_code_stage_and_every_chapter_runs():
-    assert sorted(DVC["code"]["matrix"]["notebook"]) == sorted(
-        path.stem for path in NOTEBOOKS.glob("*.ipynb")
+def loaded(statement):
+    """Modules of gwf that Python has loaded after a statement, found by running it."""
+    script = (
+        f"{statement}\nimport sys\n"
+        "print('\\n'.join(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'gwf'))"
     )
-    assert sorted(DVC["chapter"]["matrix"]["notebook"]) == [path.stem for path in CHAPTERS]
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {Path(line).relative_to(ROOT).as_posix() for line in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    "name, statement",
+    [
+        ("train", "from gwf import train, recipes, tasks; [tasks.get(n) for n in tasks.names()]"),
+        ("report", "import gwf.report"),
+        ("plot", "import gwf.plot"),
+        ("functionals-kl_dv", "from gwf import functionals; functionals.get('kl_dv')"),
+    ],
+)
+def test_a_bundle_has_what_is_loaded(name, statement):
+    text = bundle.bundle(bundle.sources()[name])
+    missing = [path for path in loaded(statement) - bundle.PLUMBING if f"# {path}\n" not in text]
+    assert not missing
+
+
+def test_an_edit_of_code_changes_the_bundles_that_use_it_and_of_prose_none(monkeypatch):
+    before = {name: bundle.bundle(text) for name, text in bundle.sources().items()}
+    read = Path.read_text
+
+    def after(edit):
+        def edited(path, *args, **kwargs):
+            text = read(path, *args, **kwargs)
+            return edit(text) if path.name == "w1.py" else text
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_text", edited)
+            now = {name: bundle.bundle(text) for name, text in bundle.sources().items()}
+        return {name for name in now if now[name] != before[name]}
+
+    users = {name for name, text in before.items() if "# gwf/functionals/w1.py\n" in text}
+    assert "functionals-w1" in users and not users & {"train", "lenet", "functionals-kl", "report", "page"}
+    assert after(lambda text: text + "\nEDITED = 1\n") == users
+    assert after(lambda text: text.replace('"""', '"""Edited. ', 1) + "\n\n# edited\n") == set()
+
+
+def test_every_chapter_and_study_runs():
+    assert sorted(PARAMS["chapters"]) == [path.stem for path in CHAPTERS]
+    assert {case["study"] for case in PARAMS["studies"].values()} <= set(studies.names())
 
 
 def test_parameters_handed_over_by_dvc_are_known_to_the_notebooks():
     for stage in DVC.values():
-        for item in combinations(stage):
-            if "gwf.nb run" in str(stage["cmd"]):
+        if "gwf.nb run" in str(stage.get("cmd")):
+            for item in combinations(stage):
                 command = filled(stage["cmd"], item)
                 known = parameters_of(ROOT / re.search(r"notebooks/\S+\.ipynb", command).group())
                 assert set(re.findall(r"--set (\w+)", command)) <= set(known)
@@ -185,7 +174,7 @@ def test_parameters_handed_over_by_dvc_are_known_to_the_notebooks():
 def test_every_output_that_only_git_keeps_lets_the_run_cache_work():
     # DVC leaves a stage out of its run cache for any plain output with `cache: false`; a run must come back
     # from it.
-    for name in ("lenet", "train", "chapter"):
+    for name in ("lenet", "train", "longer", "chapter"):
         assert all(isinstance(out, str) for out in DVC[name]["outs"]), name
 
 
@@ -201,7 +190,7 @@ def test_imports_point_downwards():
         if parts == ("__init__",):
             continue
         assert parts[0] in floor, f"gwf/{parts[0]} has no floor in {Path(__file__).name}"
-        for name in imported(path.read_text()):
+        for name in bundle.imported(path.read_text()):
             words = name.split(".")
             if (
                 words[0] == "gwf"
@@ -214,9 +203,9 @@ def test_imports_point_downwards():
 
 
 def test_the_tests_of_imports_see_an_import():
-    assert "gwf/flows/jko.py" in closure(["def late():\n    from gwf.flows.jko import JKO"])
-    assert "gwf/errors.py" in closure(["import gwf.flows.jko as j"])
-    assert not closure(["import os, yaml"])
+    assert "gwf/flows/jko.py" in bundle.closure(["def late():\n    from gwf.flows.jko import JKO"])
+    assert "gwf/functionals/kl.py" in bundle.closure(["from gwf import functionals\nfunctionals.get('kl')"])
+    assert not bundle.closure(["import os, yaml"])
 
 
 def test_files_are_short():

@@ -8,6 +8,7 @@ from or to 4 channels, for which the kernels are fast. The classes hold the para
 `benchmarks/updates.py` prints the gain.
 """
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,7 +28,8 @@ class DownFromOne(nn.Conv2d):
     def forward(self, x):
         # (o, c, i, r, j, s) -> (o, (c, r, s), i, j), the channel order of pixel_unshuffle
         weight = _blocks(self.weight).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
-        return F.conv2d(F.pixel_unshuffle(x, 2), weight, self.bias, padding=1)
+        blocks = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(blocks, weight, self.bias, padding=1)
 
 
 class UpToOne(nn.ConvTranspose2d):
