@@ -1,0 +1,317 @@
+"""JKO steps on atoms and grids: certified gaps, other solvers, and the exact masses of two toys.
+
+The interior-point solver is trusted nowhere: its gap bounds the error, and other methods (linear programming on tangents,
+closed forms, scaling, semi-discrete Newton) must agree.
+"""
+
+import math
+
+import numpy as np
+import ot
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+from scipy.stats import norm
+
+from gwf.errors import UsageError
+from gwf.exact import atoms, gaussian, grids, mixtures
+
+few = settings(derandomize=True, deadline=None, max_examples=20)
+seeds = st.integers(0, 10**6)
+DIVERGENCES = sorted(atoms.ENTROPIES)
+
+
+def problem(seed, n=14, m=11, d=2):
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((n, d)), 1 + 1.5 * rng.standard_normal((m, d))
+    return x, rng.dirichlet(np.ones(n)) + 1e-3, y, rng.dirichlet(np.ones(m)) + 1e-3, rng.uniform(0.05, 3)
+
+
+def normalised(x, a, y, b, tau):
+    return x, a / a.sum(), y, b / b.sum(), tau
+
+
+# Conjugates (sjko's table, printed to 1e-6 or shorter) and the discrete duality.
+
+CONJUGATES = {
+    "kl": (-0.950213, -0.632121, 0, 0.349859, 0.822119),
+    "chi2": (-1, -0.75, 0, 0.3225, 0.69),
+    "softplus": (-1.28912, -0.759771, 0, 0.322416, 0.688682),
+    "js": (-0.667939, -0.48988, 0, 0.430566, 1.726639),
+}
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_conjugates_match_the_table_and_the_definition(name):
+    entropy, s = atoms.ENTROPIES[name], np.array([-3, -1, 0, 0.3, 0.6])
+    assert entropy.conjugate(s) == pytest.approx(CONJUGATES[name], abs=1e-5)
+    t = np.concatenate([[0], np.geomspace(1e-6, 100, 200_001)])
+    sup = [(u * t - entropy.f(t)).max() for u in s]
+    assert entropy.conjugate(s) == pytest.approx(sup, abs=1e-6), "a grid of ratio 1.0001 misses a maximum by its square"
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+@pytest.mark.parametrize("source", ["hard", "kl", "chi2"])
+def test_gap_is_below_1e_6_on_grids(name, source):
+    """gwf claim C1: on 1-D grids the primal (a plan) and the concave dual (a potential) have one value."""
+    x, y = np.linspace(-4, 4, 81), np.linspace(-3, 5, 61)
+    a, b = norm.pdf(x), norm.pdf(y, 1, 0.7) + 1e-6
+    C = atoms.cost(x, y, 0.4)
+    step = atoms.solve(C, a / a.sum(), b / b.sum(), source, name)
+    assert 0 <= step.gap + 1e-15 and step.gap < 1e-6
+    again = atoms.primal_value(step.plan, C, a / a.sum(), b / b.sum(), source, name)
+    assert step.primal == pytest.approx(again, abs=1e-12)
+    assert step.dual == pytest.approx(atoms.semidual_value(step.v, C, a / a.sum(), b / b.sum(), source, name), abs=1e-12)
+    if source == "hard":
+        assert step.plan.sum(1) == pytest.approx(a / a.sum(), abs=1e-14)
+
+
+@few
+@given(seeds, st.sampled_from(DIVERGENCES))
+def test_any_potential_gives_a_lower_bound_and_any_plan_an_upper_one(seed, name):
+    x, a, y, b, tau = normalised(*problem(seed))
+    C, rng = atoms.cost(x, y, tau), np.random.default_rng(seed)
+    step = atoms.solve(C, a, b, "hard", name)
+    v = step.v + rng.uniform(-0.1, 0.1, b.size)
+    if (-v < atoms.ENTROPIES[name].top).all():
+        assert atoms.semidual_value(v, C, a, b, "hard", name) <= step.primal + 1e-12
+    plan = 0.9 * step.plan + 0.1 * np.outer(a, b)
+    assert atoms.primal_value(plan, C, a, b, "hard", name) >= step.dual - 1e-12
+
+
+@few
+@given(seeds, st.sampled_from(DIVERGENCES))
+def test_energy_inequalities(seed, name):
+    """Staying put is not allowed unless nu has the atoms of mu, so: start from a law on nu's atoms. And F <= W_2^2/(2 tau)."""
+    _, _, y, b, tau = normalised(*problem(seed))
+    a = np.random.default_rng(seed).dirichlet(np.full(b.size, 3.0)) + 0.02
+    a = np.minimum(a / a.sum(), 1.9 * b) if name == "softplus" else a
+    a, f = a / a.sum(), atoms.ENTROPIES[name].f
+    if name == "softplus" and (a > 2 * b).any():
+        return
+    step = atoms.jko_step(y, a, y, b, tau, name)
+    assert step.primal <= b @ f(a / b) + 1e-7
+    whole = ot.emd2(a, b, ot.dist(y, y)) / (2 * tau)
+    assert b @ f(step.mu / b) <= whole + 1e-7
+
+
+def test_limits_of_tau():
+    """tau to infinity gives nu; tau to 0 from nu's own atoms gives mu back; both to the size of tau's effect."""
+    x, a, y, b, _ = normalised(*problem(3))
+    assert atoms.jko_step(x, a, y, b, 1e6).mu == pytest.approx(b, abs=1e-5)
+    assert atoms.jko_step(y, b[::-1].copy(), y, b, 1e-4).mu == pytest.approx(b[::-1], abs=1e-6)
+
+
+def test_balanced_is_the_limit_of_a_heavy_penalty_and_agrees_with_pot():
+    """D -> lambda D is cost -> cost / lambda: at lambda = 1e4 the marginal is off by about cost / lambda."""
+    x, a, y, b, tau = normalised(*problem(5))
+    C = atoms.cost(x, y, tau)
+    balanced = atoms.solve(C, a, b, "hard", "hard")
+    assert abs(balanced.gap) < 1e-10 and balanced.primal == pytest.approx(ot.emd2(a, b, C), abs=1e-12)
+    near = atoms.solve(C / 1e4, a, b, "hard", "kl", tolerance=1e-12)
+    assert 1e4 * near.primal == pytest.approx(balanced.primal, abs=1e-2 * (1 + balanced.primal))
+    assert 1e4 * near.primal < balanced.primal
+
+
+def test_linear_programming_on_tangents_gives_the_same_value():
+    """f is the sup of its tangents: min <C, pi> + sum z_j, z_j >= tangents, is a linear program below the optimum.
+
+    With tangents 2 % apart in t the program is below by at most f'' (t .01)^2 / 2 = t/2 1e-4 on average.
+    """
+    x, a, y, b, tau = normalised(*problem(11, n=8, m=6))
+    C, (n, m) = atoms.cost(x, y, tau), (8, 6)
+    rows, ends = [], []
+    for t in np.geomspace(0.01, 30, 400):
+        for j in range(m):
+            row = np.zeros(n * m + m)
+            row[j : n * m : m], row[n * m + j] = np.log(t), -1
+            rows.append(row)
+            ends.append(b[j] * (t - 1))  # b f(t) - f'(t) b t, the tangent's constant, changed of sign
+    equal = np.hstack([np.kron(np.eye(n), np.ones(m)), np.zeros((n, m))])
+    found = linprog(np.concatenate([C.ravel(), np.ones(m)]), rows, ends, equal, a, bounds=[(0, None)] * (n * m + m))
+    value = atoms.solve(C, a, b).primal
+    assert found.fun <= value + 1e-9 and found.fun == pytest.approx(value, abs=1e-4)
+
+
+@few
+@given(seeds)
+def test_profiling_the_constant_gives_donsker_varadhan(seed):
+    """max_C [int v^c - C - int (e^{-v-C} - 1) dnu] = int v^c - log int e^{-v} dnu, written with the shifted potential."""
+    x, a, y, b, tau = normalised(*problem(seed))
+    C, v = atoms.cost(x, y, tau), np.random.default_rng(seed).standard_normal(b.size)
+    shift = math.log(b @ np.exp(-v))
+    profiled = atoms.semidual_value(v + shift, C, a, b)
+    assert profiled == pytest.approx(a @ (C - v).min(1) - shift, abs=1e-10)
+    for other in (shift - 0.1, shift + 0.1):
+        assert atoms.semidual_value(v + other, C, a, b) < profiled
+
+
+@pytest.mark.parametrize(("name", "gap"), [("kl", math.log(2)), ("chi2", 1.0), ("js", 0.431523)])
+def test_an_atomic_source_separates_maps_from_couplings(name, gap):
+    """Negative control of gwf, Proposition 3.1: delta_0 to two atoms at +-1; the relaxed value is 1/(2 tau)."""
+    tau, y, b = 0.7, [-1.0, 1.0], [0.5, 0.5]
+    relaxed = atoms.jko_step([0.0], [1.0], y, b, tau, name).primal
+    assert relaxed == pytest.approx(1 / (2 * tau), abs=1e-12)
+    assert atoms.value_over_maps(0.0, y, b, tau, name) - relaxed == pytest.approx(gap, abs=5e-7)
+
+
+def test_step_on_a_grid_is_the_gaussian_step():
+    """Spacing .08 on both sides: the laws' moments are those of the continuous step to the square of it."""
+    x, y = np.linspace(-5, 5, 126), np.linspace(-4, 6, 126)
+    a, b = norm.pdf(x, 0.2, 0.8), norm.pdf(y, 1, 0.6) + 1e-12
+    mu = atoms.jko_step(x, a / a.sum(), y, b / b.sum(), 0.3).mu
+    m, s = gaussian.jko_step(0.2, 0.8, 1, 0.6, 0.3)
+    assert mu @ y == pytest.approx(float(m), abs=0.01)
+    assert math.sqrt(mu @ y**2 - (mu @ y) ** 2) == pytest.approx(float(s), abs=0.01)
+    wrong = gaussian.jko_step(0.2, 0.8, 1, 0.6, 0.15)
+    assert abs(float(wrong[0] - m)) > 0.1, "negative control: the weight 1/tau would be seen"
+
+
+@pytest.mark.parametrize("bad", [dict(a=[0.5, 0.5, 0.0]), dict(tau=0.0), dict(divergence="kll")])
+def test_errors_name_the_parameter(bad):
+    arguments = dict(x=[0.0, 1, 2], a=[0.3, 0.3, 0.4], y=[0.0, 1], b=[0.5, 0.5], tau=1.0, divergence="kl") | bad
+    with pytest.raises(UsageError, match=next(iter(bad))):
+        atoms.jko_step(**arguments)
+
+
+# Semi-discrete steps on the line.
+
+
+def test_semidiscrete_step_is_the_gaussian_step():
+    """Spacing .02, error of second order: 1e-4 in the moments; and over a sequence, where atoms become bins."""
+    y = np.arange(-3, 5, 0.02)
+    b = norm.pdf(y, 1, 0.6)
+    laws = grids.semidiscrete_sequence(norm(0.2, 0.8), y, b / b.sum(), 0.3, 3)
+    m, s = gaussian.jko_sequence(0.2, 0.8, 1, 0.6, 0.3, 3)
+    means = laws @ y
+    assert means == pytest.approx(m[1:, 0], abs=2e-4)
+    assert np.sqrt(laws @ y**2 - means**2) == pytest.approx(s[1:, 0], abs=2e-4)
+
+
+@few
+@given(seeds)
+def test_semidiscrete_step_agrees_with_the_interior_point_solver(seed):
+    """The normal cut into 400 quantiles: masses agree to a few of these quanta."""
+    rng = np.random.default_rng(seed)
+    y, b, tau = np.sort(rng.uniform(-2, 2, 4)) + np.arange(4) * 0.2, rng.dirichlet(np.full(4, 3.0)) + 0.02, rng.uniform(0.1, 3)
+    b = b / b.sum()
+    x = norm.ppf((np.arange(400) + 0.5) / 400)
+    by_plan = atoms.jko_step(x, np.full(400, 1 / 400), y, b, tau).mu
+    assert grids.semidiscrete_step(norm, y, b, tau).mu == pytest.approx(by_plan, abs=0.006)
+
+
+def test_bins_are_a_law():
+    bins = grids.Bins(np.array([0.0, 1, 3]), np.array([0.2, 0.5, 0.3]), np.array([0.5, 0.5, 1.0]))
+    x = np.linspace(-1, 5, 60_001)
+    assert np.trapezoid(bins.pdf(x), x) == pytest.approx(1, abs=1e-3)
+    assert np.gradient(bins.cdf(x), x)[[4000, 20_000, 24_000]] == pytest.approx(bins.pdf(x[[4000, 20_000, 24_000]]), abs=1e-9)
+    assert bins.cdf(np.array([-1, 5])) == pytest.approx([0, 1])
+
+
+# sjko's outlier toy: source N(0, 1), atoms +1 (.99) and -1 (.01), cost a (x - y)^2 with a = 1/(2 tau).
+
+
+def outlier(a):
+    y, b, tau = np.array([-1.0, 1.0]), np.array([0.01, 0.99]), 1 / (2 * a)
+    relaxed = grids.relaxed_step(y, b, tau)
+    marginal = b * np.exp(-relaxed.v)
+    return {
+        "ot": norm.cdf(grids.balanced_cuts(norm, b)[0]),
+        "sf": grids.semidiscrete_step(norm, y, b, tau, tolerance=1e-14).mu[0],
+        "uot": relaxed.mu[0],
+        "uot marginal": marginal[0] / marginal.sum(),
+    }
+
+
+def test_relaxation_raises_the_share_of_the_outlier():
+    found = outlier(0.05)
+    assert found == pytest.approx({"ot": 0.0100, "sf": 0.0153, "uot": 0.0224, "uot marginal": 0.0149}, abs=5e-5)
+    assert found["ot"] < found["sf"] < found["uot"]
+    at_double = outlier(0.1)
+    assert found["sf"] < at_double["sf"] and found["uot"] < at_double["uot"], "a dearer cost raises it further"
+    # The cut of the source-fixed problem, from the card's own equation -4 a b = log(Phi(b)/.01) - log((1-Phi(b))/.99).
+    cut = norm.ppf(found["sf"])
+    assert -4 * 0.05 * cut == pytest.approx(math.log(found["sf"] / 0.01) - math.log((1 - found["sf"]) / 0.99), abs=1e-10)
+
+
+# Mode masses of the toys.
+
+
+def test_atomic_first_step_of_the_25_gaussians():
+    assert mixtures.atomic_twenty_five(1.0)[[0, 1, 2]] == pytest.approx([0.0085, 0.2027, 0.5775], abs=5e-5)
+
+
+# sjko's table at tau = 1, computed there with entropic weight .02 on a grid of spacing .03: outer, middle, centre.
+ENTROPIC = {1: (0.0084, 0.2024, 0.5784), 2: (0.0236, 0.1872, 0.5784)}
+# The same without entropy (ours), and what is derived from it: modes found, corner and centre shares, total variation.
+SHARP = {1: (0.0083, 0.2020, 0.5795), 2: (0.0234, 0.1868, 0.5795), 5: (0.0297, 0.1806, 0.5795), 20: (0.0335, 0.1768, 0.5795)}
+
+
+def test_entropic_scaling_reproduces_the_published_masses():
+    """The table was printed to four digits; scaling that moves by 1e-6 is within 1e-4 of its limit."""
+    y, b, mode = mixtures.five_modes(spacing=0.03, width=0.39)
+    x = np.arange(-150, 151) * 0.03
+    a = norm.pdf(x) / norm.pdf(x).sum()
+    for k, expected in ENTROPIC.items():
+        a, x = grids.entropic_step(x, a, y, b, tau=2.0, tolerance=1e-6), y
+        assert np.bincount(mode, a)[:3] == pytest.approx(expected, abs=1.1e-4), k
+
+
+def test_exact_masses_of_the_25_gaussians():
+    """The entropic table differs from the exact masses by up to 1.1e-3; the counts derived from it agree."""
+    w = mixtures.twenty_five_gaussians(1.0, 20)
+    assert w.shape == (21, 5) and w.sum(1) == pytest.approx(np.ones(21), abs=1e-8)
+    for k, expected in SHARP.items():
+        assert w[k, :3] == pytest.approx(expected, abs=3e-4)
+    assert w[[5, 20], 0] == pytest.approx([0.0293, 0.0325], abs=1.2e-3), "sjko's entropic table"
+    assert [mixtures.modes_found(w[k]) for k in (1, 2, 5, 20)] == [13, 21, 21, 21]
+    assert [mixtures.tv_to_uniform(w[k]) for k in (1, 20)] == pytest.approx([0.607, 0.547], abs=2e-3)
+    assert 25 * w[20, 2] ** 2 == pytest.approx(8.4, abs=0.05)
+
+
+def test_both_relaxed_and_released_uotm():
+    w = mixtures.uotm_twenty_five(1.0)
+    assert w[:3] == pytest.approx([0.0037, 0.1817, 0.6292], abs=3e-4), "modes as atoms"
+    assert mixtures.modes_found(w) == 9 and mixtures.tv_to_uniform(w) == pytest.approx(0.653, abs=1e-3)
+    assert 25 * w[2] ** 2 == pytest.approx(9.9, abs=0.05) and 25 * w[0] ** 2 == pytest.approx(0.0003, abs=5e-5)
+    step = grids.relaxed_step(mixtures.MODES, np.full(5, 0.2), 2.0)
+    marginal = 0.2 * np.exp(-step.v)
+    total = marginal.sum()
+    assert marginal[:3] / total == pytest.approx([0.0141, 0.2170, 0.5376], abs=3e-4), "the trap: another law"
+    assert total == pytest.approx(0.641, abs=1e-3)
+    released = mixtures.twenty_five_gaussians(1.0, 1, method="uotm_released")
+    assert released[1] == pytest.approx(mixtures.twenty_five_gaussians(0.5, 1)[1], abs=1e-12)
+
+
+def test_released_uotm_averages_over_all_pairs():
+    """sjko's broadcast example: v = c = (0, 1), paired mean of e^{v-c} is 1, over all pairs 1.271540."""
+    v = c = np.array([0.0, 1.0])
+    assert np.exp(v - c).mean() == 1
+    assert np.exp(v[:, None] - c).mean() == pytest.approx(1.271540, abs=5e-7)
+    assert np.exp(v).mean() * np.exp(-c).mean() == pytest.approx(1.271540, abs=5e-7)
+
+
+def test_plan_of_the_25_gaussians_factorises():
+    """Five modes as atoms, source of 9 atoms, squared: the 2-D solution is the product of the 1-D ones."""
+    x, y, b = np.linspace(-2, 2, 9), mixtures.MODES, np.full(5, 0.2)
+    a = norm.pdf(x) / norm.pdf(x).sum()
+    line = atoms.solve(atoms.cost(x, y, 2.0), a, b, tolerance=1e-11)
+    X, Y = (np.stack(np.meshgrid(p, p, indexing="ij"), -1).reshape(-1, 2) for p in (x, y))
+    plane = atoms.solve(atoms.cost(X, Y, 2.0), np.outer(a, a).ravel(), np.outer(b, b).ravel(), tolerance=1e-11)
+    assert plane.primal == pytest.approx(2 * line.primal, abs=1e-9)
+    assert plane.mu.reshape(5, 5) == pytest.approx(np.outer(line.mu, line.mu), abs=1e-5)
+
+
+def test_two_circles():
+    """Monotone in k, below one half; grids of spacing .04 and .02 agree to 4e-4."""
+    mass = mixtures.two_circles(1.0, 20)
+    assert mass[0] == pytest.approx(math.exp(-18)) and (np.diff(mass) > 0).all() and mass[-1] < 0.5
+    assert mass[[1, 2, 5, 10, 20]] == pytest.approx([0.0039, 0.0354, 0.0680, 0.0870, 0.1036], abs=4e-4)
+    assert mixtures.two_circles(1.0, 1, spacing=0.02)[1:] == pytest.approx(mass[1:2], abs=4e-4)
+    assert mixtures.two_circles(1e4, 1)[1] == pytest.approx(0.5, abs=1e-3), "a huge step lands on the target"
+
+
+def test_unknown_method_is_an_error():
+    with pytest.raises(UsageError, match="uotm"):
+        mixtures.twenty_five_gaussians(1.0, 1, method="uot")
