@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from gwf import style
+from gwf import evidence, style
 from gwf.data import EIGHT_CENTRES, EIGHT_STD, digits
 from gwf.runs import STEPS, functional_title, method_title
 
@@ -50,6 +50,8 @@ def every(study):
         yield methods(study, "eight_gaussians")
         yield curves(study, "eight_gaussians", "updates")
     yield jko_gaussian(study)
+    for name, module, cases in evidence.every(study.profile):
+        yield Figure(f"study_{name}", "studies", module.TITLE, module.CAPTION, module.figure(cases))
 
 
 def tile(images, rows, columns):

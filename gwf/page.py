@@ -31,7 +31,7 @@ def notebooks(study, report_dir):
 
     chapters = []
     for source in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
-        executed = study.folder / "chapters" / source.name
+        executed = study.folder / source.stem / source.name
         if source.stem not in ("train", "lenet"):
             chapters.append((source.stem, link(executed if executed.exists() else source)))
     runs = []
@@ -88,7 +88,8 @@ def write(study, report_dir):
         sections.setdefault(figure["section"], []).append(figure)
     text = environment.get_template("page.html").render(
         profile=study.profile, seeds=study.seeds, params=study.params, sections=sections, lenet=lenet,
-        tables={table["name"]: table for table in tables}, published=published(), chapters=chapters,
+        tables={table["name"]: table for table in tables}, claims=[],
+        studies=[table["name"] for table in tables if table["name"].startswith("study_")], published=published(), chapters=chapters,
         runs=runs, methods=[method_title(*method) for method in study.methods])
     (report_dir / "index.html").write_text(text, encoding="utf-8")
 

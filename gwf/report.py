@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 from scipy import stats
 
+from gwf import more_tables
 from gwf.errors import UsageError
 from gwf.runs import STEPS, Study, functional_title, method_title
 from gwf.table import Table, show, show_spread, show_tau
@@ -223,7 +224,11 @@ def tables(study):
     """All tables that the profile's data sets and steps allow, in the order of the page."""
     found = [build(study) for name, build in (("digits", fd_digits), ("eight_gaussians", eight_gaussians))
              if study.has(name)]
-    return found + ([paired(study)] if set(STEPS) <= set(study.params["steps"]) else [])
+    if set(STEPS) <= set(study.params["steps"]):
+        found.append(paired(study))
+    if study.has("digits") and "longer" in study.params:
+        found.append(more_tables.longer(study))
+    return found + more_tables.of_studies(study.profile, study.command)
 
 
 def write(study, report_dir):

@@ -48,6 +48,7 @@ FLOORS = [
     "table",
     "style",
     "evidence",
+    "more_tables",
     "report",
     "figures",
     "plot",
