@@ -1,0 +1,166 @@
+r"""The porous-medium equation: Barenblatt's solution, its flow, and exact JKO iterates (numpy, float64).
+
+The equation d_t mu = Laplace(mu^m), m > 1, is the Wasserstein gradient flow of the generalised entropy
+
+.. math:: G(\mu) = \int \frac{\mu^m}{m-1} dx.
+
+A *Barenblatt-shaped* law of radius R has density A (R^2 - |x|^2)_+^{1/(m-1)}; with unit mass it is determined by (d, m, R),
+and both the flow and every JKO step keep the shape and change R alone. Derivations are in the chapter flows.
+
+Sources by key: vwgf (the experiment, m = 2, d = 3 and 6); formulas derived here from Barenblatt (1952), with the moments
+of the Beta law.
+"""
+
+import math
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import betaln, gammaln
+
+from gwf.errors import UsageError, in_range
+
+
+def _check(d, m):
+    in_range(d, 1, 10_000, "d")
+    if not m > 1:
+        raise UsageError(f"m = {m!r} is out of range: the porous-medium equation needs m > 1 (m = 1 is the heat equation)")
+
+
+def exponents(d, m):
+    r"""alpha = d/(d(m-1)+2), beta = alpha/d, c_B = alpha (m-1)/(2 m d) of Barenblatt's solution."""
+    _check(d, m)
+    alpha = d / (d * (m - 1) + 2)
+    return alpha, alpha / d, alpha * (m - 1) / (2 * m * d)
+
+
+def log_ball(d):
+    """log of the volume of the unit ball of R^d."""
+    return d / 2 * math.log(math.pi) - gammaln(d / 2 + 1)
+
+
+def _log_bump(d, p):
+    """log of int (1 - |x|^2)_+^p dx over R^d: the volume of the sphere times a Beta integral."""
+    return log_ball(d) + math.log(d / 2) + betaln(d / 2, p + 1)
+
+
+# Unit-mass laws of a given radius.
+
+
+def density(x, R, d, m):
+    """Density at x (n, d) of the unit-mass Barenblatt-shaped law of radius R; (n,)."""
+    _check(d, m)
+    p = 1 / (m - 1)
+    squared = (np.asarray(x, dtype=np.float64).reshape(-1, d) ** 2).sum(1) / R**2
+    return np.maximum(1 - squared, 0.0) ** p * math.exp(-_log_bump(d, p)) / R**d
+
+
+def second_moment(R, d, m):
+    r"""E|x|^2 = R^2 d / (d + 2 + 2/(m-1)): |x|^2/R^2 has the law Beta(d/2, 1 + 1/(m-1)). sigma2 is its value at R = 1."""
+    _check(d, m)
+    return R**2 * d / (d + 2 + 2 / (m - 1))
+
+
+def entropy(R, d, m):
+    r"""G = G_1 R^{-d(m-1)} of the unit-mass law of radius R, with G_1 = int mu^m/(m-1) at R = 1."""
+    _check(d, m)
+    p = 1 / (m - 1)
+    return math.exp(_log_bump(d, p * m) - m * _log_bump(d, p)) / (m - 1) * np.asarray(R, dtype=np.float64) ** (-d * (m - 1.0))
+
+
+def sample(n, R, d, m, rng):
+    """n points (n, d) of the unit-mass law of radius R: a uniform direction times R sqrt(Beta). No rejection, any d."""
+    _check(d, m)
+    z = rng.standard_normal((n, d))
+    radius = R * np.sqrt(rng.beta(d / 2, 1 + 1 / (m - 1), n))
+    return z * (radius / np.linalg.norm(z, axis=1))[:, None]
+
+
+def w2(R_0, R_1, d, m):
+    """W_2 between two radii: the dilation is the gradient of a convex function, hence optimal; |R_1 - R_0| sqrt(sigma2)."""
+    return np.abs(np.asarray(R_1) - R_0) * math.sqrt(second_moment(1.0, d, m))
+
+
+# The flow and the JKO scheme.
+
+
+def flow_radius(R_0, t, d, m):
+    r"""Radius at time t of the exact flow from the unit-mass law of radius R_0.
+
+    .. math:: R^q = R_0^q + q \, d (m-1) \frac{G_1}{\sigma_2} t, \qquad q = d(m-1) + 2
+
+    which integrates sigma2 dR/dt = -dG/dR. `t` may be an array.
+    """
+    q = d * (m - 1) + 2
+    rate = q * d * (m - 1) * entropy(1.0, d, m) / second_moment(1.0, d, m)
+    return (np.asarray(R_0, dtype=np.float64) ** q + rate * np.asarray(t)) ** (1 / q)
+
+
+def jko_radius(R, tau, d, m):
+    r"""Radius R' of the exact JKO step of size tau from the unit-mass law of radius R.
+
+    .. math:: \sigma_2 \frac{R' - R}{\tau} = d (m-1) G_1 R'^{-d(m-1)-1}
+
+    the stationary point of sigma2 (R' - R)^2/(2 tau) + G_1 R'^{-d(m-1)}. That no other law does better is proved in the
+    chapter flows: the optimality condition of the step holds with this dilation, and G is displacement convex.
+    """
+    in_range(tau, 0, math.inf, "tau", open_low=True)
+    sigma2, push = second_moment(1.0, d, m), d * (m - 1) * entropy(1.0, d, m)
+    power = d * (m - 1) + 1
+    # The push is largest at R' = R, which bounds the step from above.
+    high = R + tau * push / sigma2 * R ** (-power)
+    return brentq(lambda r: sigma2 * (r - R) / tau - push * r ** (-power), R, high, xtol=1e-15 * high, rtol=1e-14)
+
+
+def jko_radii(R_0, tau, steps, d, m):
+    """Radii (steps + 1,) of the exact JKO sequence."""
+    radii = [float(R_0)]
+    for _ in range(steps):
+        radii.append(jko_radius(radii[-1], tau, d, m))
+    return np.array(radii)
+
+
+# Barenblatt's solution in its own constants.
+
+
+def profile(x, t, C, d, m):
+    r"""U(t, x) = t^{-alpha} (C - c_B |x|^2 t^{-2 beta})_+^{1/(m-1)} at x (n, d), (n,). Its mass is `profile_mass(C)`."""
+    alpha, beta, c = exponents(d, m)
+    squared = (np.asarray(x, dtype=np.float64).reshape(-1, d) ** 2).sum(1)
+    return t**-alpha * np.maximum(C - c * squared * t ** (-2 * beta), 0.0) ** (1 / (m - 1))
+
+
+def profile_mass(C, d, m):
+    r"""Mass int U dx = C^{1/(m-1) + d/2} c_B^{-d/2} int (1 - |x|^2)_+^{1/(m-1)} dx, the same at all times."""
+    _, _, c = exponents(d, m)
+    p = 1 / (m - 1)
+    return C ** (p + d / 2) * c ** (-d / 2) * math.exp(_log_bump(d, p))
+
+
+def constant_from_mass(mass, d, m):
+    """The C of a given mass."""
+    return (mass / profile_mass(1.0, d, m)) ** (1 / (1 / (m - 1) + d / 2))
+
+
+def constant_from_radius(R, t, d, m):
+    """The C whose support has radius R at time t: C = c_B (R t^-beta)^2. Its mass is *not* 1 in general."""
+    _, beta, c = exponents(d, m)
+    return c * (R * t**-beta) ** 2
+
+
+def profile_radius(t, C, d, m):
+    """Radius sqrt(C/c_B) t^beta of the support of U at time t."""
+    _, beta, c = exponents(d, m)
+    return math.sqrt(C / c) * np.asarray(t) ** beta
+
+
+def released_wrong_entropy(t, R_0, t_0, d, m=2):
+    r"""The "exact" G curve of vwgf's released code, which is wrong: a profile of mass other than 1. Not for use as a truth.
+
+    The code sets C from the radius R_0 at time t_0, not from the mass, and reports the mean of U^{m-1}/(m-1) under U/mass,
+    which is int U^m/((m-1) mass). Its particles start from the *normalised* profile, whose flow runs at another speed; at
+    t_0 the true G is 1/mass^{m-1} times this value.
+    """
+    C = constant_from_radius(R_0, t_0, d, m)
+    mass = profile_mass(C, d, m)
+    # U = mass * (the unit-mass law of the same radius), so int U^m = mass^m int mu^m.
+    return mass ** (m - 1) * entropy(profile_radius(t, C, d, m), d, m)

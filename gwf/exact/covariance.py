@@ -1,0 +1,229 @@
+r"""Gaussian flows and JKO steps in d dimensions: sequences, discretisation floors, Crank-Nicolson (numpy, float64).
+
+The functional is KL(. | N(M, Sigma)) and the laws are N(m, C) with full covariance; nothing need commute. The step itself is
+`gwf.exact.gaussian.jko_step_cov`; here is a second closed form of it, derived independently (`jko_step_by_square_root`),
+and what the studies of Ornstein-Uhlenbeck processes need. A matrix root of an SPD matrix is taken through its
+eigenvectors. Derivations are in the chapter flows.
+
+Sources by key: vwgf (the OU recipe, the Crank-Nicolson variant, moment fits), sjko (its OU recipe), jko-icnn (that recipe's
+origin), gwf (first order in tau).
+"""
+
+import numpy as np
+
+from gwf.errors import UsageError, in_range, nearest
+from gwf.exact.gaussian import _power, jko_step, jko_step_cov, kl_cov, monge_matrix, w2_cov
+
+__all__ = ["jko_step_cov", "kl_cov", "monge_matrix", "w2_cov"]
+
+
+def jko_step_by_square_root(m, C, M, Sigma, tau):
+    r"""The JKO step for KL by the equation of the *inverse* map, which stays regular where C degenerates.
+
+    With B = I + tau Sigma^{-1} the optimal map sends x' back to x = (B - tau C'^{-1}) x', so that
+
+    .. math:: C = B C' B - 2 \tau B + \tau^2 C'^{-1}
+
+    which D = B^{1/2} C' B^{1/2} and E = B^{-1/2} C B^{-1/2} + 2 tau I turn into D + tau^2 D^{-1} = E. Hence
+
+    .. math:: D = \tfrac12 \big( E + (E^2 - 4 \tau^2 I)^{1/2} \big), \quad C' = B^{-1/2} D B^{-1/2}, \quad
+              m' = B^{-1} (m + \tau \Sigma^{-1} M)
+
+    the root with D >= tau I, for which the map is positive. Derived here. C may be singular (a Dirac has a step too).
+
+    Parameters
+    ----------
+    m, M : array_like (d,)
+    C : array_like (d, d), symmetric positive semi-definite
+    Sigma : array_like (d, d), symmetric positive definite, else `UsageError`
+    tau : float in (0, inf)
+
+    Returns
+    -------
+    m' (d,), C' (d, d)
+    """
+    in_range(tau, 0, 1e300, "tau", open_low=True)
+    precision = _power(Sigma, -1.0, "Sigma")
+    identity = np.eye(len(precision))
+    B = identity + tau * precision
+    inverse_root = _power(B, -0.5)
+    E = inverse_root @ C @ inverse_root + 2 * tau * identity
+    w, V = np.linalg.eigh((E + E.T) / 2)
+    if w[0] < 2 * tau * (1 - 1e-10):
+        raise UsageError("C must be positive semi-definite")
+    D = (V * (w + np.sqrt(np.maximum(w**2 - 4 * tau**2, 0.0))) / 2) @ V.T
+    C_next = inverse_root @ D @ inverse_root
+    m_next = np.linalg.solve(B, np.asarray(m, dtype=np.float64) + tau * precision @ np.asarray(M, dtype=np.float64))
+    return m_next, (C_next + C_next.T) / 2
+
+
+def jko_sequence_cov(m, C, M, Sigma, tau, steps):
+    """The exact JKO laws mu_0, ..., mu_steps for KL(. | N(M, Sigma)): means (steps + 1, d), covariances (steps + 1, d, d)."""
+    sequence = [(np.asarray(m, dtype=np.float64), np.asarray(C, dtype=np.float64))]
+    for _ in range(steps):
+        sequence.append(jko_step_cov(*sequence[-1], M, Sigma, tau))
+    means, covariances = zip(*sequence, strict=True)
+    return np.stack(means), np.stack(covariances)
+
+
+def jko_objective_cov(m_next, C_next, m, C, M, Sigma, tau):
+    """KL(N(m_next, C_next) | N(M, Sigma)) + W_2^2 / (2 tau), the value the step makes least; a float."""
+    return kl_cov(m_next, C_next, M, Sigma) + w2_cov(m_next, C_next, m, C) ** 2 / (2 * tau)
+
+
+def ou_flow_cov(m, C, M, Sigma, t):
+    r"""Exact flow of KL(. | N(M, Sigma)): the law at time t >= 0 of dX = -Sigma^{-1} (X - M) dt + sqrt(2) dW.
+
+    .. math:: m(t) = M + P (m - M), \qquad C(t) = \Sigma + P (C - \Sigma) P, \qquad P = e^{-t \Sigma^{-1}}
+
+    Arguments as in `jko_step_by_square_root`; returns m(t), C(t). The covariance solves
+    dC/dt = 2 I - Sigma^{-1} C - C Sigma^{-1}.
+    """
+    w, V = np.linalg.eigh(np.asarray(Sigma, dtype=np.float64))
+    P = (V * np.exp(-t / w)) @ V.T
+    m, M = np.asarray(m, dtype=np.float64), np.asarray(M, dtype=np.float64)
+    C_t = Sigma + P @ (np.asarray(C, dtype=np.float64) - Sigma) @ P
+    return M + P @ (m - M), (C_t + C_t.T) / 2
+
+
+def symkl_cov(m_0, C_0, m_1, C_1):
+    """SymKL = KL(p|q) + KL(q|p) of two Gaussians: the *sum*, not half of it, in nats, as vwgf, jko-icnn and sjko use it."""
+    return kl_cov(m_0, C_0, m_1, C_1) + kl_cov(m_1, C_1, m_0, C_0)
+
+
+def contraction(tau, Sigma):
+    r"""Factor :math:`1/(1 + \tau/\lambda_{max}(\Sigma))` by which a step shrinks W_2 between any two laws.
+
+    KL(. | N(M, Sigma)) is convex along generalised geodesics with constant 1/lambda_max. In the mean the factor per
+    eigendirection is exactly 1/(1 + tau/lambda).
+    """
+    return float(1 / (1 + tau / np.linalg.eigvalsh(Sigma)[-1]))
+
+
+def moment_fit_floor(d, n):
+    r"""Expected SymKL, :math:`d(d+3)/(2n)` to leading order, of the Gaussian fitted to n samples of a Gaussian in R^d.
+
+    No method judged by moments of n samples can be seen to do better. The mean contributes d/n (its two halves of
+    d/(2n)), the covariance d(d+1)/(2n).
+    """
+    return d * (d + 3) / (2 * n)
+
+
+# Random targets of the published OU experiments.
+
+
+def target_vwgf(d, rng):
+    """Target of vwgf's OU experiment: M ~ N(0, I), Sigma a random rotation of eigenvalues uniform in [.5, 1]."""
+    M, eigenvalues = rng.standard_normal(d), rng.uniform(0.5, 1, d)
+    V = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    return M, (V * eigenvalues) @ V.T
+
+
+def target_sjko(d, rng):
+    r"""Target of jko-icnn's OU experiment, used by sjko: M ~ N(0, I) and the covariance of scikit-learn's make_spd_matrix.
+
+    A uniform in [0, 1]^{d x d}, A^T A = U . V^T its singular value decomposition,
+    Sigma = U (1 1^T + diag(u)) V^T with u uniform: the 1 is added to *every* entry, so one eigenvalue is about d + 1/2.
+    """
+    M = rng.standard_normal(d)
+    A = rng.uniform(size=(d, d))
+    U, _, Vt = np.linalg.svd(A.T @ A)
+    Sigma = U @ (1.0 + np.diag(rng.uniform(size=d))) @ Vt
+    return M, (Sigma + Sigma.T) / 2
+
+
+TARGETS = {"vwgf": target_vwgf, "sjko": target_sjko}
+
+
+def ou_floor(d, tau, t, targets, recipe="vwgf", seed=0):
+    r"""log10 SymKL between the exact JKO law after t/tau steps and the exact OU law at t: the floor of any solver of the step.
+
+    Start N(0, I). In the eigenbasis of Sigma everything is a product, so this is `jko_step` per direction.
+
+    Parameters
+    ----------
+    d : int
+    tau, t : float
+        Step and time; t must be a multiple of tau (else `UsageError`).
+    targets : int
+        How many random targets.
+    recipe : {"vwgf", "sjko"}
+    seed : int
+        Of the targets; equal for all tau and t.
+
+    Returns
+    -------
+    ndarray (targets,)
+        log10 SymKL per target.
+    """
+    draw = TARGETS[nearest(recipe, TARGETS, "recipe")]
+    steps = round(t / tau)
+    if steps < 1 or abs(steps * tau - t) > 1e-9:
+        raise UsageError(f"t = {t} must be a positive multiple of tau = {tau}")
+    rng = np.random.default_rng([seed, d])
+    drawn = [draw(d, rng) for _ in range(targets)]
+    w, V = np.linalg.eigh(np.stack([Sigma for _, Sigma in drawn]))
+    M, S = np.einsum("nij,ni->nj", V, np.stack([M for M, _ in drawn])), np.sqrt(w)
+    m, s = np.zeros_like(M), np.ones_like(M)
+    for _ in range(steps):
+        m, s = jko_step(m, s, M, S, tau)
+    decay = np.exp(-t / w)
+    gap, variance = m - M * (1 - decay), w + decay**2 * (1 - w)
+    # KL both ways per direction: the logarithms cancel.
+    symkl = ((s**2 + gap**2) / variance + (variance + gap**2) / s**2 - 2).sum(1) / 2
+    return np.log10(symkl)
+
+
+# Other time steps of the same flow, per eigendirection.
+
+
+def crank_nicolson_step(a, s, m, lam, tau):
+    r"""One step of vwgf's Crank-Nicolson variant for KL(. | N(m, lam)), from N(a, s^2), lam a variance.
+
+    Half of the first variation is taken at the new law, half frozen at the old one, *both at the new position*:
+
+    .. math:: (a' - a) \Big(\frac1\tau - \frac1{2 s^2}\Big) = -\frac{a' - m}{\lambda}, \qquad
+              \frac{s' - s}{\tau} = \frac12 \Big(\frac1{s'} - \frac{s'}{\lambda}\Big)
+              + \frac12 \Big(\frac{s'}{s^2} - \frac{s'}{\lambda}\Big)
+
+    First order in tau all the same (chapter flows). Needs 1/tau > 1/(2 s^2) - 1/lam: else the frozen half is more concave
+    than the proximal term is convex, and there is no step (`UsageError`).
+    """
+    frozen = 1 / tau - 1 / (2 * np.square(s))
+    if not (np.asarray(frozen + 1 / lam) > 0).all():
+        raise UsageError(f"tau = {tau!r} is out of range: Crank-Nicolson needs 1/tau > 1/(2 s^2) - 1/lam")
+    a_next = (a * frozen + m / lam) / (frozen + 1 / lam)
+    # Multiplied by s': A s'^2 - (s/tau) s' - 1/2 = 0.
+    A = frozen + 1 / lam
+    return a_next, (s / tau + np.sqrt((s / tau) ** 2 + 2 * A)) / (2 * A)
+
+
+def trapezoid_step(a, s, m, lam, tau):
+    r"""One step of the true trapezoidal rule for the ordinary differential equations of (a, s): second order in tau.
+
+    .. math:: \frac{a' - a}{\tau} = -\frac{(a - m) + (a' - m)}{2 \lambda}, \qquad
+              \frac{s' - s}{\tau} = \frac12 \Big(\frac1s - \frac s\lambda + \frac1{s'} - \frac{s'}\lambda\Big)
+
+    The old velocity stays at the *old* position. For comparison only: it is not the minimiser of any JKO-like problem.
+    """
+    half = tau / (2 * lam)
+    a_next = (a * (1 - half) + 2 * half * m) / (1 + half)
+    A, known = 1 / tau + 1 / (2 * lam), s / tau + (1 / s - s / lam) / 2
+    return a_next, (known + np.sqrt(known**2 + 2 * A)) / (2 * A)
+
+
+SCHEMES = {
+    "jko": lambda a, s, m, lam, tau: jko_step(a, s, m, np.sqrt(lam), tau),
+    "crank_nicolson": crank_nicolson_step,
+    "trapezoid": trapezoid_step,
+}
+
+
+def scheme_error(scheme, steps, m=1.0, lam=0.5, a=0.0, s=1.0, t=0.8):
+    """|error| of the mean and of the standard deviation at time t after `steps` steps of a scheme in `SCHEMES`."""
+    step = SCHEMES[nearest(scheme, SCHEMES, "scheme")]
+    a_k, s_k = a, s
+    for _ in range(steps):
+        a_k, s_k = step(a_k, s_k, m, lam, t / steps)
+    decay = np.exp(-t / lam)
+    return abs(a_k - m - decay * (a - m)), abs(s_k - np.sqrt(lam + decay**2 * (s**2 - lam)))

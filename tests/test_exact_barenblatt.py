@@ -1,0 +1,156 @@
+"""Porous-medium closed forms (vwgf's numbers) and MMD particle steps."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.optimize import minimize_scalar
+
+from gwf.errors import UsageError
+from gwf.exact import barenblatt as B
+from gwf.exact import mmd
+
+few = settings(derandomize=True, deadline=None, max_examples=25)
+cases = st.tuples(st.integers(1, 8), st.floats(1.2, 4), st.floats(0.2, 3))
+
+# d: G1, sigma2, radii at k = 1, 2, 10, 20, 50, the flow's radii there, G at k = 0, 1, 2, 10, 20, 50.
+PRINTED = {
+    3: (0.3410463, 3 / 7, (0.4337, 0.4603, 0.5802, 0.6587, 0.7865), (0.4385, 0.4669, 0.5874, 0.6645, 0.7905),
+        (5.329, 4.180, 3.497, 1.746, 1.193, 0.701)),
+    2: (0.4244132, 1 / 3, (0.4175, 0.4332, 0.5225, 0.5940, 0.7247), None, (2.653, 2.435, 2.262, 1.554, 1.203, 0.808)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("d", sorted(PRINTED))
+def test_jko_radii_and_entropies_match_the_printed_digits(d):
+    G1, sigma2, radii, flow, energies = PRINTED[d]
+    k = np.array([1, 2, 10, 20, 50])
+    assert B.entropy(1.0, d, 2) == pytest.approx(G1, abs=5e-8) and B.second_moment(1.0, d, 2) == pytest.approx(sigma2)
+    found = B.jko_radii(0.4, 5e-4, 50, d, 2)
+    assert found[k] == pytest.approx(radii, abs=5.1e-5)
+    assert B.entropy(found[[0, *k]], d, 2) == pytest.approx(energies, abs=5.1e-4)
+    if flow:
+        assert B.flow_radius(0.4, 5e-4 * k, d, 2) == pytest.approx(flow, abs=5.1e-5)
+    doubled = B.jko_radii(0.4, 1e-3, 1, d, 2)[1]
+    assert abs(doubled - found[1]) > 0.005, "negative control: weight 1/(4 tau)"
+
+
+def test_constants_of_vwgf_and_its_wrong_truth():
+    C = B.constant_from_mass(1.0, 3, 2)
+    assert C == pytest.approx(0.13481, abs=5e-6) and B.profile_radius(1e-3, C, 3, 2) == pytest.approx(0.4125, abs=5e-5)
+    released = B.constant_from_radius(0.4, 1e-3, 3, 2)
+    assert released == pytest.approx(0.126791, abs=1e-6)
+    assert B.profile_mass(released, 3, 2) == pytest.approx(0.857864, abs=1e-6)
+    assert B.profile_mass(B.constant_from_radius(0.6, 1e-3, 6, 2), 6, 2) == pytest.approx(0.678, abs=5e-4)
+    times = 1e-3 + 5e-4 * np.array([2, 10, 50])
+    assert B.released_wrong_entropy(times, 0.4, 1e-3, 3) == pytest.approx([3.016, 1.560, 0.647], abs=5.1e-4)
+    ratio = B.entropy(0.4, 3, 2) / B.released_wrong_entropy(1e-3, 0.4, 1e-3, 3)
+    assert ratio == pytest.approx(1 / 0.857864, abs=1e-5)
+
+
+@few
+@given(cases)
+def test_radial_integrals(case):
+    """Mass, second moment and G by quadrature over the radius."""
+    d, m, R = case
+    sphere = d * math.exp(B.log_ball(d))
+
+    def integral(g):
+        at = lambda r: B.density(np.eye(1, d) * r, R, d, m)[0]  # noqa: E731
+        return quad(lambda r: g(r, at(r)) * sphere * r ** (d - 1), 0, R, epsabs=1e-11, limit=200)[0]
+
+    assert integral(lambda r, u: u) == pytest.approx(1, abs=1e-7)
+    assert integral(lambda r, u: r**2 * u) == pytest.approx(B.second_moment(R, d, m), rel=1e-7)
+    assert integral(lambda r, u: u**m / (m - 1)) == pytest.approx(B.entropy(R, d, m), rel=1e-7)
+
+
+def test_profile_solves_the_porous_medium_equation_and_keeps_its_mass():
+    """d_t U = Laplace(U^m) in the interior by differences, in d = 2, m = 3; the unit-mass profile is the unit-mass law."""
+    d, m, t, h = 2, 3.0, 0.7, 1e-4
+    C = B.constant_from_mass(1.0, d, m)
+    x = np.array([[0.2, 0.3]])
+    rate = (B.profile(x, t + h, C, d, m) - B.profile(x, t - h, C, d, m)) / (2 * h)
+    power = lambda p: B.profile(p, t, C, d, m) ** m  # noqa: E731
+    laplace = sum(power(x + h * e) + power(x - h * e) - 2 * power(x) for e in np.eye(d)) / h**2
+    assert rate == pytest.approx(laplace, rel=1e-4)
+    R = B.profile_radius(t, C, d, m)
+    assert B.profile(x, t, C, d, m) == pytest.approx(B.density(x, R, d, m), rel=1e-10)
+    # Two times of one solution: the flow of radii.
+    assert B.flow_radius(R, 0.5, d, m) == pytest.approx(B.profile_radius(t + 0.5, C, d, m), rel=1e-10)
+
+
+@few
+@given(cases, st.floats(1e-4, 10))
+def test_jko_radius_is_the_minimiser_and_energy_falls(case, tau):
+    d, m, R = case
+    objective = lambda r: B.w2(R, r, d, m) ** 2 / (2 * tau) + B.entropy(r, d, m)  # noqa: E731
+    found = B.jko_radius(R, tau, d, m)
+    high = 2 * found + 1
+    search = minimize_scalar(lambda r: float(objective(r)), bounds=(R * 0.5, high), method="bounded", options={"xatol": 1e-10})
+    assert objective(found) <= objective(search.x) * (1 + 1e-10) and objective(found) < objective(R)
+    # The flow runs ahead: dR/dt falls with R, and the implicit step uses the speed at its end.
+    assert R < found < B.flow_radius(R, tau, d, m)
+
+
+@few
+@given(cases)
+def test_jko_first_order_condition_of_the_density(case):
+    """(x' - x)/tau = -grad (m/(m-1)) mu'^{m-1} at x' = (R'/R) x: the condition holds in every point, not in the mean only."""
+    d, m, R = case
+    tau, h = 0.01 * R**2, 1e-6 * R
+    R_next = B.jko_radius(R, tau, d, m)
+    x_next = np.full((1, d), 0.5 * R_next / math.sqrt(d))
+    pressure = lambda p: m / (m - 1) * B.density(p, R_next, d, m) ** (m - 1)  # noqa: E731
+    gradient = (pressure(x_next + h * np.eye(1, d)) - pressure(x_next - h * np.eye(1, d)))[0] / (2 * h)
+    assert (1 - R / R_next) * x_next[0, 0] / tau == pytest.approx(-gradient, rel=1e-5)
+
+
+def test_first_order_in_tau():
+    errors = [B.jko_radii(0.4, 0.025 / n, n, 3, 2)[-1] - B.flow_radius(0.4, 0.025, 3, 2) for n in (200, 400)]
+    assert errors[0] / errors[1] == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.parametrize(("d", "m"), [(1, 3.0), (3, 2.0), (30, 1.5)])
+def test_samples_have_the_moments(d, m):
+    """20000 points: the second moment to 2 %, all inside the support."""
+    x = B.sample(20_000, 0.7, d, m, np.random.default_rng(0))
+    squared = (x**2).sum(1)
+    assert x.shape == (20_000, d) and squared.max() <= 0.49
+    assert squared.mean() == pytest.approx(B.second_moment(0.7, d, m), rel=0.02)
+    # E p(x)^{m-1} = (m-1) G: a Monte-Carlo check of density and entropy together.
+    assert (B.density(x, 0.7, d, m) ** (m - 1)).mean() / (m - 1) == pytest.approx(B.entropy(0.7, d, m), rel=0.03)
+
+
+def test_the_heat_equation_is_refused():
+    with pytest.raises(UsageError, match="m = 1"):
+        B.entropy(1.0, 3, 1.0)
+
+
+# MMD particles (gwf, section 4).
+
+
+@pytest.mark.parametrize("tau", [0.5, 5.0])
+def test_mmd_steps_are_implicit_and_go_downhill(tau):
+    """n = 40 on the line, two modes; residual of the implicit equation and energy inequality at each of 10 steps."""
+    rng = np.random.default_rng(0)
+    x = 0.3 * rng.standard_normal((40, 1))
+    y = np.where(rng.random((40, 1)) < 0.5, -1.5, 1.5) + 0.2 * rng.standard_normal((40, 1))
+    values = [mmd.half_mmd2(x, y, 1.0)]
+    for _ in range(10):
+        x_next = mmd.jko_step(x, y, tau, 1.0)
+        assert np.abs(mmd.residual(x_next, x, y, tau, 1.0)).max() < 1e-7
+        values.append(mmd.half_mmd2(x_next, y, 1.0))
+        assert values[-1] + ((x_next - x) ** 2).mean() / (2 * tau) <= values[-2] + 1e-12
+        x = x_next
+    assert values[-1] < 0.3 * values[0]
+
+
+def test_witness_gradient_is_the_gradient():
+    rng = np.random.default_rng(1)
+    x, y, e = rng.standard_normal((5, 2)), rng.standard_normal((7, 2)), np.zeros((5, 2))
+    e[2, 1] = 1e-6
+    slope = (mmd.half_mmd2(x + e, y, 0.8) - mmd.half_mmd2(x - e, y, 0.8)) / 2e-6
+    assert 5 * slope == pytest.approx(mmd.witness_gradient(x, y, 0.8)[2, 1], abs=1e-8)
