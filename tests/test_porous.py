@@ -1,0 +1,184 @@
+"""The dual of an internal energy against its exact value, and the learned porous-medium step against the dilation.
+
+Values with four or five digits are those of the exact radius equation, printed to the figures shown.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from gwf.errors import UsageError
+from gwf.exact import barenblatt
+from gwf.flows.generalised_entropy import (
+    AffineIncrement,
+    Boltzmann,
+    EntropyDual,
+    MomentGaussian,
+    Power,
+    RatioNet,
+    UniformBall,
+    UniformBox,
+    VariationalFlow,
+    VariationalStep,
+    log_det_jacobian,
+)
+from gwf.nets.mlp import ResidualMLP
+from gwf.studies import porous
+
+SMOKE = {"d": 3, "m": 2, "radius": 0.4, "t_0": 1e-3, "tau": 5e-4, "K": 2, "map": "affine", "reference": "ball", "margin": 1.15,
+         "particles": 5000, "iterations": 50, "ratio_updates": 2, "batch": 256, "width": 32, "lr_map": 6e-3,
+         "lr_ratio": 5e-3, "warm_up": 300}  # fmt: skip
+
+
+def particles(n, radius, d, m, seed=0):
+    x = barenblatt.sample(n, radius, d, m, np.random.default_rng(seed))
+    return torch.tensor(x, dtype=torch.float32)
+
+
+class Exact(torch.nn.Module):
+    """The exact output of the ratio network, factor * mu / R, from reference coordinates."""
+
+    def __init__(self, reference, radius, d, m, factor=1.0):
+        super().__init__()
+        self.reference, self.args, self.factor = reference, (radius, d, m), factor
+
+    def forward(self, y):
+        x = y * (self.reference.a / self.reference.margin) + getattr(self.reference, "mean", 0)
+        mu = torch.tensor(barenblatt.density(x.numpy(), *self.args), dtype=torch.float32)[:, None]
+        return self.factor * mu / self.reference.log_density(x).exp()
+
+
+# The dual.
+
+
+@pytest.mark.parametrize("reference", [UniformBox(1.2), UniformBall(1.1)])
+@pytest.mark.parametrize("d", [2, 3])
+def test_dual_at_the_true_ratio_is_the_entropy_and_elsewhere_less(reference, d):
+    """200000 samples: the standard error of the two means is below .5 % of G in these cases, 2 % are allowed; a ratio
+    scaled by c gives (2c - c^2) G."""
+    radius, x = 0.4, particles(200_000, 0.4, d, 2)
+    reference.fit(x)
+    z = reference.sample(200_000, torch.Generator().manual_seed(1))
+    G = float(barenblatt.entropy(radius, d, 2))
+    for factor, share in [(1.0, 1.0), (0.7, 0.91), (1.3, 0.91)]:
+        dual = EntropyDual(Power(2), Exact(reference, radius, d, 2, factor), reference)
+        assert dual.value(x, z).item() == pytest.approx(share * G, rel=0.02)
+
+
+def test_dual_of_other_exponents():
+    """m = 3 by the formula r^m R^(m-1): with r = mu/R the value is int mu^m (m/(m-1) - 1) = int mu^m/(m-1)."""
+    x, entropy = particles(200_000, 0.4, 2, 3), Power(3)
+    reference = UniformBall(1.1).fit(x)
+    z = reference.sample(200_000, torch.Generator().manual_seed(1))
+    rho = reference.log_density(x)
+    u_x, u_z = (torch.log(torch.expm1(Exact(reference, 0.4, 2, 3)(reference.coordinates(p)).clamp(1e-6))) for p in (x, z))
+    value = entropy.of_mu(u_x, rho).mean() - entropy.of_reference(u_z, rho).mean()
+    assert value.item() == pytest.approx(float(barenblatt.entropy(0.4, 2, 3)), rel=0.02)
+
+
+def test_gaussian_reference_gives_the_boltzmann_entropy():
+    """At r = 1 the bound is E log R; for a Gaussian law with R fitted to it that is its entropy, -(d/2)(1 + log 2 pi s^2)."""
+    x = 0.3 * torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)) + 1
+    reference = MomentGaussian().fit(x)
+    dual = EntropyDual(Boltzmann(), lambda y: torch.zeros(len(y), 1), reference)
+    z = reference.sample(1000, torch.Generator().manual_seed(1))
+    assert dual.value(x, z).item() == pytest.approx(-(1 + math.log(2 * math.pi * 0.09)), abs=0.02)
+
+
+@pytest.mark.parametrize("reference", [UniformBox(1.2), UniformBall(1.1)])
+def test_reference_laws_hold_the_particles_and_have_their_density(reference):
+    x = particles(5000, 0.4, 3, 2)
+    reference.fit(x)
+    z = reference.sample(200_000, torch.Generator().manual_seed(0))
+    assert reference.coordinates(x).abs().max() <= 1 + 1e-5 and reference.coordinates(z).abs().max() <= reference.margin
+    inside = (z.norm(dim=1) < 0.2).float().mean().item()
+    volume = 4 / 3 * math.pi * 0.2**3
+    assert inside == pytest.approx(volume * reference.log_density(x).exp().item(), rel=0.1), "4 standard errors"
+
+
+def test_change_of_variables():
+    T = AffineIncrement(3)
+    with torch.no_grad():
+        T.A.copy_(0.1 * torch.eye(3))
+    assert log_det_jacobian(T, torch.randn(7, 3)).numpy() == pytest.approx(3 * math.log(1.1), abs=1e-6)
+    assert log_det_jacobian(ResidualMLP(2, 8, 2), torch.randn(7, 2)).numpy() == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        T.A[0, 0] = -3.0
+    with pytest.raises(UsageError, match="folds"):
+        log_det_jacobian(T, torch.randn(7, 3))
+
+
+# The learned step.
+
+
+def test_learned_radius_and_entropy_follow_the_exact_sequence():
+    """Two steps at smoke size reach 1 % in radius and 3 % in G, the accuracy asked of the full run; the flow itself
+    is 1.4 % and 4 % away, so that the test tells the JKO sequence from the flow."""
+    table = porous.run(0, lambda *a, **k: None, **SMOKE)["table"]
+    last = table.iloc[-1]
+    assert last["radius_jko"] == pytest.approx(0.4603, abs=1e-4) and last["G_jko"] == pytest.approx(3.497, abs=1e-3)
+    assert last["radius_learned"] == pytest.approx(last["radius_jko"], rel=0.01)
+    assert last["G_learned"] == pytest.approx(last["G_jko"], rel=0.03)
+    assert abs(last["radius_flow"] / last["radius_jko"] - 1) > 0.013
+    assert last["G_released_truth"] == pytest.approx(3.016, abs=1e-3)
+    assert last["mass_released_truth"] == pytest.approx(0.857864, abs=1e-6)
+    assert table["G_jko"][0] / table["G_released_truth"][0] == pytest.approx(1 / 0.857864, rel=1e-5)
+
+
+def test_wrong_proximal_weight_misses_the_exact_radius():
+    """Negative control with the exact ratio in place of a trained one: gradient descent on the map's loss stops where
+    sigma2 (R'-R)/tau balances the entropy of mu_k, a radius .44; weight 1/tau instead of 1/(2 tau) stops half way."""
+    x, tau = particles(20_000, 0.4, 3, 2), 5e-4
+    reference = UniformBall(1.3).fit(x)
+    grown = []
+    for weight in (1, 2):
+        dual = EntropyDual(Power(2), _Smooth(reference), reference)
+        step = VariationalStep(dual, AffineIncrement(3), tau / weight)
+        adam = torch.optim.Adam(step.T.parameters(), 5e-3)
+        for _ in range(150):
+            adam.zero_grad()
+            step.map_loss(x[:2000]).backward()
+            adam.step()
+        grown.append(step.T.A.detach().trace().item() / 3)
+    assert grown[1] / grown[0] == pytest.approx(0.5, abs=0.08)
+
+
+class _Smooth(torch.nn.Module):
+    """mu / R of the radius-.4 law by its polynomial, differentiable."""
+
+    def __init__(self, reference):
+        super().__init__()
+        peak = float(barenblatt.density(np.zeros((1, 3)), 0.4, 3, 2)[0])
+        self.peak, self.scale = peak / reference.log_density(None).exp(), reference.a / reference.margin / 0.4
+
+    def forward(self, y):
+        return self.peak * (1 - (y * self.scale).square().sum(1, keepdim=True))
+
+
+def test_same_seed_same_bytes_and_training_is_finite():
+    small = {**SMOKE, "K": 1, "iterations": 3, "warm_up": 3, "map": "residual", "reference": "box", "margin": 1.5}
+    a, b = (porous.run(3, lambda *a, **k: None, **small)["table"] for _ in range(2))
+    assert a.to_csv() == b.to_csv() and np.isfinite(a["G_learned"]).all()
+
+
+def test_cache_is_pushed_and_reference_refitted():
+    x = particles(500, 0.4, 2, 2)
+    dual = EntropyDual(Power(2), RatioNet(2, 8), UniformBall(1.1))
+    flow = VariationalFlow(VariationalStep(dual, AffineIncrement(2), 1e-3), x, torch.Generator().manual_seed(0),
+                           iterations=5, ratio_updates=1, batch=64, lr_map=1e-2, lr_ratio=1e-2,
+                           push=lambda p: 2 * p)  # fmt: skip
+    flow.advance()
+    assert dual.reference.a == pytest.approx(1.1 * (2 * x - 2 * x.mean(0)).norm(dim=1).max().item(), rel=1e-5)
+    assert torch.allclose(flow.x, flow.step.T(2 * x))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [({"map": "afine"}, "did you mean 'affine'"), ({"m": 1}, "m = 1"), ({"reference": "cube"}, "reference"),
+     ({"margin": 0.9}, "margin"), ({"tau": 0}, "tau"), ({"K": 0}, "K = 0")],
+)  # fmt: skip
+def test_bad_settings_are_named(change, words):
+    with pytest.raises(UsageError, match=words):
+        porous.run(0, lambda *a, **k: None, **{**SMOKE, **change})
