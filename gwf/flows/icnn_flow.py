@@ -1,0 +1,130 @@
+r"""The JKO-ICNN step: T = grad psi with psi input-convex, and the entropy by change of variables.
+
+    min_psi  E|x - T(x)|^2 / (2 tau) + E[ Phi(T(x)) - log det Hess psi(x) ],     nu proportional to exp(-Phi)
+
+Theorem 1 of jko-icnn: for the free energy F(mu) = int Phi dmu + int mu log mu,
+
+    F(T# mu) = E_mu Phi(T(x)) - E_mu log |det grad T(x)| + int mu log mu,
+
+since (T# mu)(T(x)) = mu(x) / |det grad T(x)|. The last term does not depend on T, so samples of mu are enough. The
+price is the determinant: d columns of a Hessian and d^3 operations, where a variational step pays neither. `log_det_of`
+takes it exactly (`ExactLogDet`) or by random projections (`StochasticLogDet`). Chapter: notebooks/vwgf.ipynb.
+"""
+
+import torch
+
+from gwf.errors import UsageError
+from gwf.nets.icnn import log_det
+
+
+class ExactLogDet:
+    """mean log det Hess psi from the full Hessian."""
+
+    def __call__(self, psi, x):
+        """(T(x), mean log det), both differentiable in psi's weights."""
+        T, H = psi.with_hessian(x)
+        return T, log_det(H).mean()
+
+
+class StochasticLogDet:
+    r"""A scalar whose *gradient* is an unbiased estimate of that of mean log det Hess psi; its value means nothing.
+
+    .. math:: \nabla\log\det H = tr(H^{-1}\nabla H) = E_v[(H^{-1}v)^T (\nabla H) v],\quad v \text{ of independent signs}
+
+    (Hutchinson). H^{-1} v comes from conjugate gradients, which need only products H u: no Hessian is formed. Source:
+    Alvarez-Melis, Schiff & Mroueh (2021), who use it in the same step; called JKO-ICNN-a by vwgf.
+
+    Parameters
+    ----------
+    generator : torch.Generator
+        Of v.
+    iterations : int
+        Conjugate-gradient iterations at most, >= 1; d of them are exact in exact arithmetic.
+    """
+
+    def __init__(self, generator, iterations=20):
+        if iterations < 1:
+            raise UsageError(f"iterations = {iterations!r} is out of range: it must be at least 1")
+        self.generator, self.iterations = generator, iterations
+
+    def __call__(self, psi, x):
+        """(T(x), surrogate of mean log det)."""
+        v = torch.randint(2, x.shape, generator=self.generator).to(x.dtype) * 2 - 1
+        x = x.detach().requires_grad_(True)
+        T = psi(x)
+
+        def times_hessian(u, **kwargs):
+            # H is symmetric: H u = grad_x (T . u).
+            return torch.autograd.grad((T * u).sum(), x, retain_graph=True, **kwargs)[0]
+
+        w = conjugate_gradients(times_hessian, v, self.iterations)
+        return T, (w * times_hessian(v, create_graph=True)).sum(1).mean()
+
+
+@torch.no_grad()
+def conjugate_gradients(product, v, iterations, tolerance=1e-5):
+    """u with H u = v for a batch of symmetric positive definite H, v (n, d), given `product(u) = H u`.
+
+    Rows converge separately; a row is left alone once |residual| <= tolerance |v|.
+    """
+    u, residual = torch.zeros_like(v), v.clone()
+    direction, norm = residual.clone(), residual.square().sum(1, keepdim=True)
+    target = tolerance**2 * norm
+    for _ in range(iterations):
+        with torch.enable_grad():
+            image = product(direction).detach()
+        open_rows = norm > target
+        if not open_rows.any():
+            break
+        step = torch.where(open_rows, norm / (direction * image).sum(1, keepdim=True), 0.0)
+        u += step * direction
+        residual -= step * image
+        new = residual.square().sum(1, keepdim=True)
+        direction = torch.where(open_rows, residual + new / norm * direction, direction)
+        norm = torch.where(open_rows, new, norm)
+    return u
+
+
+class ICNNStep:
+    """One JKO step for KL(. | nu) in a convex potential, trained without a critic.
+
+    Parameters
+    ----------
+    psi : gwf.nets.icnn.DenseICNN
+        Carries on from step to step (as does its Adam, which jko-icnn renews). Start it at the identity.
+    log_nu : callable
+        x (n, d) -> (n,), up to a constant; differentiable.
+    tau : float
+        > 0.
+    log_det_of : ExactLogDet or StochasticLogDet
+    """
+
+    def __init__(self, psi, log_nu, tau, *, lr, log_det_of=None):
+        if not tau > 0:
+            raise UsageError(f"tau = {tau!r} is out of range: it must be positive")
+        self.T, self.log_nu, self.tau, self.rate = psi, log_nu, tau, lr
+        self.log_det_of = log_det_of or ExactLogDet()
+        self._parameters = list(psi.parameters())
+        self._adam = torch.optim.Adam(self._parameters, lr, fused=True)
+
+    def free_energy(self, x):
+        """(T(x), E[Phi(T) - log det]): the free energy of T# mu up to a constant in T (Theorem 1)."""
+        T, entropy_gain = self.log_det_of(self.T, x)
+        return T, -self.log_nu(T).mean() - entropy_gain
+
+    def begin(self, k, x):
+        """Nothing to fit: there is no reference law."""
+
+    def fall(self, share):
+        """The learning rate at `share` of its full value."""
+        self._adam.param_groups[0]["lr"] = share * self.rate
+
+    def update(self, y):
+        """One Adam update on the batch y (n, d), then the projection onto convex potentials. Returns the loss."""
+        x, energy = self.free_energy(y)
+        loss = (y - x).square().sum() / (2 * self.tau * len(y)) + energy
+        for parameter, gradient in zip(self._parameters, torch.autograd.grad(loss, self._parameters), strict=True):
+            parameter.grad = gradient
+        self._adam.step()
+        self.T.project()
+        return loss.detach()

@@ -1,0 +1,71 @@
+r"""What one update of a step costs as the dimension grows: the variational bound against the determinant.
+
+Networks of one fixed width, one batch size, d from 2 to 64. Counted are the floating-point operations of matrix
+products in one update (forward and backward), which do not depend on the machine; the frame "timing" holds milliseconds
+of the machine at hand. An update of VWGF is `critic_updates` of the ratio and one of the map; of JKO-ICNN one of psi,
+with the exact log determinant or the stochastic one. Source: vwgf, section 5 (time per JKO step against dimension).
+"""
+
+import statistics
+import time
+
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from gwf.errors import in_range
+from gwf.flows.composition import VariationalStep
+from gwf.flows.icnn_flow import ExactLogDet, ICNNStep, StochasticLogDet
+from gwf.flows.reference import GaussianReference, KLThroughReference
+from gwf.nets.icnn import DenseICNN
+from gwf.nets.mlp import MLP, ResidualMLP
+from gwf.seeding import derive, generator
+
+NAMES = ("VWGF", "JKO-ICNN, exact log det", "JKO-ICNN, stochastic log det")
+
+
+def steps_of(d, seed, width, critic_updates, cg_iterations):
+    """The three steps in dimension d, towards N(0, I/2), by name."""
+    nu = GaussianReference.isotropic(d, 0.5)
+    torch.manual_seed(derive(seed, f"step cost {d}"))
+    stream = generator(seed, "step cost")
+    variational = VariationalStep(KLThroughReference(nu.log_density), ResidualMLP(d, width, 2), MLP(d, 1, width, 2),
+                                  0.05, stream, lr_map=1e-3, lr_critic=1e-3, critic_updates=critic_updates)  # fmt: skip
+    stochastic = StochasticLogDet(stream, cg_iterations)
+    convex = [
+        ICNNStep(DenseICNN(d, width, eps=0.1), nu.log_density, 0.05, lr=1e-3, log_det_of=way)
+        for way in (ExactLogDet(), stochastic)
+    ]
+    return dict(zip(NAMES, [variational, *convex], strict=True))
+
+
+def run(seed, progress, *, dimensions, width, batch, critic_updates, cg_iterations, updates):
+    """Operations and milliseconds of one update for every d of `dimensions`; `updates` timed updates, the median kept.
+
+    Returns
+    -------
+    dict
+        "table": columns method, d, million operations. "timing": method, d, ms (not for comparison between machines).
+    """
+    for d in dimensions:
+        in_range(d, 1, 512, "dimensions")
+    in_range(updates, 1, 10_000, "updates")
+    rows, times, done = [], [], 0
+    total = len(dimensions) * len(NAMES)
+    for d in dimensions:
+        x = torch.randn(batch, d, generator=generator(seed, f"step cost {d}"))
+        for name, step in steps_of(d, seed, width, critic_updates, cg_iterations).items():
+            step.begin(0, x)
+            step.update(x)
+            with FlopCounterMode(display=False) as counter:
+                step.update(x)
+            rows.append({"method": name, "d": d, "million operations": round(counter.get_total_flops() / 1e6, 3)})
+            seconds = []
+            for _ in range(updates):
+                began = time.perf_counter()
+                step.update(x)
+                seconds.append(time.perf_counter() - began)
+            times.append({"method": name, "d": d, "ms": round(1e3 * statistics.median(seconds), 4)})
+            done += 1
+            progress(done, total, d=d)
+    return {"table": pd.DataFrame(rows), "timing": pd.DataFrame(times)}

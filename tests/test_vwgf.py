@@ -1,0 +1,248 @@
+"""Variational steps: the table of duals, the Gaussian reference, compositions, the trained flow on Gaussians."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from gwf import functionals
+from gwf.errors import UsageError
+from gwf.exact import gaussian
+from gwf.flows import duals
+from gwf.flows import reference as ref
+from gwf.flows.composition import Composition, ParticleCache, VariationalStep, descend, passes, standardised
+from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
+from gwf.seeding import generator
+
+X = torch.linspace(-8, 8, 20001, dtype=torch.float64)
+WEIGHTS = torch.full_like(X, float(X[1] - X[0]))
+MU, R = (0.4, 0.8), (-0.1, 1.1)
+
+
+def normal(m, s):
+    """Density of N(m, s^2) on the grid: the trapezium rule is then exact to far below 1e-8."""
+    return torch.exp(-((X - m) ** 2) / (2 * s**2)) / (s * math.sqrt(2 * math.pi))
+
+
+def dual_on_grid(row, p, q):
+    w = row.optimum(p / q)
+    return float((WEIGHTS * (p * row.A(w) - q * row.B(w))).sum())
+
+
+@pytest.mark.parametrize("name", duals.names())
+def test_dual_at_the_optimal_ratio_equals_the_divergence(name):
+    row, p, q = duals.get(name), normal(*MU), normal(*R)
+    assert dual_on_grid(row, p, q) == pytest.approx(float(row.value(p, q, WEIGHTS)), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", duals.names())
+def test_every_other_ratio_gives_less(name):
+    """Negative control as well: the variable of another ratio is not optimal, by far more than quadrature error."""
+    row, p, q = duals.get(name), normal(*MU), normal(*R)
+    w = row.optimum(normal(MU[0] - 0.3, MU[1]) / q)
+    worse = float((WEIGHTS * (p * row.A(w) - q * row.B(w))).sum())
+    assert worse < dual_on_grid(row, p, q) - 1e-3
+
+
+@pytest.mark.parametrize("name", [n for n in duals.names() if n != "tv"])
+def test_the_two_losses_follow_from_the_one_rule(name):
+    """A = f'(t) and B = t f'(t) - f(t) at the row's variable; 1e-10 is rounding. (TV has no derivative at 1.)"""
+    row = duals.get(name)
+    t = torch.logspace(-1.5, 1.5, 40, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(row.f(t).sum(), t)
+    w = row.optimum(t.detach())
+    # JS: the rule's h = log(2 t / (1 + t)) is A; Hellinger, chi2, KL, entropy likewise.
+    assert torch.allclose(row.A(w), slope, atol=1e-10)
+    assert torch.allclose(row.B(w), (t * slope - row.f(t)).detach(), atol=1e-10)
+
+
+def test_values_of_the_rows_are_those_of_the_closed_forms():
+    p, q = normal(*MU), normal(*R)
+    value = {name: dual_on_grid(duals.get(name), p, q) for name in duals.names()}
+    assert value["kl"] == pytest.approx(float(gaussian.kl(*MU, *R)), abs=1e-6)
+    assert value["reverse_kl"] == pytest.approx(float(gaussian.reverse_kl(*MU, *R)), abs=1e-6)
+    assert value["chi2"] == pytest.approx(float(gaussian.chi2(*MU, *R)), abs=1e-6)
+    assert value["js"] == pytest.approx(2 * float(gaussian.js(*MU, *R)), abs=1e-6), "the row is 2 JS"
+    half = 2 / (1 + p / q) / 2
+    paper = float((WEIGHTS * (p * torch.log(1 - half) - q * -torch.log(half))).sum())
+    assert paper == pytest.approx(value["js"] - math.log(4), abs=1e-6), "w' = w / 2 gives 2 JS - log 4"
+
+
+@pytest.mark.parametrize("name", ["kl", "js", "reverse_kl", "chi2", "hellinger"])
+def test_rows_agree_with_the_registered_functionals(name):
+    """Hellinger and JS may be registered with another factor: the ratio of the generators is constant in t."""
+    t = torch.tensor([0.3, 0.7, 1.6, 3.0], dtype=torch.float64)
+    ratio = duals.get(name).f(t) / functionals.get(name).f(t)
+    shift = (duals.get(name).f(t) - functionals.get(name).f(t)) / (t - 1)
+    same = torch.allclose(ratio, ratio[:1], atol=1e-9) or torch.allclose(shift, shift[:1], atol=1e-9)
+    assert same, "equal up to a factor, or a multiple of t - 1 that no divergence sees"
+
+
+def test_generalised_entropy_with_a_box():
+    """m = 3, R uniform of density 1/16 on the grid: the dual is int mu^3 / 2; without omega it would be 256 times it."""
+    p, omega = normal(*MU), 1 / 16
+    row, q = duals.generalised_entropy(3.0, omega), torch.full_like(X, omega)
+    assert dual_on_grid(row, p, q) == pytest.approx(float((WEIGHTS * p**3).sum() / 2), abs=1e-6)
+
+
+@pytest.mark.parametrize("ratio", sorted(duals.LOG_RATIO))
+def test_kl_through_any_reference_is_the_same_kl(ratio):
+    """Exact log r inserted: mean over grid points weighted by mu and R gives KL(mu | nu) for every R (1e-5: float32)."""
+    nu, mu = ref.GaussianReference([0.5], [[2.0]]), ref.GaussianReference([0.2], [[0.6]])
+    R = ref.GaussianReference([0.0], [[0.9]])
+    x = X[:, None].float()
+    log_r = mu.log_density(x) - R.log_density(x)
+    invert = {"log": lambda l: l, "squared": lambda l: (l / 2).exp(),
+              "capped": lambda l: 20 / 3 * torch.logit(torch.log1p(l.exp()) / 20)}[ratio]  # fmt: skip
+    found = duals.log_ratio(ratio)(invert(log_r))
+    centre = (X.abs() < 3).numpy()
+    assert np.allclose(found[centre], log_r[centre], atol=1e-4)
+    w_mu, w_R = WEIGHTS * mu.log_density(x).exp(), WEIGHTS * R.log_density(x).exp()
+    value = 1 + (w_mu * (log_r + R.log_density(x) - nu.log_density(x))).sum() - (w_R * log_r.exp()).sum()
+    assert float(value) == pytest.approx(float(gaussian.kl(0.2, math.sqrt(0.6), 0.5, math.sqrt(2))), abs=1e-4)
+
+
+def test_references_of_a_step():
+    x = torch.randn(500, 2, generator=generator(0, "x")) * 2 + 1
+    matched = ref.moment_matched(0, x)
+    assert matched.m == pytest.approx(x.double().mean(0).numpy(), abs=1e-12)
+    released = ref.first_then_matched(ref.GaussianReference.isotropic(2, 1.5))
+    assert released(0, x).C == pytest.approx(1.5 * np.eye(2)) and released(1, x).C == pytest.approx(matched.C)
+    draws = matched.sample(200_000, generator(0, "z"))
+    assert draws.mean(0).numpy() == pytest.approx(matched.m, abs=0.03), "5 standard errors of .0045"
+
+
+def test_standardised_particles_have_exact_moments():
+    m, C = ref.moments(standardised(torch.randn(400, 3, generator=generator(1, "x"))))
+    assert np.abs(m).max() < 1e-6 and np.abs(C - np.eye(3)).max() < 1e-5, "float32"
+
+
+# Compositions.
+
+
+def affine(L, b):
+    T = torch.nn.Linear(len(b), len(b))
+    T.weight.data, T.bias.data = torch.tensor(L), torch.tensor(b)
+    return T
+
+
+def test_composition_follows_the_density_forwards_and_backwards():
+    """Affine maps of N(0, I): the law is Gaussian and known; float32 gives about 1e-5 in the logs."""
+    maps = Composition()
+    for L, b in (([[0.9, 0.2], [0.1, 1.1]], [0.5, 0.0]), ([[1.2, 0.0], [-0.3, 0.8]], [0.0, -1.0])):
+        maps.append(affine(L, b))
+    A = np.array([[1.2, 0.0], [-0.3, 0.8]]) @ np.array([[0.9, 0.2], [0.1, 1.1]])
+    m = np.array([[1.2, 0.0], [-0.3, 0.8]]) @ [0.5, 0.0] + [0.0, -1.0]
+    law, standard = ref.GaussianReference(m, A @ A.T), ref.GaussianReference.isotropic(2, 1.0)
+    z = torch.randn(50, 2, generator=generator(2, "z"))
+    x, log_p = maps.with_log_density(z, standard.log_density(z))
+    assert torch.allclose(x, maps(z), atol=1e-6) and torch.allclose(log_p, law.log_density(x), atol=1e-4)
+    back, residual = maps.inverse(x)
+    assert residual < 1e-4 and torch.allclose(back, z, atol=1e-4)
+    assert torch.allclose(maps.log_density(x, standard.log_density), log_p, atol=1e-4)
+
+
+def test_cache_moves_on_as_the_composition_does():
+    maps, z = Composition(), torch.randn(100, 2, generator=generator(3, "z"))
+    moving, again = ParticleCache(z), ParticleCache(z, fresh=lambda: z)
+    for shift in (0.5, -2.0):
+        maps.append(affine([[1.1, 0.0], [0.2, 0.9]], [shift, 0.0]))
+        moving.advance(maps)
+        again.advance(maps)
+    assert torch.equal(moving.x, maps(z)) and torch.equal(again.x, moving.x)
+
+
+def test_pass_counts_are_the_published_ones():
+    """K = 50, N0 = 10k, N = 2k: 5.116 M against .324 M, 15.8; ratios for other K at 110k iterations in all."""
+    assert passes(50, 10_000, 2000, "composition") == 5_116_000
+    assert passes(50, 10_000, 2000, "whole") == 324_000
+    for K, printed in ((10, 3.7), (20, 6.7), (50, 15.8), (100, 31), (200, 61)):
+        N = 100_000 / (K - 1)
+        ratio = passes(K, 10_000, N, "composition") / passes(K, 10_000, N, "whole")
+        assert ratio == pytest.approx(printed, rel=0.05), "printed to two digits, N rounded to whole iterations"
+    by_hand = sum(2 * (k + 1) * (70 if k == 0 else 30) for k in range(7))
+    assert passes(7, 70, 30, "composition") == by_hand
+    moved = [passes(K, 100, 100, "cache", cache=50) for K in (10, 20, 40)]
+    assert moved[2] - moved[1] == 2 * (moved[1] - moved[0]), "linear in K"
+    assert passes(40, 1, 1, "resimulated", cache=1) == 2 * 40 + 820, "quadratic only through the cache"
+
+
+# Training.
+
+
+def short_flow(tau_of_loss=None):
+    """Two steps of tau = .3 from N(0, I) to N((1, -.5), diag(.5, 1)); returns moments of the cache per step."""
+    nu = ref.GaussianReference([1.0, -0.5], np.diag([0.5, 1.0]))
+    torch.manual_seed(0)
+    step = VariationalStep(
+        ref.KLThroughReference(nu.log_density), AffineResidualMLP(2, 0), QuadraticMLP(2, 0), tau_of_loss or 0.3,
+        generator(0, "z"), lr_map=2e-2, lr_critic=2e-2, betas=(0.9, 0.99))  # fmt: skip
+    cache = ParticleCache(standardised(torch.randn(4000, 2, generator=generator(0, "mu_0"))))
+    laws = []
+    descend(step, cache, steps=2, iterations=150, batch=512, stream=generator(0, "batches"),
+            after=lambda k, maps, loss: laws.append(ref.moments(cache.x)))  # fmt: skip
+    return laws
+
+
+EXACT = gaussian.jko_sequence([0, 0], [1, 1], [1, -0.5], np.sqrt([0.5, 1.0]), 0.3, 2)
+
+
+def off(laws):
+    return max(
+        max(np.abs(m - EXACT[0][k + 1]).max(), np.abs(C - np.diag(EXACT[1][k + 1] ** 2)).max())
+        for k, (m, C) in enumerate(laws)
+    )
+
+
+def test_trained_steps_follow_the_exact_jko_sequence():
+    """Errors over ten seeds of moments stay below .01; .04 is far below the .1 that a wrong weight moves them."""
+    assert off(short_flow()) < 0.04
+
+
+def test_a_wrong_proximal_weight_is_noticed():
+    """Negative control: weight 1/tau in place of 1/(2 tau) is the step of size tau/2."""
+    assert off(short_flow(tau_of_loss=0.15)) > 0.08
+
+
+def test_the_first_map_update_reuses_the_pass_of_the_critic():
+    """Same parameters as a plain loop that evaluates everything afresh: bit for bit up to 1e-6 of fused Adam."""
+    nu = ref.GaussianReference([1.0], [[0.5]])
+    y = torch.randn(64, 1, generator=generator(4, "y"))
+
+    def nets():
+        torch.manual_seed(1)
+        return AffineResidualMLP(1, 8), QuadraticMLP(1, 8)
+
+    functional = ref.KLThroughReference(nu.log_density)
+    step = VariationalStep(functional, *nets(), 0.1, generator(5, "z"), lr_map=1e-2, lr_critic=1e-2)
+    step.begin(0, y)
+    step.update(y)
+    T, r = nets()
+    R, z = ref.GaussianReference.fitted(y), ref.GaussianReference.fitted(y).sample(64, generator(5, "z"))
+    adam_T, adam_r = torch.optim.Adam(T.parameters(), 1e-2), torch.optim.Adam(r.parameters(), 1e-2)
+    for _ in range(3):
+        adam_r.zero_grad()
+        (r(z).exp().mean() - r(T(y).detach()).mean()).backward()
+        adam_r.step()
+    adam_T.zero_grad()
+    x = T(y)
+    loss = ((y - x) ** 2).sum(1).mean() / 0.2 + (r(x).squeeze(1) + R.log_density(x) - nu.log_density(x)).mean()
+    loss.backward()
+    adam_T.step()
+    for own, plain in zip([*step.T.parameters(), *step.r.parameters()], [*T.parameters(), *r.parameters()], strict=True):
+        assert torch.allclose(own, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: duals.get("hellingr"), "did you mean 'hellinger'"),
+    (lambda: duals.generalised_entropy(1.0), "m > 1"),
+    (lambda: ref.KLThroughReference(None, ratio="lg"), "did you mean 'log'"),
+    (lambda: ref.GaussianReference([0, 0], np.zeros((2, 2))), "positive definite"),
+    (lambda: VariationalStep(None, None, None, math.inf, None, lr_map=1, lr_critic=1), "tau"),
+    (lambda: descend(None, None, steps=0, iterations=1, batch=1, stream=None), "steps"),
+    (lambda: passes(5, 1, 1, "whol"), "did you mean 'whole'"),
+])  # fmt: skip
+def test_arguments_out_of_range_are_named(call, words):
+    with pytest.raises(UsageError, match=words):
+        call()
