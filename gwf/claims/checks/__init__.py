@@ -1,0 +1,1 @@
+"""The computed checks, a module for each work; `gwf.claims.registry.computed` imports them all."""

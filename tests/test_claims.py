@@ -1,0 +1,272 @@
+"""The claims ledger: its data files, the rule from values to verdicts, every check and every control."""
+
+import math
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gwf import paths
+from gwf.claims import ledger, sources
+from gwf.claims.__main__ import main
+from gwf.claims.checks import paired
+from gwf.claims.outcome import VERDICTS, Band, NotRun, Outcome, grade, show, show_interval, verdict
+from gwf.claims.registry import Check, computed
+from gwf.errors import UsageError
+
+CLAIMS = {claim.id: claim for claim in ledger.claims()}
+CHECKS = computed()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def runs(**shift):
+    """Made-up distances of every functional, both steps, three seeds; `shift` adds to functional, step or data set."""
+    rows = [{"dataset": dataset, "functional": functional, "step": step, "seed": seed,
+             "value": 20 + 0.1 * seed + shift.get(functional, 0) + shift.get(step, 0) + shift.get(f"{functional}_{step}", 0) + 0.01 * len(functional) * seed}
+            for dataset in paired.METRICS for functional in ("kl", "kl_dv", "js_ns", "chi2", "w1", "mmd", "smmd")
+            for step in ("jko", "gan") for seed in range(3)]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+class MadeUp(sources.Sources):
+    """Sources with the frames above in place of finished runs, and no studies unless given."""
+
+    def __init__(self, frame=None, cases=None):
+        super().__init__("laptop")
+        self.frame, self.cases = frame, cases or {}
+
+    def runs(self, dataset, metric):
+        if self.frame is None:
+            raise NotRun(f"no finished runs on {dataset}")
+        return self.frame[self.frame["dataset"] == dataset].drop(columns="dataset")
+
+    def study(self, name):
+        if name not in self.cases:
+            raise NotRun(f"no results of the study {name!r}")
+        return self.cases[name]
+
+
+# Data files.
+
+
+def test_every_claim_of_the_five_works_is_there():
+    """Ids run from 1 without a hole in every series."""
+    series = {"gwf": {"C": 13, "O": 4}, "sjko": {"C": 10, "U": 3, "O": 4}, "vwgf": {"C": 13, "I": 5},
+              "w2fe": {"C": 8, "S": 2}, "proposal": {"P": 10}}  # fmt: skip
+    expected = {f"{key}-{letter}{n}" for key, letters in series.items() for letter, last in letters.items()
+                for n in range(1, last + 1)}  # fmt: skip
+    assert set(CLAIMS) == expected
+
+
+def test_our_own_questions_are_marked_and_no_others_are_mixed_in():
+    for claim in CLAIMS.values():
+        own = claim.id.split("-")[1][0] == "O" or claim.id == "w2fe-C8"
+        assert ("ours" in claim.trust) == own, claim.id
+
+
+def test_every_claim_has_a_check_or_says_why_not():
+    for claim in CLAIMS.values():
+        assert (claim.id in CHECKS) != bool(claim.otherwise), claim.id
+    assert set(CHECKS) <= set(CLAIMS)
+    assert all(CLAIMS[name].band is not None and CHECKS[name].controls for name in CHECKS)
+
+
+VALID = """
+key: gwf
+paper: P
+claims:
+  - {id: gwf-C1, claim: c, published: p, trust: [paper], check: k, run: [exact], control: x,
+     band: {inside: {gap: [0, 1]}, why: w}}
+"""
+
+
+def test_a_valid_file_is_read():
+    (claim,) = ledger.parse(VALID)
+    assert claim.band == Band({"gap": (0.0, 1.0)}, "w") and claim.key == "gwf" and claim.otherwise == ""
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (("id: gwf-C1", "id: gwf-c1"), "gwf-c1"),
+    (("id: gwf-C1", "id: sjko-C1"), "sjko-C1"),
+    (("claim: c,", ""), "lacks claim"),
+    (("run: [exact],", ""), "lacks run"),
+    (("published: p", "publised: p"), "did you mean 'published'"),
+    (("trust: [paper]", "trust: [papers]"), "did you mean 'paper'"),
+    (("gap: [0, 1]", "gap: [1, 0]"), "lower limit is above"),
+    (("gap: [0, 1]", "gap: one"), "pair of numbers"),
+    ((", why: w", ""), "why"),
+    (("control: x,", "control: x, otherwise: later,"), "verdict of claim gwf-C1"),
+])  # fmt: skip
+def test_a_wrong_field_is_named(wrong, message):
+    with pytest.raises(UsageError, match=message.replace("[", r"\[")):
+        ledger.parse(VALID.replace(*wrong))
+
+
+# The rule.
+
+BAND = Band({"main": (0, 1), "other": (2, 3)}, "why", {"main": (-1, 2)})
+
+
+@pytest.mark.parametrize("values, expected", [
+    ({"main": 0.5, "other": 2}, "reproduced"),
+    ({"main": 1, "other": 3}, "reproduced"),
+    ({"main": 0.5, "other": 4}, "partly"),
+    ({"main": 0.5}, "partly"),
+    ({"main": 1.5, "other": 2}, "partly"),
+    ({"main": 2.5, "other": 2}, "contradicted"),
+    ({"main": math.inf, "other": 2}, "contradicted"),
+])  # fmt: skip
+def test_verdicts_follow_from_values_and_band(values, expected):
+    assert verdict(values, BAND) == expected
+
+
+@pytest.mark.parametrize("values", [{"other": 2}, {"main": math.nan, "other": 2}, {"main": 0, "mian": 1}])
+def test_a_value_that_allows_no_verdict_is_an_error(values):
+    with pytest.raises(UsageError, match="main|nan"):
+        verdict(values, BAND)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(-5, 5), st.floats(-5, 5))
+def test_a_better_part_never_gives_a_worse_verdict(main, other):
+    """Moving a part into its band may not lower the verdict."""
+    order = ["contradicted", "partly", "reproduced"]
+    reached = order.index(verdict({"main": main, "other": other}, BAND))
+    assert order.index(verdict({"main": 0.5, "other": other}, BAND)) >= reached
+    assert order.index(verdict({"main": main, "other": 2.5}, BAND)) >= reached
+
+
+def test_grades_and_texts():
+    assert [grade(value, (0, 1), (-1, 2)) for value in (0.5, 1.5, 3)] == [2, 1, 0]
+    assert show_interval(-math.inf, 2) == "at most 2" and show_interval(0, math.inf) == "at least 0"
+    assert [show(value) for value in (0.26347, 3.1e-12, -3.1e-12, 0.0)] == ["0.2635", "< 1e-11", "> -1e-11", "0"]
+
+
+# Checks and controls.
+
+ACCEPTED = {"gwf-C5": {"kl_dv": -3}, "gwf-C10": {"jko": -3}, "gwf-C11": {"jko": -3}, "sjko-C9": {"js_ns": -3}}
+"""Claims that read runs: the shift of the made-up distances with which they hold."""
+
+
+def evidence_for(claim):
+    return MadeUp(runs(**ACCEPTED.get(claim, {})))
+
+
+@pytest.mark.parametrize("claim", sorted(CHECKS))
+def test_every_control_turns_its_verdict(claim):
+    """On broken evidence the verdict must be another: else the check does not test what it says."""
+    found = ledger.judge(CLAIMS[claim], CHECKS[claim], evidence_for(claim))
+    assert found.verdict in ("reproduced", "partly", "contradicted"), found.finding
+    assert found.control_verdict != found.verdict
+    assert found.finding
+
+
+@pytest.mark.parametrize("claim", sorted(ACCEPTED))
+def test_checks_on_runs_tell_gain_from_loss(claim):
+    """Made-up gains of 3 with a spread of .1 are reproduced, the same losses contradicted."""
+    gain = ledger.judge(CLAIMS[claim], CHECKS[claim], evidence_for(claim))
+    loss = {name: -4 * value for name, value in ACCEPTED[claim].items()}
+    assert gain.verdict == "reproduced"
+    assert ledger.judge(CLAIMS[claim], CHECKS[claim], MadeUp(runs(**loss))).verdict == "contradicted"
+
+
+@pytest.mark.parametrize("claim", sorted(name for name in CHECKS if CLAIMS[name].run != ["exact"]))
+def test_missing_results_are_not_run(claim):
+    found = ledger.judge(CLAIMS[claim], CHECKS[claim], MadeUp())
+    assert (found.verdict, found.control_verdict, found.values) == ("not-run", "not-run", {})
+    assert "no " in found.finding
+
+
+def test_one_seed_gives_no_verdict():
+    frame = runs()
+    found = ledger.judge(CLAIMS["gwf-C5"], CHECKS["gwf-C5"], MadeUp(frame[frame["seed"] == 0]))
+    assert found.verdict == "not-run" and "two seeds" in found.finding
+
+
+def test_a_check_that_ignores_its_evidence_is_caught():
+    """Negative control of the controls: a check that always passes keeps its verdict on broken evidence."""
+    blind = Check("gwf-C3", lambda evidence: Outcome({"main": 0.5, "other": 2}, "always"), lambda s: 0.5, (lambda e: 0.35,))
+    claim = ledger.Claim("gwf-C3", "P", "c", "p", ["paper"], "k", "x", ["exact"], BAND)
+    found = ledger.judge(claim, blind, MadeUp())
+    assert found.verdict == found.control_verdict == "reproduced"
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(UsageError, match="no column 'w2'; it has a"):
+        sources.column(pd.DataFrame({"a": [1]}), "w2")
+    with pytest.raises(UsageError, match="case ou_d2 has no table 'curve'"):
+        sources.table({"ou_d2": {"table": pd.DataFrame()}}, "curve")
+
+
+# The files it writes.
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """A ledger with made-up judgements: what is written does not depend on how verdicts were reached."""
+    rows = []
+    for i, claim in enumerate(CLAIMS.values()):
+        name = list(VERDICTS)[i % 5]
+        rows.append({column: "" for column in ledger.COLUMNS} | {
+            "id": claim.id, "paper": claim.paper, "claim": claim.claim, "published": claim.published, "trust": "released code",
+            "check": claim.check, "verdict": name, "evidence": "../results/x/table.csv", "command": "make reproduce",
+            "value": "gap: 1" if i % 5 < 3 else "", "control_verdict": "contradicted" if i % 5 == 0 else ""})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_markdown_counts_and_links(frame):
+    text = ledger.markdown(frame, "laptop")
+    assert text.count("\n### ") == len(CLAIMS) == 72
+    assert "72 claims: 15 reproduced, 15 partly, 14 contradicted, 14 needs-gpu, 14 not-run" in text
+    assert "[reproduced](../results/x/table.csv)" in text
+
+
+def test_the_terminal_table_keeps_to_its_width(frame):
+    for width in (70, 120):
+        lines = ledger.terminal(frame, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert any(line.startswith("gwf-C1 ") and "reproduced" in line for line in lines)
+
+
+def test_written_files_are_the_same_twice_and_read_back(tmp_path, monkeypatch):
+    """Two claims stand for all: the bytes depend on the code that writes, not on how many there are."""
+    few = [CLAIMS["gwf-O2"], CLAIMS["gwf-C13"]]
+    monkeypatch.setattr(ledger, "claims", lambda: few)
+    monkeypatch.setattr(ledger, "computed", lambda: {"gwf-O2": CHECKS["gwf-O2"]})
+    written, bytes_of = [], []
+    for _ in range(2):
+        written.append(ledger.write("laptop", tmp_path))
+        bytes_of.append([(tmp_path / name).read_bytes() for name in ("claims.csv", "claims.md")])
+    assert bytes_of[0] == bytes_of[1]
+    assert ledger.read(tmp_path).equals(written[0])
+    assert list(written[0].columns[:13]) == ["id", "paper", "claim", "published", "trust", "check", "run", "band", "value",
+                                             "verdict", "control_verdict", "evidence", "command"]  # fmt: skip
+    row = written[0].set_index("id").loc["gwf-O2"]
+    assert (row["verdict"], row["control_verdict"]) == ("reproduced", "contradicted")
+    assert (tmp_path / row["evidence"]).resolve() == paths.ROOT / "gwf/claims/checks/gwf.py"
+
+
+def test_errors_are_one_line(capsys, tmp_path):
+    assert main(["latpop", str(tmp_path)]) == 2
+    assert "did you mean 'laptop'" in capsys.readouterr().err
+    assert main(["--print", "laptop", str(tmp_path)]) == 2
+    assert "Make it with" in capsys.readouterr().err
+    assert main(["--print"]) == 2 and "usage" in capsys.readouterr().err
+
+
+def test_it_runs_as_a_program(tmp_path, frame):
+    frame.to_csv(tmp_path / "claims.csv", index=False)
+    done = subprocess.run([sys.executable, "-m", "gwf.claims", "--print", "laptop", str(tmp_path)], cwd=paths.ROOT,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0 and "72 claims" in done.stdout
