@@ -1,6 +1,7 @@
 # make reproduce            everything, in the laptop profile; PROFILE=smoke or PROFILE=paper for another one
 # make test                 the tests
 # make lab                  JupyterLab
+# make claims               the ledger: every claim of the papers and its verdict, from the last make reproduce
 # make data                 bring data/ back to what data.dvc says, from embedded/
 # make notebooks            execute the chapters and store their outputs
 # make bench                milliseconds per update
@@ -25,7 +26,7 @@ PY := $(abspath $(VENV))/bin/python
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: reproduce test lab data notebooks bench clean profile python restored
+.PHONY: reproduce test lab data notebooks claims bench clean profile python restored
 
 reproduce: profile $(STAMP)
 	@$(PY) -m gwf.pipeline $(PROFILE) $(if $(JOBS),--jobs $(JOBS))
@@ -70,6 +71,9 @@ data: $(STAMP)
 notebooks: restored
 	@$(PY) -m gwf.nb refresh $(CHAPTERS)
 	@$(PY) -m gwf.nb check $(wildcard notebooks/*.ipynb)
+
+claims: $(STAMP)
+	@$(PY) -m gwf.claims --print $(PROFILE)
 
 bench: restored
 	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done

@@ -23,7 +23,7 @@ from gwf.paths import NOTEBOOKS, ROOT
 # Their text reaches messages, paths and progress lines and never a number: an edit must not retrain for an hour.
 PLUMBING = {"gwf/__init__.py", "gwf/errors.py", "gwf/paths.py", "gwf/progress.py"}
 #: Modules run by name, whose stages depend on what they import.
-PROGRAMS = ("report", "plot", "page")
+PROGRAMS = ("report", "plot", "page", "claims")
 
 
 def module_files(name):
@@ -81,6 +81,11 @@ def sources():
     shown = "".join(f"\nimport gwf.evidence.{name}" for name in evidence if name != "__init__")
     for name in PROGRAMS:
         found[name] = f"import gwf.{name}" + (shown if name in ("report", "plot") else "")
+    package = ROOT / "gwf" / "claims"
+    for path in sorted(package.rglob("*.py")):
+        name = ".".join(path.relative_to(package.parent.parent).with_suffix("").parts)
+        if path.stem not in ("__init__", "__main__"):
+            found["claims"] += f"\nimport {name}"
     return found
 
 

@@ -13,6 +13,7 @@ import jinja2
 import yaml
 
 from gwf import paths
+from gwf.claims import ledger
 from gwf.errors import UsageError
 from gwf.report import PUBLISHED
 from gwf.runs import Study, functional_title, method_title
@@ -66,6 +67,18 @@ def published():
             "notes": [f"{title(name)}: {note}" for name, note in source["notes"].items()]}
 
 
+def claims(report_dir):
+    """The ledger for the page: a list of `(paper, counts, rows)`; `evidence` of a row is a list of `(name, address)`."""
+    frame = ledger.read(report_dir)
+    frame["evidence"] = [[(Path(path).name, path) for path in text.split()] for text in frame["evidence"]]
+    found = []
+    for paper, rows in frame.groupby("paper", sort=False):
+        counts = rows["verdict"].value_counts()
+        found.append((paper, [(name, int(counts[name])) for name in ledger.VERDICTS if name in counts],
+                      rows.to_dict("records")))
+    return found
+
+
 def write(study, report_dir):
     """Write `<report_dir>/index.html`; the same files give the same bytes.
 
@@ -88,7 +101,7 @@ def write(study, report_dir):
         sections.setdefault(figure["section"], []).append(figure)
     text = environment.get_template("page.html").render(
         profile=study.profile, seeds=study.seeds, params=study.params, sections=sections, lenet=lenet,
-        tables={table["name"]: table for table in tables}, claims=[],
+        tables={table["name"]: table for table in tables}, claims=claims(report_dir),
         studies=[table["name"] for table in tables if table["name"].startswith("study_")], published=published(), chapters=chapters,
         runs=runs, methods=[method_title(*method) for method in study.methods])
     (report_dir / "index.html").write_text(text, encoding="utf-8")

@@ -221,7 +221,7 @@ def reproduce(profile, jobs, only_plan=False):
         run(plan, Stages(lock), parameters, jobs or side_by_side(parameters))
     report = parameters["report"]
     say(f"profile {profile}: everything is up to date ({clock(time.monotonic() - began)})")
-    say(f"  page     {report}/index.html\n  tables   {report}/tables\n  figures  {report}/figures")
+    say(f"  page     {report}/index.html\n  claims   {report}/claims.md\n  tables   {report}/tables\n  figures  {report}/figures")
     say(f"  runs     results/{profile}")
 
 

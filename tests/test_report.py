@@ -7,9 +7,11 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from gwf import figures, functionals, page, plot, report, style
+from gwf.claims import ledger
 from gwf.errors import UsageError
 from gwf.paths import run_name
 from gwf.runs import Study, method_title, parameters
@@ -94,8 +96,19 @@ def rendered(finished, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(figures, "digits", FakeDigits)
             plot.write(finished, folder)
+        write_ledger(folder)
         page.write(finished, folder)
     return folders
+
+
+def write_ledger(folder):
+    """A ledger of two claims, one of them judged; its evidence is a file of the report."""
+    rows = [dict.fromkeys(ledger.COLUMNS, "") | {"id": f"gwf-C{i}", "paper": "GWF", "claim": f"Claim {i}."} for i in (1, 2)]
+    rows[0] |= {"verdict": "reproduced", "value": "gap: 1e-9", "control_verdict": "contradicted", "command": "make claims",
+                "evidence": "tables/fd_digits.csv"}
+    rows[1] |= {"verdict": "not-run"}
+    pd.DataFrame(rows).to_csv(folder / "claims.csv", index=False)
+    (folder / "claims.md").write_text("# Claims\n")
 
 
 class FakeDigits:
@@ -251,6 +264,7 @@ def test_page_is_complete_and_needs_no_network(rendered):
     assert len(files) > 20 and missing == []
     for figure in (rendered[0] / "figures").glob("*.png"):
         assert f"figures/{figure.name}" in links, f"{figure.name} is drawn and not shown"
+    assert text.count('class="verdict reproduced"') == 2 and "Verdict then: contradicted." in text
     assert "KL-DV, JKO (GWF-KL-DV)" in text and "dvc exp run -S profile=toy train@w1-gan-digits-0" in text
 
 

@@ -45,6 +45,7 @@ FLOORS = [
     "nb",
     "study",
     "runs",
+    "claims",
     "table",
     "style",
     "evidence",
