@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gwf import paths
 from gwf.claims import ledger, sources
 from gwf.claims.__main__ import main
-from gwf.claims.checks import paired
+from gwf.claims.checks import learned, paired
 from gwf.claims.outcome import VERDICTS, Band, NotRun, Outcome, grade, show, show_interval, verdict
 from gwf.claims.registry import Check, computed
 from gwf.errors import UsageError
@@ -159,8 +159,38 @@ ACCEPTED = {"gwf-C5": {"kl_dv": -3}, "gwf-C10": {"jko": -3}, "gwf-C11": {"jko": 
 """Claims that read runs: the shift of the made-up distances with which they hold."""
 
 
+def made_up_cases():
+    """Results of every study that a check reads, of the columns it reads; numbers are made up."""
+    steps = [{"functional": name, "tau": tau, "w2": w2 + 0.01 * seed, "seed": seed} for name in ("kl", "chi2")
+             for tau, w2 in ((math.inf, 0.2), (0.01, 0.5), (1.0, 0.15), (100.0, 0.2)) for seed in range(3)]  # fmt: skip
+    cost = [{"method": name, "d": d, "million operations": 1 + factor * d, "seed": 0}
+            for name, factor in (("VWGF", 0.01), (learned.ICNN, 1)) for d in (2, 64)]  # fmt: skip
+    ou = [{"method": name, "log10 SymKL": value, "seed": 0}
+          for name, value in (("VWGF", -3.0), ("VWGF, R = target", -2.5), ("VWGF, R = N(0, 16 I)", -1.0))]  # fmt: skip
+    gmm = [{"method": "VWGF", "d": d, "log10 SymKL, fitted mixture": -0.7, "log10 KSD": -1.6, "seed": 0} for d in (2, 4, 8)]
+    bayes = [{"method": name, "data": "twonorm", "prior": "stated", "accuracy": 0.98, "log_predictive": -0.06, "seed": 0}
+             for name in ("VWGF", "SVGD")]  # fmt: skip
+    aggregation = [{"k": k, "std_flow": 1.0, "w2_learned_to_scheme": 0.01, "w2_learned_to_flow": 0.02, "seed": 0} for k in range(3)]
+    filtering = [{"law": "bootstrap filter", "particles": n, "sym_kl": 10**value, "path": 0, "seed": 0}
+                 for n, value in ((1000, -1.4), (50_000, -2.37))]  # fmt: skip
+    ablation = [{"sweep": "phases", "K": K, "tv_to_uniform": 0.6, "seed": 0} for K in (1, 2, 5, 20)]
+    ablation += [{"sweep": "noise", "K": 1, "noise": s, "sd": (0.005 + s**2) ** 0.5, "sd_exact": (0.005 + s**2) ** 0.5, "seed": 0}
+                 for s in (0.0, 1 / 32)]  # fmt: skip
+    tables = {"steps": steps, "step_cost": cost, "ou": ou, "gmm": gmm, "bayes": bayes, "aggregation": aggregation,
+              "filtering": filtering, "ablation": ablation}  # fmt: skip
+    return {name: {f"{name}_case": {"table": pd.DataFrame(rows)}} for name, rows in tables.items()}
+
+
 def evidence_for(claim):
-    return MadeUp(runs(**ACCEPTED.get(claim, {})))
+    return MadeUp(runs(**ACCEPTED.get(claim, {})), made_up_cases())
+
+
+@pytest.mark.parametrize("claim, missing", [("gwf-C12", "w2"), ("vwgf-C2", "million operations"), ("vwgf-I5", "sym_kl"), ("vwgf-C5", "log10 KSD")])
+def test_a_study_without_a_column_is_an_error_that_names_it(claim, missing):
+    cases = {name: {case: {"table": tables["table"].drop(columns=missing, errors="ignore")} for case, tables in study.items()}
+             for name, study in made_up_cases().items()}  # fmt: skip
+    with pytest.raises(UsageError, match=f"{claim}.*no column '{missing}'"):
+        ledger.judge(CLAIMS[claim], CHECKS[claim], MadeUp(cases=cases))
 
 
 @pytest.mark.parametrize("claim", sorted(CHECKS))

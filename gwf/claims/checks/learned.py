@@ -1,0 +1,170 @@
+"""Checks that read the low-dimensional studies: networks trained against exact solutions."""
+
+import math
+
+import numpy as np
+
+from gwf.claims.outcome import NotRun, Outcome
+from gwf.claims.registry import check
+from gwf.claims.sources import column, table
+
+
+def study(name):
+    """`gather` of a claim that reads one study: the tables of all its cases, in one DataFrame."""
+    return lambda sources: table(sources.study(name))
+
+
+def select(frame, **where):
+    """Rows with the given values; `NotRun` that names what no row has."""
+    rows = frame
+    for name, wanted in where.items():
+        rows = rows[column(rows, name) == wanted]
+    if rows.empty:
+        raise NotRun(f"no row with {', '.join(f'{name} = {wanted}' for name, wanted in where.items())}")
+    return rows
+
+
+def mean_of(frame, value, **where):
+    """Mean of the column `value` over the rows with the given values, without NaN; `NotRun` if nothing is left."""
+    values = column(select(frame, **where), value).dropna()
+    if values.empty:
+        raise NotRun(f"{value} is empty for {', '.join(map(str, where.values()))}")
+    return float(values.mean())
+
+
+def rename(name, first, second):
+    """A control that exchanges two values of the column `name`."""
+    return lambda frame: frame.assign(**{name: frame[name].replace({first: second, second: first})})
+
+
+def scale(name, factor, **where):
+    """A control that multiplies the column `name` by `factor` in the rows with the given values."""
+
+    def broken(frame):
+        chosen = np.full(len(frame), True)
+        for key, wanted in where.items():
+            chosen &= (column(frame, key) == wanted).to_numpy()
+        return frame.assign(**{name: frame[name].where(~chosen, frame[name] * factor)})
+
+    return broken
+
+
+@check("gwf-C12", study("steps"), scale("w2", 20, tau=1.0), scale("w2", 20, tau=0.01))
+def step_size(frame):
+    """Share of functionals with tau = .01 worst, and with tau = 1 better than .01 and 100; W2 means over seeds."""
+    found = {}
+    for name in column(frame, "functional").unique():
+        found[name] = [mean_of(frame, "w2", functional=name, tau=tau) for tau in (0.01, 1.0, 100.0)]
+    said = "; ".join(f"{name}: " + ", ".join(f"{value:.3f}" for value in values) for name, values in found.items())
+    return Outcome({"share with the smallest step worst": float(np.mean([v[0] == max(v) for v in found.values()])),
+                    "share with the intermediate step best": float(np.mean([v[1] == min(v) for v in found.values()]))},
+                   f"W2 on eight Gaussians at tau = .01, 1, 100: {said}.")  # fmt: skip
+
+
+ICNN = "JKO-ICNN, exact log det"
+
+
+@check("vwgf-C2", study("step_cost"), rename("method", "VWGF", ICNN))
+def cost_of_dimension(frame):
+    """Ratio of operations per update between the largest and the smallest d."""
+    low, high = column(frame, "d").min(), column(frame, "d").max()
+    growth = {name: mean_of(frame, "million operations", method=name, d=high) / mean_of(frame, "million operations", method=name, d=low)
+              for name in ("VWGF", ICNN)}  # fmt: skip
+    slope = math.log(growth[ICNN]) / math.log(high / low)
+    return Outcome({"growth of VWGF over growth of d": growth["VWGF"] / (high / low), "growth of JKO-ICNN over that of VWGF": growth[ICNN] / growth["VWGF"],
+                    "growth of VWGF": growth["VWGF"]},
+                   f"d from {low} to {high}: VWGF {growth['VWGF']:.2f} times the operations, JKO-ICNN {growth[ICNN]:.1f} times (slope {slope:.2f}).")  # fmt: skip
+
+
+@check("vwgf-C4", study("ou"), scale("log10 SymKL", 2, method="VWGF, R = target"), scale("log10 SymKL", 0.1, method="VWGF, R = target"))
+def reference(frame):
+    """log10 SymKL with the target's samples, and with a wide Gaussian, minus that with the matched Gaussian, same cases."""
+    cases = column(select(frame, method="VWGF, R = target"), "case").unique()
+    rows = frame[frame["case"].isin(cases)]
+    best = mean_of(rows, "log10 SymKL", method="VWGF")
+    values = {"target's samples minus matched": mean_of(rows, "log10 SymKL", method="VWGF, R = target") - best}
+    try:
+        values["wide Gaussian minus matched"] = mean_of(rows, "log10 SymKL", method="VWGF, R = N(0, 16 I)") - best
+    except NotRun:
+        pass
+    return Outcome(values, f"Matched Gaussian {best:.2f}; " + ", ".join(f"{name} {gap:+.2f}" for name, gap in values.items()) + f" ({', '.join(cases)}).")
+
+
+@check("vwgf-C5", study("gmm"), scale("log10 SymKL, fitted mixture", -1, method="VWGF"),
+       lambda frame: frame.assign(**{"log10 SymKL, fitted mixture": -2.0}))  # fmt: skip
+def mixtures(frame):
+    """Mean over d = 2, 4, 8 of our VWGF minus the published VWGF, in both scores; and against JKO-ICNN where it was run."""
+    published = {2: (-0.72, -1.52), 4: (-0.75, -1.71), 8: (-0.52, -1.64)}
+    there = [d for d in published if d in set(column(frame, "d"))]
+    if not there:
+        raise NotRun("no case with d = 2, 4 or 8")
+    gaps = {d: (mean_of(frame, "log10 SymKL, fitted mixture", method="VWGF", d=d) - published[d][0],
+                mean_of(frame, "log10 KSD", method="VWGF", d=d) - published[d][1]) for d in there}  # fmt: skip
+    return Outcome({"largest excess of log10 SymKL": max(gap[0] for gap in gaps.values()),
+                    "largest excess of log10 KSD": max(gap[1] for gap in gaps.values())},
+                   "Ours minus published (SymKL, KSD): " + "; ".join(f"d = {d}: {a:+.2f}, {b:+.2f}" for d, (a, b) in gaps.items()) + ".")  # fmt: skip
+
+
+def _against_svgd(frame, method):
+    rows = {data: [(mean_of(frame, "accuracy", method=name, data=data, prior="stated"),
+                    mean_of(frame, "log_predictive", method=name, data=data, prior="stated")) for name in (method, "SVGD")]
+            for data in column(frame, "data").unique()}  # fmt: skip
+    worst = [min(pair[0][i] - pair[1][i] for pair in rows.values()) for i in (0, 1)]
+    said = "; ".join(f"{data} {a:.3f} / {b:.3f} against {c:.3f} / {e:.3f}" for data, ((a, b), (c, e)) in rows.items())
+    return worst, said
+
+
+@check("vwgf-C6", study("bayes"), scale("accuracy", 0.9, method="VWGF"), scale("accuracy", 0.9, method="SVGD"))
+def logistic_regression(frame):
+    """Smallest advantage of VWGF over SVGD in accuracy and in mean log predictive, over the data sets, stated prior."""
+    worst, said = _against_svgd(frame, "VWGF")
+    return Outcome({"smallest accuracy minus SVGD's": worst[0], "smallest log predictive minus SVGD's": worst[1]},
+                   f"VWGF against SVGD (accuracy / log predictive): {said}.")  # fmt: skip
+
+
+@check("vwgf-C8", study("aggregation"), scale("w2_learned_to_scheme", 20), scale("w2_learned_to_scheme", 0.01))
+def splitting(frame):
+    """W2 at the last step, relative to the law's standard deviation, over all cases."""
+    last = frame.loc[frame.groupby(["case", "seed"])["k"].idxmax()]
+    relative = {name: float((column(last, name) / column(last, "std_flow")).groupby(last["case"]).mean().max())
+                for name in ("w2_learned_to_scheme", "w2_learned_to_flow")}  # fmt: skip
+    return Outcome({"learned law to its scheme, relative": relative["w2_learned_to_scheme"],
+                    "learned law to the flow, relative": relative["w2_learned_to_flow"]},
+                   f"Worst of {last['case'].nunique()} cases, W2 over the standard deviation.")  # fmt: skip
+
+
+@check("vwgf-I5", study("filtering"), scale("sym_kl", 10, law="bootstrap filter"), scale("sym_kl", 0.1, law="bootstrap filter"))
+def filtering(frame):
+    """JKO-ICNN's stored median -1.77 minus the median log10 SymKL of bootstrap filters, same kernel density score."""
+    rows = select(frame, law="bootstrap filter")
+    medians = {n: float(np.log10(column(part, "sym_kl")).median()) for n, part in rows.groupby("particles")}
+    best = max(medians)
+    values = {"JKO-ICNN minus the largest filter": -1.77 - medians[best]}
+    if 1000 in medians:
+        values["JKO-ICNN minus 1 thousand particles"] = -1.77 - medians[1000]
+    return Outcome(values, "Median log10 SymKL of bootstrap filters: " + ", ".join(f"{v:.2f} ({n})" for n, v in medians.items()) + "; JKO-ICNN -1.77.")
+
+
+@check("sjko-C7", study("ablation"), scale("tv_to_uniform", 0.2, sweep="phases", K=5), scale("tv_to_uniform", 2, sweep="phases", K=5))
+def phases(frame):
+    """Range over K > 1 of the mean total variation to uniform at a fixed total of updates; and its exact counterpart."""
+    rows = select(frame, sweep="phases")
+    rows = rows[rows["K"] > 1]
+    if rows["K"].nunique() < 2:
+        raise NotRun("fewer than two numbers of phases above 1")
+    by_K = rows.groupby("K")["tv_to_uniform"].mean()
+    return Outcome({"range of total variation over K": float(np.ptp(by_K))},
+                   "Total variation to uniform by K: " + ", ".join(f"{K}: {value:.3f}" for K, value in by_K.items()) + ".")  # fmt: skip
+
+
+@check("sjko-O2", study("ablation"), lambda frame: frame.assign(sd=0.005**0.5), lambda frame: frame.assign(sd=frame["sd"] * 2))
+def instance_noise(frame):
+    """Learned spread of a mode against the exact step on the noised data; and whether noise 1/32 widens it."""
+    rows = select(frame, sweep="noise")
+    by_noise = rows.groupby("noise")[["sd", "sd_exact"]].mean()
+    quiet, loud = by_noise.iloc[0], by_noise.iloc[-1]
+    if len(by_noise) < 2:
+        raise NotRun("fewer than two noise levels")
+    return Outcome({"learned widening over the exact one": float((loud["sd"] - quiet["sd"]) / (loud["sd_exact"] - quiet["sd_exact"])),
+                    "largest relative error of the spread": float((by_noise["sd"] / by_noise["sd_exact"] - 1).abs().max())},
+                   "Spread by noise: " + ", ".join(f"{s:.4f}: {row['sd']:.4f} (exact {row['sd_exact']:.4f})" for s, row in by_noise.iterrows()) + ".")  # fmt: skip
