@@ -199,7 +199,13 @@ def relaxed_step(y, b, tau):
     Returns `Cells`; raises `RuntimeError` without a solution.
     """
     y, b = _line(y, b)
-    found = root(lambda v: np.log(b) - v - np.log(relaxed_masses(v, y, tau)), np.zeros(y.size), tol=1e-13)
+
+    def residual(v):
+        # On its way the solver may empty a cell, whose "mass" is then negative: far from a solution either way.
+        return np.log(b) - v - np.log(np.maximum(relaxed_masses(v, y, tau), 1e-300))
+
+    # The source-fixed potential is close: it differs by what re-weighting the source does.
+    found = root(residual, semidiscrete_step(norm, y, b, tau).v, tol=1e-13)
     if np.abs(found.fun).max() > 1e-9:
         raise RuntimeError(f"no solution of the relaxed step for tau = {tau}: {found.message}")
     return Cells(found.x, cuts(found.x, y, tau), cell_masses(found.x, norm, y, tau))
