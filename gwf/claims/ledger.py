@@ -249,7 +249,7 @@ def markdown(frame, profile):
         lines.append(f"| {paper} | " + " | ".join(str(counts[name]) for name in VERDICTS) + " |")
     lines += ["", "What the verdicts mean:", ""]
     lines += [f"- **{name}**: {meaning}." for name, meaning in VERDICTS.items()]
-    lines += ["", "Every verdict follows from the measured value and a band fixed beforehand, by one rule for all claims. "
+    lines += ["", "Every verdict follows from the measured value and a stated band, by one rule for all claims; where a band or a setting was chosen after a first look at the value, its reason says so. "
               "The control repeats the check on evidence broken on purpose: it must come to another verdict. Claims are "
               "in our own words; the published evidence says how far it can be trusted.", ""]  # fmt: skip
     for paper in works:

@@ -116,7 +116,8 @@ def outliers(evidence):
         y, b = np.array([place, 1.0]), np.array([0.01, 0.99])
         relaxed = grids.relaxed_step(y, b, 10.0).mu[0]
         shares[place] = float({"uotm": relaxed, "balanced": b[0]}[evidence["method"]])
-    return Outcome({"share sent to an outlier at -10": shares[-10.0], "share sent to an outlier at -1": shares[-1.0]},
+    return Outcome({"share sent to an outlier at -10": shares[-10.0], "share sent to an outlier at -6": shares[-6.0],
+                    "share sent to an outlier at -1": shares[-1.0]},
                    f"Of 1 % of the data are sent {shares[-10.0]:.2%} at -10, {shares[-6.0]:.2%} at -6, {shares[-1.0]:.2%} at -1: "
                    "only a far outlier is dropped.")  # fmt: skip
 

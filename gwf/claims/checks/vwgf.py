@@ -64,10 +64,11 @@ def porous(evidence):
     steps = barenblatt.entropy(barenblatt.jko_radii(0.4, tau, 50, d, m), d, m)[k]
     wrong = barenblatt.released_wrong_entropy(t_0 + k * tau, 0.4, t_0, d, m)
     mass = barenblatt.profile_mass(barenblatt.constant_from_radius(0.4, t_0, d, m), d, m)
-    return Outcome({"largest relative difference of the published curve": float(np.abs(published / steps - 1).max()),
+    gap = np.abs(published / steps - 1)
+    return Outcome({"relative difference of the published curve at k 2, 10, 50": float(gap[[0, 3, 8]].max()),
                     "mass of the drawn profile": float(mass),
                     "relative difference of the drawn exact curve": float(np.abs(drawn / wrong - 1).max())},
-                   f"Exact steps {steps[0]:.3f}, {steps[3]:.3f}, {steps[-1]:.3f} at k = 2, 10, 50: the method is right, and the curve drawn "
+                   f"Exact steps {steps[0]:.3f}, {steps[3]:.3f}, {steps[-1]:.3f} at k = 2, 10, 50; over all nine steps up to {gap.max():.1%}. The curve drawn "
                    f"as exact belongs to a profile of mass {mass:.3f}.")  # fmt: skip
 
 
