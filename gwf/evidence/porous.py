@@ -54,8 +54,7 @@ def figure(cases):
             ax.plot(mean.index, mean["G_released_truth"], color="#D55E00", linestyle="dotted", label='released "exact"')
         every = max(1, len(mean) // 12)
         ax.plot(mean.index[::every], mean["G_learned"][::every], "o", color=COLOUR, label="learned")
-        ax.set(title=case.replace("porous_", "").replace("_", " "), xlabel="JKO step k", yscale="log")
-        ax.minorticks_off()
+        ax.set(title=case.replace("porous_", "").replace("_", " "), xlabel="JKO step k")
     axes[0, 0].set_ylabel("G(mu_k)")
     handles = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)

@@ -42,7 +42,7 @@ def figure(cases):
         width = at["case"].str.extract(r"(\d+) features")[0].astype(int)
         axes[0].plot(width, at["value"], "o-", color=colour, label=name)
         axes[0].plot(width, at["upper"], color=colour, linestyle="dotted", label=f"{name}, bound")
-    axes[0].set(xlabel="random features", ylabel="D - restricted D", yscale="log")
+    axes[0].set(xlabel="random features", ylabel="D - restricted D", yscale="log", xticks=width)
     at = rows[rows["check"] == "particles"]
     N = at["case"].str.extract(r"N = (\d+)")[0].astype(int)
     axes[1].plot(N, at["value"], "o-", color="#009E73", label="simulated error")
