@@ -129,7 +129,7 @@ def test_learned_radius_and_entropy_follow_the_exact_sequence():
 
 def test_wrong_proximal_weight_misses_the_exact_radius():
     """Negative control with the exact ratio in place of a trained one: gradient descent on the map's loss stops where
-    sigma2 (R'-R)/tau balances the entropy of mu_k, a radius .44; weight 1/tau instead of 1/(2 tau) stops half way."""
+    sigma2 (R'-R)/tau balances the slope of mu_k; weight 1/tau instead of 1/(2 tau) stops half way."""
     x, tau = particles(20_000, 0.4, 3, 2), 5e-4
     reference = UniformBall(1.3).fit(x)
     grown = []

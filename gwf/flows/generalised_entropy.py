@@ -293,8 +293,9 @@ def _fall(i, n):
 class RatioNet(nn.Sequential):
     """Reference coordinates (n, d) -> u (n, 1): two hidden layers with ReLU.
 
-    The ratio of a compactly supported law has a kink at the edge of the support. A network with kinks finds it; in
-    our runs a smooth one (SiLU) rounds it off, loses a few per cent of the slope inside, and the law spreads too slowly.
+    The ratio of a compactly supported law has a kink at the edge of the support, which a network with kinks can follow.
+    With SiLU in its place and all else equal, in one run at d = 3 with too small an `lr_map`, G was 3.0 % off after ten
+    steps instead of 1.1 %.
     """
 
     def __init__(self, d, width):
