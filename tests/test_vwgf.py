@@ -96,6 +96,8 @@ def test_kl_through_any_reference_is_the_same_kl(ratio):
     invert = {"log": lambda l: l, "squared": lambda l: (l / 2).exp(),
               "capped": lambda l: 20 / 3 * torch.logit(torch.log1p(l.exp()) / 20)}[ratio]  # fmt: skip
     found = duals.log_ratio(ratio)(invert(log_r))
+    one = duals.log_ratio(ratio)(torch.tensor(duals.OUTPUT_OF_ONE[ratio], dtype=torch.float64))
+    assert abs(float(one)) < 1e-9, "the output a network starts from is that of r = 1"
     centre = (X.abs() < 3).numpy()
     assert np.allclose(found[centre], log_r[centre], atol=1e-4)
     w_mu, w_R = WEIGHTS * mu.log_density(x).exp(), WEIGHTS * R.log_density(x).exp()

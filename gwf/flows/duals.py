@@ -127,6 +127,9 @@ LOG_RATIO = {
 }
 """log r from the network's output u: r = exp(u); r = u^2 (vwgf's OU); r = exp(20 sigmoid(3u/20)) - 1 (its mixtures)."""
 
+OUTPUT_OF_ONE = {"log": 0.0, "squared": 1.0, "capped": -20 / 3 * math.log(20 / math.log(2) - 1)}
+"""The output u at which r = 1, for a network to start from."""
+
 
 def log_ratio(name):
     """The parametrisation called `name`, a function u -> log r; an unknown one is a `UsageError`."""

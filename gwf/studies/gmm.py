@@ -16,7 +16,7 @@ import torch
 
 from gwf.errors import in_range, nearest
 from gwf.flows.composition import ParticleCache, VariationalStep, descend
-from gwf.flows.duals import LOG_2_PI
+from gwf.flows.duals import LOG_2_PI, LOG_RATIO, OUTPUT_OF_ONE
 from gwf.flows.icnn_flow import ICNNStep
 from gwf.flows.reference import KLThroughReference
 from gwf.metrics.scores import GaussianMixture, ksd, ksd_scale, symkl_densities, symkl_mixture
@@ -65,6 +65,7 @@ def run(seed, progress, *, d, half_width, components, tau, steps, halve_after, m
                                    ("dt", dt, 1e-5, 1), ("n_ksd", n_ksd, 10, 5000), ("width", width, 1, 4096),
                                    ("fit_components", fit_components, 1, 100)):  # fmt: skip
         in_range(value, low, high, name)
+    nearest(ratio, LOG_RATIO, "ratio")
     for method in methods:
         nearest(method, METHODS, "method")
     target = Target(d, half_width, components, seed)
@@ -98,6 +99,7 @@ def run(seed, progress, *, d, half_width, components, tau, steps, halve_after, m
         stream = generator(seed, f"gmm {method}")
         if method == "vwgf":
             T, r = AffineResidualMLP(d, width, depth), QuadraticMLP(d, width, depth)
+            torch.nn.init.constant_(r.linear.bias, OUTPUT_OF_ONE[ratio])
             step = VariationalStep(KLThroughReference(target.log_density, ratio=ratio), T, r, tau, stream,
                                    lr_map=lr_map, lr_critic=lr_critic, critic_updates=critic_updates,
                                    map_updates=map_updates, betas=(0.9, 0.99))  # fmt: skip

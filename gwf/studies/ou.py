@@ -94,9 +94,7 @@ def networks(d, width, gaussian_part, ratio):
         T, r = ResidualMLP(d, width, 2), MLP(d, 1, width, 1)
         last = r[-1]
         torch.nn.init.zeros_(last.weight)
-    # The ratio starts at 1: u = 0 is log 1, u = 1 is the root of 1, u with 20 sigmoid(3 u / 20) = log 2 the capped one.
-    start = {"log": 0.0, "squared": 1.0, "capped": -20 / 3 * math.log(20 / math.log(2) - 1)}[ratio]
-    torch.nn.init.constant_(last.bias, start)
+    torch.nn.init.constant_(last.bias, duals.OUTPUT_OF_ONE[ratio])
     return T, r
 
 
