@@ -41,7 +41,8 @@ def table(cases):
         if method == "exact flow":
             continue
         rows.append({
-            "case": case, "d": d, "method": method, "seeds": len(group), "diverged": int(group["energy distance"].isna().sum()),
+            "case": case, "d": d, "method": method, "seeds": len(group),
+            "diverged": int(group["energy distance"].isna().sum()),
             "log10 SymKL": _pm(group["log10 SymKL"]), "exact JKO": _pm(group["exact JKO"]),
             "log10 SymKL to exact JKO": _pm(group["log10 SymKL to exact JKO"]),
             "kernel density": _pm(group["log10 SymKL, kernel density"]),

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.ticker import NullLocator
 
 from gwf.style import WIDTH
 
@@ -35,6 +36,6 @@ def figure(cases):
     dimensions = sorted(_rows(cases).d.unique())
     panel.set(xscale="log", yscale="log", xlabel="dimension $d$", ylabel="million operations per update")
     panel.set_xticks(dimensions, [str(d) for d in dimensions])
-    panel.minorticks_off()
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.legend()
     return fig
