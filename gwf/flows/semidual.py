@@ -137,12 +137,15 @@ class SemiDualStep:
 
     def potential_loss(self, y_hat, c, y):
         """What the potential minimises, for generated y_hat (n, d) with costs c (n,), both detached, and data y (n, d)."""
+        u_hat, u, price = self.outputs(y_hat, y)
+        return self.of_source(self.potential(u_hat), c) + self.target.of_data(self.potential(u)) + price
+
+    def outputs(self, y_hat, y):
+        """The network's outputs on y_hat and on y, in one pass where no penalty is asked for, and the weighted penalty."""
         if self.weight == 0:
-            u, price = self.v(y), 0.0
-        else:
-            u, gradient = r1(self.v, None, y)
-            price = self.weight * gradient
-        return self.of_source(self.potential(self.v(y_hat)), c) + self.target.of_data(self.potential(u)) + price
+            return *self.v(torch.cat([y_hat, y])).split([len(y_hat), len(y)]), 0.0
+        u, gradient = r1(self.v, None, y)
+        return self.v(y_hat), u, self.weight * gradient
 
     def map_loss(self, y, c, w):
         """What the map minimises: E [c - v(T)], the same in every relaxation; images y (n, J, d), costs and shares c, w (n, J)."""
@@ -189,8 +192,8 @@ class NonSaturatingStep(SemiDualStep):
 
     def potential_loss(self, y_hat, c, y):
         """E softplus(D(T)) + E softplus(-D(y)) - 2 log 2: `of_source` and `of_data` written out, exact for large |D|."""
-        u, gradient = r1(self.v, None, y) if self.weight else (self.v(y), 0.0)
-        return softplus(self.v(y_hat)).mean() + softplus(-u).mean() - 2 * LOG_2 + self.weight * gradient
+        u_hat, u, price = self.outputs(y_hat, y)
+        return softplus(u_hat).mean() + softplus(-u).mean() - 2 * LOG_2 + price
 
     def map_loss(self, y, c, w):
         """E [c + softplus(-D(T))]."""
