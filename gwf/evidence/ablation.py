@@ -53,7 +53,9 @@ def figure(cases):
                 panel.plot(mean.index, mean[exact], color=REAL, lw=1.2, label="KL, exact")
         panel.set_xlabel({"tau": "step tau", "K": "phases K", "noise": "noise on the data"}[x])
         panel.set_ylabel("standard deviation" if sweep == "noise" else "TV to uniform masses")
-        if sweep != "noise":
+        if sweep == "noise":
+            panel.set_xticks([0, 0.03], ["0", ".03"])
+        else:
             panel.set(xscale="log", ylim=(0, 1))
     panels[0].legend(fontsize=6.5)
     return figure

@@ -43,7 +43,7 @@ def table(cases):
 
 def figure(cases):
     """Left: total variation to the exact masses by phase. Right: share of the outer, middle and centre lines, or samples."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 2.9), layout="constrained", width_ratios=[1.25, 1])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.2), layout="constrained", width_ratios=[1.25, 1])
     rows = joined(cases)
     rows = rows[(rows["toy"] == "gaussians") & rows["tv_to_exact"].notna()]
     markers = {"sjko": "o", "uotm": "s", "uotm_released": "^"}
@@ -52,8 +52,8 @@ def figure(cases):
         left.plot(mean.index, mean.values, marker=markers[first["method"]], color=COLOURS[first["map"]], lw=1.2,
                   ls=":" if "long" in case else "-", label=f"{TITLES[first['method']]}, {first['map']}" + (" (longer phases)" if "long" in case else ""))  # fmt: skip
     left.axhline(0.05, color=REAL, lw=0.8, ls="--")
-    left.set(xlabel="updates", ylabel="TV to the exact masses", yscale="log")
-    left.legend(fontsize=6.5, loc="upper center", bbox_to_anchor=(0.5, 1.42), ncols=2)
+    left.set(xlabel="updates", ylabel="TV to the exact masses", xscale="log", yscale="log")
+    figure.legend(fontsize=7, loc="outside upper center", ncols=3)
     shown = next((c for c in ("modes_sjko_long", "modes_sjko", *cases) if c in cases and len(cases[c].get("points", []))), None)
     if shown:
         points = cases[shown]["points"]
