@@ -53,6 +53,7 @@ def figure(cases):
                   ls=":" if "long" in case else "-", label=f"{TITLES[first['method']]}, {first['map']}" + (" (longer phases)" if "long" in case else ""))  # fmt: skip
     left.axhline(0.05, color=REAL, lw=0.8, ls="--")
     left.set(xlabel="updates", ylabel="TV to the exact masses", xscale="log", yscale="log")
+    left.xaxis.set_minor_formatter("")
     figure.legend(fontsize=7, loc="outside upper center", ncols=3)
     shown = next((c for c in ("modes_sjko_long", "modes_sjko", *cases) if c in cases and len(cases[c].get("points", []))), None)
     if shown:
