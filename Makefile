@@ -56,7 +56,7 @@ restored: $(STAMP)
 	@$(PY) -m gwf.data >/dev/null || $(PY) -m gwf.data
 
 test: restored
-	@$(PY) -m pytest tests
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests --numprocesses 2 --dist loadfile
 	@GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 $(PY) -m pytest -q --nbval $(CHAPTERS)
 
 lab: $(STAMP_LAB) restored

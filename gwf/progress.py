@@ -17,7 +17,9 @@ def clock(seconds):
 
 
 def number(value):
-    """Short text of a number: three significant digits, integers in full."""
+    """Short text of a number: three significant digits, integers in full; a word stays as it is."""
+    if isinstance(value, str):
+        return value
     return str(value) if isinstance(value, int) else f"{float(value):.3g}"
 
 

@@ -108,6 +108,13 @@ def test_jko_first_order_condition_of_the_density(case):
     assert (1 - R / R_next) * x_next[0, 0] / tau == pytest.approx(-gradient, rel=1e-5)
 
 
+def test_a_step_far_smaller_than_the_radius_is_found():
+    """R'/R - 1 is about 1e-9 here: the bracket must not vanish in rounding (it did)."""
+    R, tau, d, m = 3.0, 0.09, 5, 4.0
+    speed = d * (m - 1) * B.entropy(R, d, m) / (R * B.second_moment(1.0, d, m))
+    assert (B.jko_radius(R, tau, d, m) - R) / tau == pytest.approx(speed, rel=1e-5)
+
+
 def test_first_order_in_tau():
     errors = [B.jko_radii(0.4, 0.025 / n, n, 3, 2)[-1] - B.flow_radius(0.4, 0.025, 3, 2) for n in (200, 400)]
     assert errors[0] / errors[1] == pytest.approx(2, abs=0.05)

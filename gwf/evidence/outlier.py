@@ -23,11 +23,11 @@ def joined(cases):
 
 
 def table(cases):
-    """A row per method and coefficient: shares in per cent, mean and spread over seeds."""
+    """A row per method, map and coefficient: shares in per cent, mean and spread over seeds."""
     rows = []
-    for (a, method), part in joined(cases).groupby(["a", "method"], sort=False):
+    for (a, map, method), part in joined(cases).groupby(["a", "map", "method"], sort=False):
         rows.append({
-            "a": a, "method": TITLES[method], "outlier's share, %": 100 * part["share"].mean(), "sd": 100 * part["share"].std(),
+            "a": a, "map": map, "method": TITLES[method], "outlier's share, %": 100 * part["share"].mean(), "sd": 100 * part["share"].std(),
             "exact, %": 100 * part["share_exact"].iloc[0], "far, %": 100 * part["far"].mean(),
             "inversions, %": 100 * part["inversions"].mean(), "published": "picture only [second-hand]", "n": len(part),
         })  # fmt: skip
@@ -39,9 +39,9 @@ def figure(cases):
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 2.7), layout="constrained")
     rows = joined(cases)
     for method, part in rows.groupby("method", sort=False):
-        for i, (a, same) in enumerate(part.groupby("a")):
-            left.plot(100 * same["share_exact"], 100 * same["share"], "os"[i % 2], color=COLOURS[method], ms=4, alpha=0.8,
-                      label=f"{TITLES[method]}, a = {a:g}")  # fmt: skip
+        for i, (map, same) in enumerate(part.groupby("map")):
+            left.plot(100 * same["share_exact"], 100 * same["share"], "ox"[i % 2], color=COLOURS[method], ms=4, alpha=0.8,
+                      label=f"{TITLES[method]}, {map}")  # fmt: skip
     top = 100 * max(rows["share"].max(), rows["share_exact"].max()) * 1.1
     left.plot([0, top], [0, top], color=REAL, lw=0.8, zorder=0)
     left.set(xlabel="exact share of the outlier, %", ylabel="learned, %")

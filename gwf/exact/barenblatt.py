@@ -106,9 +106,11 @@ def jko_radius(R, tau, d, m):
     in_range(tau, 0, math.inf, "tau", open_low=True)
     sigma2, push = second_moment(1.0, d, m), d * (m - 1) * entropy(1.0, d, m)
     power = d * (m - 1) + 1
-    # The push is largest at R' = R, which bounds the step from above.
-    high = R + tau * push / sigma2 * R ** (-power)
-    return brentq(lambda r: sigma2 * (r - R) / tau - push * r ** (-power), R, high, xtol=1e-15 * high, rtol=1e-14)
+    # The push is largest at R' = R, which bounds the displacement R' - R. It is the unknown, as it may be far smaller than
+    # R, and twice the bound is a bracket in floating point too.
+    bound = tau * push / sigma2 * R ** (-power)
+    residual = lambda s: sigma2 * s / tau - push * (R + s) ** (-power)  # noqa: E731
+    return R + brentq(residual, 0.0, 2 * bound, xtol=1e-15 * bound, rtol=1e-14)
 
 
 def jko_radii(R_0, tau, steps, d, m):

@@ -23,7 +23,7 @@ from scipy.stats import norm
 
 from gwf.errors import in_range, nearest
 from gwf.flows import semidual as sd
-from gwf.nets.toy import ToyMap, ToyPotential
+from gwf.nets.toy import ExpertsMap, ScaledPotential, ToyMap, ToyPotential, spread
 from gwf.seeding import derive, generator
 
 SHARE, STD = 0.01, 0.1
@@ -76,8 +76,18 @@ def make_step(method, v, a, weight):
     }[nearest(method, METHODS, "method")]()
 
 
-def run(seed, progress, *, a, methods, iterations, batch, width, lr_map, lr_potential, weight):
-    """Train every method for every coefficient `a` of the cost.
+MAPS = ("plain", "experts")
+
+
+def networks(map, width, stream):
+    """Map and potential: "plain" (continuous, the papers' form) or "experts" (may jump, as the exact map does)."""
+    if nearest(map, MAPS, "map") == "plain":
+        return ToyMap(1, 0, width, 2, 2), ToyPotential(1, width, 2, 2)
+    return ExpertsMap(spread(data(2000, stream), 2), width), ScaledPotential(1, width, scale=1.0)
+
+
+def run(seed, progress, *, a, methods, map, iterations, batch, width, lr_map, lr_potential, weight):
+    """Train every method for every coefficient `a` of the cost, with the networks `map`, "plain" or "experts".
 
     Returns
     -------
@@ -94,7 +104,7 @@ def run(seed, progress, *, a, methods, iterations, batch, width, lr_map, lr_pote
         for method in methods:
             name = f"{method} {coefficient}"
             torch.manual_seed(derive(seed, name))
-            T, v = ToyMap(1, 0, width, 2, 2), ToyPotential(1, width, 2, 2)
+            T, v = networks(map, width, generator(seed, "first images"))
             sd.train(
                 make_step(method, v, coefficient, weight), T, source, data, [iterations], lr_map=lr_map, lr_potential=lr_potential,
                 batch=batch, generator=generator(seed, name), schedule=sd.cosine,
@@ -104,8 +114,8 @@ def run(seed, progress, *, a, methods, iterations, batch, width, lr_map, lr_pote
             with torch.no_grad():
                 y = T(x)[:, 0].double().numpy()
             rows.append({
-                "method": method, "a": coefficient, "share": (y < 0).mean(), "share_exact": exact_share(method, coefficient),
+                "method": method, "map": map, "a": coefficient, "share": (y < 0).mean(), "share_exact": exact_share(method, coefficient),
                 "far": (np.abs(np.abs(y) - 1) > 4 * STD).mean(), "inversions": (np.diff(y) < 0).mean(),
             })  # fmt: skip
-            curves.append(pd.DataFrame({"method": method, "a": coefficient, "x": x[::100, 0].numpy(), "T": y[::100]}))
+            curves.append(pd.DataFrame({"method": method, "map": map, "a": coefficient, "x": x[::100, 0].numpy(), "T": y[::100]}))
     return {"table": pd.DataFrame(rows).round(5), "curve": pd.concat(curves, ignore_index=True).round(4)}
