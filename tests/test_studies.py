@@ -106,4 +106,5 @@ def test_longer_table_gives_the_ratio_to_the_floor(tmp_path):
 
 
 def test_cells_are_readable():
-    assert [evidence.show(x) for x in ("a", 3, -2.0, 0.123456, float("nan"))] == ["a", "3", "−2", "0.1235", "–"]
+    values = ("a", 3, -2.0, 0.123456, float("nan"), float("inf"))
+    assert [evidence.show(x) for x in values] == ["a", "3", "−2", "0.1235", "–", "∞"]

@@ -9,6 +9,7 @@
 """
 
 import importlib
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +36,8 @@ def show(value):
         return value
     if value is None or pd.isna(value):
         return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     if isinstance(value, bool) or float(value) == int(value) and abs(value) < 1e6:
         return str(int(value) if not isinstance(value, bool) else value).replace("-", "−")
     return f"{value:.4g}".replace("-", "−")
