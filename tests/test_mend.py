@@ -63,7 +63,12 @@ def held_by(pid):
     return json.dumps({"write": {"a": entry}, "read": {"b": [entry]}})
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"write": 3}', held_by(2**22 - 1), held_by(os.getpid())])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", '{"write": 3}', held_by(2**22 - 1), held_by(os.getpid())],
+    # Without the number of this process, by which two processes of pytest would disagree.
+    ids=["empty", "cut off", "not a table", "dead", "alive but not DVC"],
+)
 def test_an_entry_of_no_living_dvc_blocks_nothing(places, content):
     # The process of the tests lives but is not DVC: numbers of processes are given again.
     mend.RWLOCK.write_text(content)
