@@ -11,6 +11,7 @@ Command line::
 
 import argparse
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import yaml
 
@@ -105,9 +107,12 @@ class Plan:
 
     def __init__(self):
         from dvc.repo import Repo
+        from dvc.utils.serialize import _yaml
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
-        with Repo(str(ROOT)) as repo, repo.lock:
+        # DVC parses params.yaml anew for every stage, a quarter of a second each time; here nobody changes it.
+        once = mock.patch.object(_yaml, "parse_yaml", functools.lru_cache(_yaml.parse_yaml))
+        with once, Repo(str(ROOT)) as repo, repo.lock:
             self.data_changed = any(self.is_changed(stage) for stage in repo.index.stages if not stage.cmd)
             stages = {stage.addressing: stage for stage in repo.index.stages if stage.cmd}
             graph = repo.index.graph
