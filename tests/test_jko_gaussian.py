@@ -121,7 +121,8 @@ def plain_gan(T, h, updates, batch, lr_T, lr_h, seed):
         adam_T.param_groups[0]["lr"], adam_h.param_groups[0]["lr"] = fall * lr_T, fall * lr_h
         x = T(MU_0.sample(batch, latent)).detach()
         adam_h.zero_grad()
-        F.critic_loss(h(x), h(NU.sample(batch, data))).backward()
+        # One pass for both batches, as there: two would differ in rounding.
+        F.critic_loss(*h(torch.cat([x, NU.sample(batch, data)])).split(batch)).backward()
         adam_h.step()
         adam_T.zero_grad()
         F.map_loss(h(T(MU_0.sample(batch, latent)))).backward()
