@@ -6,7 +6,6 @@ import sys
 
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,14 +19,6 @@ from gwf.errors import UsageError
 
 CLAIMS = {claim.id: claim for claim in ledger.claims()}
 CHECKS = computed()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def runs(**shift):

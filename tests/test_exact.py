@@ -10,6 +10,7 @@ import math
 import numpy as np
 import ot
 import pytest
+from envelopes import ENVELOPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -30,15 +31,6 @@ SEQUENCE = [(1.333333, 0.767592, 0.947985), (0.888889, 0.887370, 0.408268), (0.5
 MU, NU, TAU = ((-1.2, 0.7), (0.55, 1.4)), ((0.4, -0.9), (1.1, 0.65)), 0.17
 VALUE = 3.97874864632925
 
-# Envelope cases: m, s, M, S, eps, minimiser (means, stds), value, miss of a step with gamma = .35.
-ENVELOPES = {
-    "kl": ((-0.8, 0.6), (0.7, 1.2), (0.4, -0.5), (1.1, 0.8), 0.3,
-           (-0.667647, 0.391139, 0.791422, 1.084230), 0.4710644, 0.086377),
-    "chi2": ((-0.3, 0.4), (0.75, 0.85), (0.2, -0.2), (1, 1.1), 0.2,
-             (-0.208541, 0.305928, 0.817744, 0.903965), 0.1227491, 0.047164),
-    "js": ((-1, 0.8), (0.9, 0.7), (0.6, -0.4), (1.1, 0.95), 0.5,
-           (-0.960124, 0.757644, 0.936055, 0.739698), 0.1837172, 0.023736),
-}  # fmt: skip
 
 
 def spd(rng, d):

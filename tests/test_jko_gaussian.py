@@ -28,15 +28,6 @@ STEPS = 3
 MU_0, NU = Gaussian.product(2.0, 0.5), Gaussian.product(0.0, 1.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small lose time to a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def residual_run(tau, steps=STEPS, seed=0):
     """A learned sequence with a residual MLP from mu_0."""
     torch.manual_seed(seed)

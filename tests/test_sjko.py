@@ -25,15 +25,6 @@ NEAR = 2.0, 0.7
 """Target of the trainings: near, as e^{-v} has heavy tails where the laws are far apart."""
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small lose time to a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 # Closed forms.
 
 CONJUGATES = {
