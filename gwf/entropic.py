@@ -83,7 +83,7 @@ def _log_sum_exp(a, dim):
     A cost of many times reg would make exp fall into the subnormal numbers, where a CPU takes ten times as long; the
     sum is off by at most its number of terms times e^-80, far below rounding.
     """
-    top = a.amax(dim, keepdim=True)
+    top = a.detach().amax(dim, keepdim=True)
     return a.sub_(top).clamp_min_(-80).exp_().sum(dim).log_().add_(top.squeeze(dim))
 
 
