@@ -29,8 +29,7 @@ class Wasserstein2(Explicit):
         the images T_y, T_x, which have to wait for the gradients.
         """
         n = len(x)
-        s, r = torch.rand(2, n, *[1] * (x.dim() - 1), generator=generator, device=x.device, dtype=x.dtype)
-        between = torch.cat([torch.lerp(x, y, s), torch.lerp(y, x, r)])
+        between = torch.cat(pairs_between(x, y, generator))
         given = torch.cat([y, x]).requires_grad_(True)
         p_all, e_x, e_between = p(torch.cat([given, between])), e(given[n:]), e(between[n:])
         p_y, p_x, p_a, p_b = p_all.split(n)
@@ -43,6 +42,12 @@ class Wasserstein2(Explicit):
                   - torch.cat([half_squared(x, y), half_squared(between[:n], between[n:])])).clamp_min(0)  # fmt: skip
         equal = torch.cat([p_y + h_T, p_images[n:] + h_x]) - half_squared(slope)
         return -(p_y + h_x).mean() + 2 * weight * (excess.square().mean() + equal.square().mean())
+
+
+def pairs_between(x, y, generator=None):
+    """(y', x'), both (n, ...): random points between x and y, each on its own, data side first."""
+    s, r = torch.rand(2, len(x), *[1] * (x.dim() - 1), generator=generator, device=x.device, dtype=x.dtype)
+    return torch.lerp(x, y, s), torch.lerp(y, x, r)
 
 
 def half_squared(a, b=0):
