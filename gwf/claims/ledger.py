@@ -169,7 +169,7 @@ def evidence_files(claim, profile):
     for run in [] if claim.otherwise else claim.run:
         kind, _, name = run.partition(":")
         if kind == "exact":
-            found.append(f"gwf/claims/checks/{claim.key}.py")
+            found.append(computed()[claim.id].measure.__module__.replace(".", "/") + ".py")
         elif kind == "study":
             cases = sorted((paths.RESULTS / profile / "studies").glob("*/case.json"))
             found += [file.parent.relative_to(paths.ROOT).as_posix() for file in cases
