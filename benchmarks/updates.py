@@ -29,7 +29,7 @@ from gwf.flows import penalties
 from gwf.nets.conv import ConvCritic, ConvMap
 from gwf.nets.mlp import MLP
 from gwf.seeding import generator
-from gwf.train import Trainer
+from gwf.train import make
 
 SETTINGS = {
     "updates": 1, "phase": 250, "tau": 0.5, "per_dimension": True, "nonsaturating": False, "lr_map": 1e-3,
@@ -149,7 +149,7 @@ def measure(loop, dataset, threads, updates):
     torch.set_num_threads(threads)
     if loop == "gwf":
         machine.prepare("cpu", threads)
-        trainer = Trainer(recipes.get("kl_dv", "jko"), FastSource(dataset), settings, 0, torch.device("cpu"))
+        trainer = make(recipes.get("kl_dv", "jko"), FastSource(dataset), settings, 0, torch.device("cpu"))
     else:
         trainer = Plain(Source(dataset), BATCH[dataset])
     for _ in range(5):

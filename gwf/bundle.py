@@ -68,6 +68,17 @@ def closure(texts):
     return sorted(seen - PLUMBING)
 
 
+def named(path):
+    """Imports of the functionals that a module names in strings, if it uses velocity fields: they are got by name."""
+    text = path.read_text(encoding="utf-8")
+    if "gwf/flows/fields.py" not in closure([text]):
+        return ""
+    words = {node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    files = {file.stem for file in (ROOT / "gwf" / "functionals").glob("*.py")} - {"__init__", "base"}
+    # The fields of W2 know theirs.
+    return "".join(f"\nimport gwf.functionals.{name}" for name in sorted(files & words | {"w2"}))
+
+
 def sources():
     """Name of each bundle -> the Python text that its stage executes."""
     found = {path.stem: code(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
@@ -76,7 +87,7 @@ def sources():
     for kind in ("functionals", "studies"):
         for path in sorted((ROOT / "gwf" / kind).glob("*.py")):
             if path.stem not in ("__init__", "base"):
-                found[f"{kind}-{path.stem}"] = f"import gwf.{kind}.{path.stem}"
+                found[f"{kind}-{path.stem}"] = f"import gwf.{kind}.{path.stem}" + named(path)
     evidence = sorted(path.stem for path in (ROOT / "gwf" / "evidence").glob("*.py"))
     shown = "".join(f"\nimport gwf.evidence.{name}" for name in evidence if name != "__init__")
     for name in PROGRAMS:

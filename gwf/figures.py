@@ -43,7 +43,7 @@ def every(study):
         yield curves(study, "digits", "updates")
         yield curves(study, "digits", "seconds")
         yield class_histogram(study)
-        for functional, step in study.methods:
+        for functional, step in study.methods_on("digits"):
             yield samples(study, functional, step)
     if study.has("eight_gaussians"):
         yield eight_gaussians(study)
@@ -95,8 +95,9 @@ def overview(study, real):
     """A row of generated digits per method below a row of real digits `real` (n, 28, 28) uint8."""
     chosen = np.random.default_rng(0).permutation(len(real))[:OVERVIEW]
     rows = [real[chosen]]
-    rows += [load_samples(study, functional, step, "digits")[:OVERVIEW] for functional, step in study.methods]
-    names = ["real, held out"] + [style.label(functional, step) for functional, step in study.methods]
+    rows += [load_samples(study, functional, step, "digits")[:OVERVIEW]
+             for functional, step in study.methods_on("digits")]
+    names = ["real, held out"] + [style.label(functional, step) for functional, step in study.methods_on("digits")]
     picture = tile(np.concatenate(rows), len(rows), OVERVIEW)
     # about 0.075 inch a character at this font size
     figure, axes = picture_axes(*picture.shape, left=0.2 + 0.075 * max(map(len, names)))
@@ -108,9 +109,9 @@ def overview(study, real):
     return Figure("samples_overview", "overview", "Every method at a glance", caption, figure)
 
 
-def _panels(study, height=1.75):
+def _panels(study, dataset, height=1.75):
     """A panel per functional, three a row, with shared axes; `(figure, {functional: axes})`."""
-    names = study.params["functionals"]
+    names = list(dict.fromkeys(functional for functional, _ in study.methods_on(dataset)))
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
     figure, grid = plt.subplots(rows, columns, figsize=(style.WIDTH, height * rows + 0.55), sharex=True,
@@ -124,13 +125,14 @@ def _panels(study, height=1.75):
     return figure, dict(zip(names, grid.flat, strict=False))
 
 
-def _step_handles(study, marker=False):
+def _step_handles(study, dataset, marker=False):
     """Legend entries of the time steps, in black: they mean the same in every panel."""
+    steps = list(dict.fromkeys(step for _, step in study.methods_on(dataset)))
     if not marker:
         return [Line2D([], [], color="black", linestyle=style.LINES[step], label=STEPS[step])
-                for step in study.params["steps"]]
+                for step in steps]
     return [Line2D([], [], color="black", linestyle="none", marker=style.MARKERS[step], label=STEPS[step],
-                   markerfacecolor="black" if step == "jko" else "white") for step in study.params["steps"]]
+                   markerfacecolor="white" if step == "gan" else "black") for step in steps]
 
 
 def _floor_handle(name="floor"):
@@ -167,8 +169,8 @@ def milliseconds(study, functional, step, dataset):
 def curves(study, dataset, against):
     """The metric against `updates` or `seconds`: mean and range over seeds, a panel per functional."""
     key, name = METRICS[dataset]
-    figure, panels = _panels(study)
-    for functional, step in study.methods:
+    figure, panels = _panels(study, dataset)
+    for functional, step in study.methods_on(dataset):
         table, axes = curve_table(study, functional, step, dataset), panels[functional]
         scale = 1.0 if against == "updates" else milliseconds(study, functional, step, dataset) / 1000
         x = table.index.to_numpy() * scale
@@ -181,13 +183,13 @@ def curves(study, dataset, against):
         log_axis(axes.yaxis)
     figure.supxlabel("updates of the map" if against == "updates" else "training time, s", fontsize=9)
     figure.supylabel(f"{name} (lower is better)", fontsize=9)
-    figure.legend(handles=[*_step_handles(study), _floor_handle()], loc="outside upper center", ncols=3)
+    figure.legend(handles=[*_step_handles(study, dataset), _floor_handle()], loc="outside upper center", ncols=4)
     time = "" if against == "updates" else (
         " Time: updates times the mean milliseconds per update of the run, evaluation not included; it "
         "depends on the machine.")
     caption = (f"{name} during training, on a logarithmic scale: mean over {study.seeds_text()} as a line, "
                f"range over seeds as a band; {study.weights_text(dataset)}. Solid with the JKO step, dashed "
-               f"without; dotted: the floor, what real data score.{time}")
+               f"without, dashes and dots with the explicit step; dotted: the floor, what real data score.{time}")
     short = "fd" if dataset == "digits" else key
     return Figure(f"{short}_{against}", dataset, f"{name} against {against}", caption, figure)
 
@@ -195,8 +197,8 @@ def curves(study, dataset, against):
 def methods(study, dataset):
     """The metric of every method: each seed, their mean and standard deviation, and the floor."""
     key, name = METRICS[dataset]
-    figure, axes = plt.subplots(figsize=(style.WIDTH, 0.27 * len(study.methods) + 0.95), layout="constrained")
-    for row, (functional, step) in enumerate(study.methods):
+    figure, axes = plt.subplots(figsize=(style.WIDTH, 0.27 * len(study.methods_on(dataset)) + 0.95), layout="constrained")
+    for row, (functional, step) in enumerate(study.methods_on(dataset)):
         values = np.array([run.metrics[key] for run in study.runs(functional, step, dataset)])
         centre, look = values.mean(), style.marker(functional, step)
         if len(values) > 1:
@@ -205,17 +207,17 @@ def methods(study, dataset):
         axes.plot(values, np.full(len(values), row + 0.25), "|", color=look["color"], markersize=5)
         axes.plot(centre, row, linestyle="none", **look)
     axes.axvline(floor(study, dataset), color=style.REAL, linestyle="dotted", lw=1.2)
-    axes.set_yticks(range(len(study.methods)), [style.label(*method) for method in study.methods])
+    axes.set_yticks(range(len(study.methods_on(dataset))), [style.label(*method) for method in study.methods_on(dataset)])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xscale("log")
     log_axis(axes.xaxis)
     axes.set_xlabel(f"{name} (lower is better)")
-    figure.legend(handles=[*_step_handles(study, marker=True), _floor_handle()], loc="outside upper center",
-                  ncols=3)
+    figure.legend(handles=[*_step_handles(study, dataset, marker=True), _floor_handle()], loc="outside upper center",
+                  ncols=4)
     caption = (f"{name} at the end of training on a logarithmic scale: mean over {study.seeds_text()} "
-               f"(marker), sample standard deviation (bar) and each seed (ticks below). Filled with the JKO "
-               f"step, open without; dotted: the floor. Methods whose bars overlap are not told apart by "
+               f"(marker), sample standard deviation (bar) and each seed (ticks below). Filled circles with the JKO "
+               f"step, open squares without, diamonds with the explicit step; dotted: the floor. Methods whose bars overlap are not told apart by "
                f"this experiment. n = {study.common(dataset, 'n')}; reference: "
                f"{study.reference_text(dataset)}.")
     short = "fd" if dataset == "digits" else key
@@ -224,15 +226,15 @@ def methods(study, dataset):
 
 def class_histogram(study):
     """Share of each digit class among the generated digits, as the measuring LeNet reads them."""
-    figure, panels = _panels(study)
+    figure, panels = _panels(study, "digits")
     classes = np.arange(10)
     real = 100 * np.mean([run.metrics["class_histogram_floor"] for run in study.everything("digits")], axis=0)
     for axes in panels.values():
         axes.bar(classes, real, width=0.85, color="#DDDDDD")
         axes.set_xticks(classes)
         axes.grid(axis="x", visible=False)
-    offset = dict(zip(study.params["steps"], (-0.18, 0.18), strict=False))
-    for functional, step in study.methods:
+    offset = dict(zip(study.params["steps"], (-0.18, 0.18), strict=False)) | {"euler": 0.0}
+    for functional, step in study.methods_on("digits"):
         runs, look = study.runs(functional, step, "digits"), style.marker(functional, step)
         shares = 100 * np.array([run.metrics["class_histogram"] for run in runs])
         centre = shares.mean(axis=0)
@@ -242,7 +244,7 @@ def class_histogram(study):
     figure.supxlabel("class of the digit, as the LeNet reads it", fontsize=9)
     figure.supylabel("share of samples, %", fontsize=9)
     bar = Line2D([], [], color="#DDDDDD", lw=6, label="real digits")
-    figure.legend(handles=[*_step_handles(study, marker=True), bar], loc="outside upper center", ncols=3)
+    figure.legend(handles=[*_step_handles(study, "digits", marker=True), bar], loc="outside upper center", ncols=4)
     caption = (f"Share of each class among n = {study.common('digits', 'n')} generated digits, as the LeNet "
                f"reads them: mean over {study.seeds_text()} (marker) and range over seeds (bar). Grey: real "
                f"digits, read by the same LeNet. A method that forgets a class falls to zero there.")

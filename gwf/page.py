@@ -37,7 +37,7 @@ def notebooks(study, report_dir):
             chapters.append((source.stem, link(executed if executed.exists() else source)))
     runs = []
     for dataset in study.params["datasets"]:
-        for functional, step in study.methods:
+        for functional, step in study.methods_on(dataset):
             names = {seed: paths.run_name(functional, step, dataset, seed) for seed in study.seeds}
             found = {seed: study.folder / name / "train.ipynb" for seed, name in names.items()}
             seeds = [(f"seed {seed}", link(path)) for seed, path in found.items() if path.exists()]
@@ -103,7 +103,7 @@ def write(study, report_dir):
         profile=study.profile, seeds=study.seeds, params=study.params, sections=sections, lenet=lenet,
         tables={table["name"]: table for table in tables}, claims=claims(report_dir),
         studies=[table["name"] for table in tables if table["name"].startswith("study_")], published=published(), chapters=chapters,
-        runs=runs, methods=[method_title(*method) for method in study.methods])
+        runs=runs, methods=[method_title(*method) for method in study.methods_on("digits")])
     (report_dir / "index.html").write_text(text, encoding="utf-8")
 
 

@@ -26,6 +26,7 @@ from gwf.paths import NOTEBOOKS, ROOT
 PARAMS = ROOT / "params.yaml"
 CONF = ROOT / "conf"
 STEPS = ("gan", "jko")
+"""Time steps of the group `functionals`; those of the group `explicit` have the step `euler`."""
 DATASETS = ("digits", "eight_gaussians")
 
 
@@ -100,6 +101,12 @@ def functionals():
     )
 
 
+def variational():
+    """Names of the functionals with a variational bound; the others are for the explicit step alone."""
+    folder = ROOT / "gwf" / "functionals"
+    return [name for name in functionals() if "from gwf.velocity import" not in (folder / f"{name}.py").read_text()]
+
+
 def chapters():
     """Names of the chapters: every notebook but the two that the runs are made with."""
     return sorted(file.stem for file in NOTEBOOKS.glob("*.ipynb") if file.stem not in ("train", "lenet"))
@@ -162,7 +169,7 @@ SCHEMA = {
     "profile": Name("profile", profiles),
     "report": Folder(),
     "device": Name("device", lambda: ("cpu", "cuda")),
-    "functionals": Many(Name("functional", functionals)),
+    "functionals": Many(Name("functional", variational)),
     "steps": Many(Name("step", lambda: STEPS)),
     "datasets": Many(Name("data set", lambda: DATASETS)),
     "seeds": Many(Number(int, 0, 2**31 - 1)),
@@ -171,17 +178,19 @@ SCHEMA = {
     "lenet": {"epochs": COUNT, "threads": THREADS},
     "training": {"digits": TRAINING, "eight_gaussians": TRAINING},
     "longer": {
-        "functionals": Many(Name("functional", functionals)),
+        "functionals": Many(Name("functional", variational)),
         "steps": Many(Name("step", lambda: STEPS)),
         "seeds": Many(Number(int, 0, 2**31 - 1)),
         "training": TRAINING,
     },
+    "explicit": {"functionals": Many(Name("functional", functionals)), "training": TRAINING},
 }
 NOTEBOOK_OF = {
     "lenet": "lenet",
     "training.digits": "train",
     "training.eight_gaussians": "train",
     "longer.training": "train",
+    "explicit.training": "train",
 }
 
 

@@ -37,7 +37,7 @@ MS_PER_UPDATE = {"digits": 55.0, "eight_gaussians": 10.0}
 OTHER_SECONDS = {"lenet": 60.0, "chapter": 20.0, "study": 60.0}
 CONSTANT = ("check", "code")
 # Stages of which several run at a time.
-BESIDE = ("train", "longer", "study", "chapter")
+BESIDE = ("train", "longer", "explicit", "study", "chapter")
 RESTORING = SCRATCH / "restoring-data"
 
 
@@ -168,9 +168,13 @@ def seconds(name, parameters):
     """Estimate of what a stage takes: from its run on record, or else from the number of updates."""
     kind, _, key = name.partition("@")
     folder = RESULTS / parameters["profile"]
-    record = {"longer": folder / "longer" / key / "run.json", "study": folder / "timing" / f"{key}.json"}
+    if kind == "explicit":
+        folder = folder / "{}-euler-digits-{}".format(*key.rsplit("-", 1))
+    record = {"explicit": folder / "run.json", "longer": folder / "longer" / key / "run.json", "study": folder / "timing" / f"{key}.json"}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return float(json.loads(record.get(kind, folder / key / "run.json").read_text())["seconds"]) + OVERHEAD
+    if kind == "explicit":
+        return parameters["explicit"]["training"]["updates"] * MS_PER_UPDATE["digits"] / 1000 + OVERHEAD
     if kind not in ("train", "longer"):
         return OTHER_SECONDS.get(kind, 0.0) + OVERHEAD
     dataset = key.rsplit("-", 2)[1] if kind == "train" else "digits"

@@ -1,7 +1,9 @@
 """Methods by name: a functional and a time step, `<functional>-<step>`.
 
-Every functional has two recipes: `gan` (tau = infinity, no proximal term: the f-GAN, the GAN, the WGAN of that
-functional) and `jko` (its generative Wasserstein flow). A functional added to `gwf.functionals` has both at once.
+A functional with a variational bound has three recipes: `gan` (tau = infinity, no proximal term: the f-GAN, the GAN,
+the WGAN of that functional), `jko` (its generative Wasserstein flow) and `euler` (the explicit flow of its critic:
+W1-FE for W1). One with a velocity field (W2, Sinkhorn, sliced W2, MMD, minibatch transport) has `euler` alone: W2-FE,
+the Sinkhorn flow, and so on. A functional added to `gwf.functionals` has its recipes at once.
 """
 
 import math
@@ -9,9 +11,13 @@ from dataclasses import dataclass
 
 from gwf import functionals
 from gwf.errors import UsageError, in_range, nearest
+from gwf.flows.fields import CriticField, Direct, DualField
 from gwf.flows.jko import JKO, JKOStep
+from gwf.velocity import Explicit
 
-STEPS = {"gan": "no JKO", "jko": "JKO"}
+STEPS = {"gan": "no JKO", "jko": "JKO", "euler": "Euler"}
+CRITIC_STEPS = 5
+"""Updates of a field's potentials per Euler step, as in w2fe."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,17 @@ class Recipe:
         """`<functional>-<step>`."""
         return f"{self.functional}-{self.step}"
 
+
+class ImplicitRecipe(Recipe):
+    """`gan` or `jko`."""
+
     def tau(self, settings):
         """The step: `settings["tau"]` for `jko`, infinity for `gan`."""
         return math.inf if self.step == "gan" else settings["tau"]
+
+    def record(self, settings):
+        """What metrics.json says of the time step."""
+        return {"tau": settings["tau"] if self.step == "jko" else "inf"}
 
     def build(self, T, critic, settings):
         """The `JKOStep` of this recipe for a map and a critic.
@@ -44,16 +58,51 @@ class Recipe:
         return JKOStep(functional, critic, prox, weight, every, settings["nonsaturating"])
 
 
+class ExplicitRecipe(Recipe):
+    """`euler`: the step is `settings["tau"]`, the persistency `settings["phase"]`."""
+
+    @property
+    def potentials(self):
+        """How many networks the field learns: 2 for W2's dual, 1 for a critic, 0 where the velocity is in closed form."""
+        if self.functional == "w2":
+            return 2
+        return 0 if isinstance(functionals.get(self.functional), Explicit) else 1
+
+    def record(self, settings):
+        """What metrics.json says of the time step."""
+        return {"tau": "inf", "eps": settings["tau"], "persistency": settings["phase"]}
+
+    def field(self, potentials, settings):
+        """The velocity field, with its potentials' networks; the penalty's weight is `lipschitz` for W1, else `penalty`."""
+        functional, adam = functionals.get(self.functional), (settings["lr_critic"], CRITIC_STEPS, (0.5, 0.9))
+        if not potentials:
+            return Direct(functional)
+        if len(potentials) == 2:
+            return DualField(*potentials, settings["penalty"], *adam)
+        weight = settings["lipschitz" if functional.penalty == "lipschitz" else "penalty"]
+        return CriticField(functional, *potentials, weight, *adam)
+
+
 def get(functional, step):
     """The recipe, with a `UsageError` that names the nearest valid functional or step."""
     nearest(functional, functionals.names(), "functional")
-    nearest(step, STEPS, "step")
-    return Recipe(functional, step)
+    nearest(step, steps(functional), f"step of {functional}" if step in STEPS else "step")
+    return (ExplicitRecipe if step == "euler" else ImplicitRecipe)(functional, step)
+
+
+def implicit():
+    """Names of the functionals with a variational bound, which every time step can use."""
+    return [name for name in functionals.names() if not isinstance(functionals.get(name), Explicit)]
+
+
+def steps(functional):
+    """Time steps that a functional allows."""
+    return ["euler"] if isinstance(functionals.get(functional), Explicit) else list(STEPS)
 
 
 def names():
     """Names of all recipes."""
-    return [f"{functional}-{step}" for functional in functionals.names() for step in STEPS]
+    return [f"{functional}-{step}" for functional in functionals.names() for step in steps(functional)]
 
 
 #: Valid range (low, high, low excluded) of every setting of a training run.

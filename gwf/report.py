@@ -17,7 +17,7 @@ from scipy import stats
 
 from gwf import more_tables
 from gwf.errors import UsageError
-from gwf.runs import STEPS, Study, functional_title, method_title
+from gwf.runs import Study, functional_title, method_title
 from gwf.table import Table, show, show_spread, show_tau
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
@@ -50,6 +50,8 @@ def head(study, functional, step, dataset):
     tau = first["tau"]
     row = {"method": method_title(functional, step), "functional": functional, "step": step,
            "tau": math.inf if tau is None else float(tau), "seeds": len(runs), "n": first["n"]}
+    if step == "euler":
+        row |= {"eps": float(first["eps"]), "persistency": first["persistency"]}
     tail = {"updates": first["updates"], "seconds": mean([run.timing.get("seconds") for run in runs]),
             "command": study.train_command(functional, step, dataset)}
     return row, lambda key: [run.metrics[key] for run in runs], tail
@@ -68,13 +70,28 @@ def rivals_sentence(study, frame, metric):
     return f"Within the seed spread of it, hence ties: {'; '.join(rivals)}."
 
 
+def show_step(row):
+    """The size of a method's time step: `τ = 0.5`, `τ = ∞`, or `ε = 1, J = 5` for the explicit step."""
+    if row["step"] == "euler":
+        return f"ε = {row['eps']:g}, J = {row['persistency']}"
+    return f"τ = {show_tau(row['tau'])}"
+
+
+def explicit_text(study):
+    """What the explicit rows are, or nothing if there are none."""
+    if "explicit" not in study.params:
+        return ""
+    return ("Euler: the explicit step, regression of the map on its own samples pushed by ε along the functional's velocity field; "
+            "J updates of the map on each frozen target, potentials (if any) improved five times before. ")
+
+
 def fd_digits(study):
     """Table of Frechet distances on digits, a row per method.
 
     Mean and sample standard deviation over seeds; `floor` is the distance of real digits from the reference.
     """
     records = []
-    for functional, step in study.methods:
+    for functional, step in study.methods_on("digits"):
         row, values, tail = head(study, functional, step, "digits")
         fd = values("fd_lenet")
         records.append({**row, "fd_lenet_mean": mean(fd), "fd_lenet_sd": sd(fd),
@@ -82,7 +99,7 @@ def fd_digits(study):
                         "recall": mean(values("recall")),
                         "floor": mean(values("fd_lenet_floor")), **tail})
     frame = pd.DataFrame(records)
-    rows = [[r["method"], show_tau(r["tau"]), show_spread(r["fd_lenet_mean"], r["fd_lenet_sd"]),
+    rows = [[r["method"], show_step(r), show_spread(r["fd_lenet_mean"], r["fd_lenet_sd"]),
              show(r["floor"]), show(r["kid_mean"], 3), show(r["precision"], 2), show(r["recall"], 2),
              str(r["updates"]), show(r["seconds"], 0)] for r in records]
     precision, recall, kid = (mean([run.metrics[key] for run in study.everything("digits")])
@@ -98,14 +115,14 @@ def fd_digits(study):
         f"(n = {study.common('digits', 'n_floor')}, known to the LeNet) in place of generated ones. "
         f"KID: unbiased squared MMD with a cubic kernel on the same features (real digits: {show(kid, 3)}). "
         f"Precision and recall: k-nearest-neighbour manifolds, k = 3 (real digits: {show(precision, 2)} and "
-        f"{show(recall, 2)}). {study.step_text('digits')}. Time: training seconds of one run, evaluation not "
+        f"{show(recall, 2)}). {study.step_text('digits')}. {explicit_text(study)}Time: training seconds of one run, evaluation not "
         f"included.")
     best = frame.loc[frame["fd_lenet_mean"].idxmin()]
     reading = (f"Lowest mean: {best['method']} with "
                f"{show_spread(best['fd_lenet_mean'], best['fd_lenet_sd'])}, "
                f"{best['fd_lenet_mean'] / best['floor']:.1f} times the floor of {show(best['floor'])}. "
                + rivals_sentence(study, frame, "fd_lenet"))
-    header = ["method", "τ", "FD-LeNet", "floor", "KID", "precision", "recall", "updates", "time, s"]
+    header = ["method", "step", "FD-LeNet", "floor", "KID", "precision", "recall", "updates", "time, s"]
     return Table("fd_digits", "Fréchet distance on digits", caption, reading, frame, header, rows)
 
 
@@ -224,7 +241,7 @@ def tables(study):
     """All tables that the profile's data sets and steps allow, in the order of the page."""
     found = [build(study) for name, build in (("digits", fd_digits), ("eight_gaussians", eight_gaussians))
              if study.has(name)]
-    if set(STEPS) <= set(study.params["steps"]):
+    if {"jko", "gan"} <= set(study.params["steps"]):
         found.append(paired(study))
     if study.has("digits") and "longer" in study.params:
         found.append(more_tables.longer(study))

@@ -14,7 +14,8 @@ import yaml
 from gwf import functionals, paths
 from gwf.errors import UsageError, nearest
 
-STEPS = {"jko": "JKO", "gan": "no JKO"}
+STEPS = {"jko": "JKO", "gan": "no JKO", "euler": "Euler"}
+EXPLICIT_TITLES = {"w2": "W2-FE", "w1": "W1-FE"}
 PRETTY = {"chi2": "χ²", "W1": "W₁"}
 
 
@@ -59,6 +60,8 @@ def method_title(functional, step):
     """
     nearest(step, STEPS, "time step")
     name = functional_title(functional)
+    if step == "euler":
+        return f"{name}, {STEPS[step]} ({EXPLICIT_TITLES.get(functional, 'explicit flow')})"
     also = f"GWF-{name}" if step == "jko" else gan_title(functional)
     return f"{name}, {STEPS[step]} ({also})"
 
@@ -100,6 +103,11 @@ class Study:
         """Pairs (functional, step) in the order of the parameters, a functional's steps side by side."""
         return [(f, s) for f in self.params["functionals"] for s in self.params["steps"]]
 
+    def methods_on(self, dataset):
+        """`methods`, and on the digits the explicit ones after them."""
+        explicit = self.params.get("explicit", {}).get("functionals", []) if dataset == "digits" else []
+        return self.methods + [(functional, "euler") for functional in explicit]
+
     @property
     def seeds(self):
         """The seeds, in the order of the parameters."""
@@ -111,7 +119,8 @@ class Study:
 
     def everything(self, dataset):
         """All runs on `dataset`, a list in the order of the methods and seeds."""
-        return [run for functional, step in self.methods for run in self.runs(functional, step, dataset)]
+        return [run for functional, step in self.methods_on(dataset)
+                for run in self.runs(functional, step, dataset)]
 
     def common(self, dataset, key):
         """The value of `metrics[key]` that all runs on `dataset` share, as text; or all that there are."""
@@ -147,15 +156,21 @@ class Study:
 
     def train_command(self, functional, step, dataset):
         """The command that makes every seed of one method on one data set, hence its row of a table."""
-        names = [paths.run_name(functional, step, dataset, seed) for seed in self.seeds]
-        return self.command(*[f"train@{name}" for name in names])
+        return self.command(*[self.stage(functional, step, dataset, seed) for seed in self.seeds])
+
+    @staticmethod
+    def stage(functional, step, dataset, seed):
+        """Name of the pipeline stage that makes a run."""
+        if step == "euler":
+            return f"explicit@{functional}-{seed}"
+        return f"train@{paths.run_name(functional, step, dataset, seed)}"
 
     def run(self, functional, step, dataset, seed):
         """The finished `Run`; `UsageError` that names it and the command that makes it if it is not there."""
         name = paths.run_name(functional, step, dataset, seed)
         if name not in self._runs:
             folder = self.folder / name
-            metrics = self.read_json(folder / "metrics.json", f"run {name}", f"train@{name}")
+            metrics = self.read_json(folder / "metrics.json", f"run {name}", self.stage(functional, step, dataset, seed))
             timing = folder / "run.json"
             self._runs[name] = Run(folder, metrics, json.loads(timing.read_text()) if timing.exists() else {})
         return self._runs[name]
@@ -182,7 +197,7 @@ class Study:
         """Path of the file `name` of a run; `UsageError` with the command that makes it if not there."""
         path = run.folder / name
         if not path.exists():
-            raise self.missing(path, f"run {run.folder.name}", f"train@{run.folder.name}")
+            raise self.missing(path, f"run {run.folder.name}", self.stage(*run.folder.name.rsplit("-", 3)))
         return path
 
     def curve(self, run):

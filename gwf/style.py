@@ -1,6 +1,7 @@
 """The style of every figure: one colour per functional everywhere, one line and marker per time step.
 
-A solid line and a filled marker with the JKO step, a dashed line and an open marker without. The colours are
+A solid line and a filled marker with the JKO step, a dashed line and an open marker without, dashes and dots for the
+explicit step. The colours are
 from the sets of Okabe and Ito and of Tol, which are told apart with any colour vision.
 """
 
@@ -10,13 +11,14 @@ from gwf import functionals
 from gwf.runs import STEPS, functional_title
 
 COLOURS = {"kl": "#0072B2", "kl_dv": "#D55E00", "js": "#009E73", "js_ns": "#44AA99", "chi2": "#CC79A7", "w1": "#E69F00",
-           "reverse_kl": "#56B4E9", "hellinger": "#882255", "chi2_tight": "#332288"}
-SPARE_COLOURS = ["#000000", "#999933", "#AA4499", "#117733", "#661100", "#6699CC", "#888888"]
+           "reverse_kl": "#56B4E9", "hellinger": "#882255", "chi2_tight": "#332288", "sinkhorn": "#117733", "w2": "#661100",
+           "sliced": "#6699CC", "mmd": "#AA4499", "minibatch_ot": "#999933"}
+SPARE_COLOURS = ["#000000", "#DDAA33", "#004488", "#BB5566", "#225522", "#888888"]
 REAL = "#666666"
 """Colour of real data, exact solutions and the floor."""
 
-LINES = {"jko": "solid", "gan": "dashed"}
-MARKERS = {"jko": "o", "gan": "s"}
+LINES = {"jko": "solid", "gan": "dashed", "euler": "dashdot"}
+MARKERS = {"jko": "o", "gan": "s", "euler": "D"}
 
 STYLE = {
     "figure.dpi": 100, "savefig.dpi": 160,
@@ -52,7 +54,7 @@ def marker(functional, step):
     """Keyword arguments of `Axes.plot` for a method's marker: filled with the JKO step, open without."""
     own = colour(functional)
     return {"color": own, "marker": MARKERS[step], "markeredgecolor": own,
-            "markerfacecolor": own if step == "jko" else "white"}
+            "markerfacecolor": "white" if step == "gan" else own}
 
 
 def label(functional, step):

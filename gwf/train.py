@@ -1,4 +1,4 @@
-"""The training loop: one alternating update of critic and map at a time, for any recipe and any task."""
+"""The training loop: one update at a time, for any recipe and any task."""
 
 import json
 import math
@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pandas as pd
-import torch
 from safetensors.torch import save_file
 
 from gwf import machine, recipes, tasks
@@ -14,7 +13,7 @@ from gwf.checkpoint import Checkpoint, fingerprint, hash_of, replace
 from gwf.errors import UsageError
 from gwf.paths import SCRATCH, run_name
 from gwf.progress import Progress
-from gwf.seeding import derive, generator
+from gwf.trainer import ExplicitTrainer, ImplicitTrainer
 
 #: Seconds between two checkpoints; what a killed run loses at most.
 CHECKPOINT_EVERY = 10.0
@@ -24,124 +23,10 @@ class NonFiniteLoss(RuntimeError):
     """A loss became infinite or NaN; the message has the step, the losses and the last good checkpoint."""
 
 
-class Trainer:
-    """The state of one run, and its update.
-
-    One update is, with x = T(z) evaluated once and the two nets' batches y and z:
-
-        critic:  minimise  -bound(h(x), h(y)) + weight * penalty(h)         (no gradient reaches T)
-        map:     minimise  F-part of the bound at x + |x - T_k(z)|^2 / (2 tau)   (with the critic just updated)
-        every `phase` updates:  T_k <- T
-
-    The papers' released loops draw a second z for the map's step; using x = T(z) again saves a pass through T and
-    changes no expectation. Critic, optimisers and averages go on from one JKO step to the next, as there.
-    """
-
-    def __init__(self, recipe, task, settings, seed, device):
-        self.task, self.settings, self.device = task, settings, device
-        # The weights are drawn on the CPU: the same start on every device.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(seed, "weights"))
-            self.T, self.critic = task.networks()
-        self.average = torch.optim.swa_utils.AveragedModel(
-            self.T, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings["ema"]), use_buffers=True
-        )
-        self.step_of = recipe.build(self.T, self.critic, settings)
-        adam = {"betas": (0.5, 0.9), "fused": True}
-        self.opt_T = torch.optim.Adam(self.T.parameters(), lr=settings["lr_map"], **adam)
-        self.opt_h = torch.optim.Adam(self.critic.parameters(), lr=settings["lr_critic"], **adam)
-        # Processes of a distributed run start from the same weights and draw different batches.
-        rank = torch.distributed.get_rank() if distributed() else 0
-        names = {name: f"{name} of process {rank}" if rank else name for name in ("data", "latent", "penalty")}
-        self.streams = {name: generator(seed, stream, device) for name, stream in names.items()}
-        self.step = 0
-        self.seconds = 0.0
-        self.curve = []
-
-    def update(self):
-        """One alternating update. Returns (critic loss, map loss, proximal term) as tensors without graph."""
-        batch = self.settings["batch"]
-        y = self.task.data(batch, self.streams["data"])
-        z = self.task.latent(batch, self.streams["latent"])
-        with self.precision():
-            x = self.T(z)
-            critic_loss = self.step_of.critic_loss(x, y, self.streams["penalty"], self.step)
-        self.descend(self.opt_h, critic_loss)
-
-        # The critic's weights need no gradient here, only the image it looks at.
-        self.critic.requires_grad_(False)
-        with self.precision():
-            map_loss, proximal = self.step_of.map_loss(x, z, y)
-        self.descend(self.opt_T, map_loss + proximal)
-        self.critic.requires_grad_(True)
-
-        self.average.update_parameters(self.T)
-        self.step += 1
-        if self.step % self.settings["phase"] == 0:
-            self.step_of.prox.advance()
-        return critic_loss.detach(), map_loss.detach(), proximal.detach()
-
-    def precision(self):
-        """Mixed precision (bfloat16 products, float32 weights and losses) if the settings ask for `amp`."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings["amp"])
-
-    def descend(self, optimiser, loss):
-        """One optimiser step on `loss`, with gradients averaged over processes if there are several."""
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(p for group in optimiser.param_groups for p in group["params"])
-        optimiser.step()
-
-    def averaged_map(self):
-        """The map with exponentially averaged weights and batch-norm statistics: what is measured and stored."""
-        return self.average.module.eval()
-
-    def state_dict(self):
-        """Everything the rest of the run depends on."""
-        prox = self.step_of.prox
-        return {
-            "T": self.T.state_dict(),
-            "critic": self.critic.state_dict(),
-            "average": self.average.state_dict(),
-            "T_k": prox.T_k.state_dict() if prox.active else None,
-            "opt_T": self.opt_T.state_dict(),
-            "opt_h": self.opt_h.state_dict(),
-            "streams": {name: stream.get_state() for name, stream in self.streams.items()},
-            "step": self.step,
-            "seconds": self.seconds,
-            "curve": self.curve,
-        }
-
-    def load_state_dict(self, state):
-        """Go on from where `state_dict` was taken."""
-        self.T.load_state_dict(state["T"])
-        self.critic.load_state_dict(state["critic"])
-        self.average.load_state_dict(state["average"])
-        if self.step_of.prox.active:
-            self.step_of.prox.T_k.load_state_dict(state["T_k"])
-        self.opt_T.load_state_dict(state["opt_T"])
-        self.opt_h.load_state_dict(state["opt_h"])
-        for name, stream in self.streams.items():
-            stream.set_state(state["streams"][name].cpu())
-        self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
-
-
-def distributed():
-    """Whether this process is one of several that train together."""
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def average_gradients(parameters):
-    """Average gradients over the processes of a distributed run; nothing in a single one.
-
-    By hand, since DistributedDataParallel's hooks do not mix with gradients of gradients.
-    """
-    if not distributed():
-        return
-    for p in parameters:
-        if p.grad is not None:
-            torch.distributed.all_reduce(p.grad)
-            p.grad /= torch.distributed.get_world_size()
+def make(recipe, task, settings, seed, device):
+    """The `gwf.trainer.Trainer` of a recipe."""
+    kind = ExplicitTrainer if recipe.step == "euler" else ImplicitTrainer
+    return kind(recipe, task, settings, seed, device)
 
 
 def run(functional, step, dataset, seed, profile, settings, out=None, extractor=None, device="cpu"):
@@ -183,7 +68,7 @@ def run(functional, step, dataset, seed, profile, settings, out=None, extractor=
         raise UsageError(f"seed = {seed!r}: it must be a non-negative integer")
     device = machine.prepare(device, settings["threads"])
     task = make_task(extractor, seed, settings["n_samples"], device)
-    trainer = Trainer(recipe, task, settings, seed, device)
+    trainer = make(recipe, task, settings, seed, device)
 
     head = {"functional": functional, "step": step, "dataset": dataset, "seed": seed, "profile": profile}
     key = fingerprint(head | settings | {"device": str(device), "extractor": getattr(task, "sha256", "")})
@@ -196,9 +81,8 @@ def run(functional, step, dataset, seed, profile, settings, out=None, extractor=
 
     T = trainer.averaged_map()
     measured, samples = task.measure(T)
-    metrics = head | measured | {
+    metrics = head | measured | recipe.record(settings) | {
         "method": recipe.name,
-        "tau": settings["tau"] if step == "jko" else "inf",
         "updates": settings["updates"],
         "batch": settings["batch"],
         "params_map": sum(p.numel() for p in trainer.T.parameters()),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
-from gwf import functionals
+from gwf import functionals, recipes
 from gwf.errors import UsageError
 from gwf.functionals.base import FDivergence, log_mean_exp
 
@@ -25,7 +25,7 @@ def float64():
     torch.set_default_dtype(torch.float32)
 
 
-NAMES = functionals.names()
+NAMES = recipes.implicit()
 F_DIVERGENCES = [name for name in NAMES if isinstance(functionals.get(name), FDivergence)]
 # upper end of dom f*, where it is not infinity
 DOMAIN = {"js": math.log(2), "js_ns": math.log(2), "reverse_kl": 0.0, "hellinger": 1.0}

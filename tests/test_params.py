@@ -149,7 +149,8 @@ def test_names_are_those_of_the_modules():
     from gwf import functionals, recipes, tasks
 
     assert params.functionals() == functionals.names()
-    assert set(params.STEPS) == set(recipes.STEPS)
+    assert {*params.STEPS, "euler"} == set(recipes.STEPS)
+    assert params.variational() == recipes.implicit()
     assert set(params.DATASETS) == set(tasks.names())
 
 

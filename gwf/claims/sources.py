@@ -54,7 +54,7 @@ class Sources:
         if not study.has(dataset):
             raise NotRun(f"the profile {self.profile!r} does not train on {dataset}")
         rows = []
-        for functional, step in study.methods:
+        for functional, step in study.methods_on(dataset):
             for seed in study.seeds:
                 try:
                     value = study.run(functional, step, dataset, seed).metrics[metric]

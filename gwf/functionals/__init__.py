@@ -1,8 +1,11 @@
 """The functionals F(mu) = D(mu || nu) that the flows descend. One file each; the file's name is the functional's.
 
+Two kinds: those with a variational bound, sup over critics, for the implicit step (`gwf.functionals.base`), and those
+with a velocity field on samples, for the explicit step (`gwf.velocity`).
+
 >>> from gwf import functionals
 >>> functionals.names()
-['chi2', 'chi2_tight', 'hellinger', 'js', 'js_ns', 'kl', 'kl_dv', 'reverse_kl', 'w1']
+['chi2', 'chi2_tight', 'hellinger', 'js', 'js_ns', 'kl', 'kl_dv', 'minibatch_ot', 'mmd', 'reverse_kl', 'sinkhorn', 'sliced', 'w1', 'w2']
 >>> functionals.get("kl").conjugate(torch.tensor(1.0))       # f*(s) = exp(s - 1)
 tensor(1.)
 >>> functionals.get("kl").swapped                            # D(nu || mu) in place of D(mu || nu)

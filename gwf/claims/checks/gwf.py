@@ -160,11 +160,11 @@ def gans_are_flows(evidence):
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
-            names = [name for name in functionals.names() if getattr(functionals.get(name), "outputs", 1) == 1]
+            names = [name for name in recipes.implicit() if getattr(functionals.get(name), "outputs", 1) == 1]
             gaps = [float((_train(name, evidence["tau"]) - _train(name, None)).abs().max()) for name in names]
     finally:
         torch.set_num_threads(threads)
-    both = [{f"{name}-gan", f"{name}-jko"} <= set(recipes.names()) for name in functionals.names()]
+    both = [{f"{name}-gan", f"{name}-jko"} <= set(recipes.names()) for name in recipes.implicit()]
     return Outcome({"largest difference of parameters": max(gaps), "functionals with both recipes": float(np.mean(both))},
                    f"Compared for {', '.join(names)}.")  # fmt: skip
 
