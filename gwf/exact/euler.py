@@ -56,6 +56,21 @@ def displacement(m_0, C_0, m_1, C_1):
     return T - np.eye(len(T)), m_1 - T @ m_0
 
 
+def released_displacement(m_0, C_0, m_1, C_1):
+    r"""grad p at generated points, p the *data's* potential, as A x + b: the field of w2fe's released code, p exact.
+
+    .. math:: \nabla p(x) = x - t^{-1}(x) = x - m_0 - T^{-1} (x - m_1)
+
+    the displacement towards x of the data, evaluated off the data. It is V at nu only: on the line a standard deviation s
+    goes to s (1 + eps (1 - s / S)) and the gap of the means shrinks by eps s / S. At eps = 1 that is Newton's iteration,
+    whose error is squared, from s < 2 S; from s > 2 S it fails. Derived here. Arguments as in `displacement`; C_1 must be
+    positive definite.
+    """
+    inverse = monge_matrix(C_1, C_0)
+    m_0, m_1 = np.asarray(m_0, dtype=np.float64), np.asarray(m_1, dtype=np.float64)
+    return np.eye(len(inverse)) - inverse, inverse @ m_1 - m_0
+
+
 def _push(m, C, A, b, eps):
     """Mean and covariance of x + eps (A x + b), x of mean m and covariance C."""
     M = np.eye(len(A)) + eps * A
@@ -75,10 +90,10 @@ def w2_flow(m_0, C_0, m_1, C_1, t):
     return _push(np.asarray(m_0, dtype=np.float64), _symmetric(C_0, "C_0"), *displacement(m_0, C_0, m_1, C_1), -math.expm1(-t))
 
 
-def w2_euler(m_0, C_0, m_1, C_1, eps, steps):
-    r"""Forward Euler laws mu_0, ..., mu_steps: x <- x + eps_n V_n(x), V_n the displacement from mu_n to nu.
+def w2_euler(m_0, C_0, m_1, C_1, eps, steps, velocity=displacement):
+    r"""Forward Euler laws mu_0, ..., mu_steps: x <- x + eps_n V_n(x), V_n = `velocity`(mu_n, nu), computed at every step.
 
-    V_n is computed anew at every step. The closed form is W_2(mu_n, nu) = prod (1 - eps_n) W_2(mu_0, nu).
+    The closed form, for the displacement, is W_2(mu_n, nu) = prod (1 - eps_n) W_2(mu_0, nu).
 
     Parameters
     ----------
@@ -94,7 +109,7 @@ def w2_euler(m_0, C_0, m_1, C_1, eps, steps):
     laws = [(np.asarray(m_0, dtype=np.float64), _symmetric(C_0, "C_0"))]
     for e in _steps(eps, steps, "eps"):
         in_range(float(e), 0, 1, "eps")
-        laws.append(_push(*laws[-1], *displacement(*laws[-1], m_1, C_1), e))
+        laws.append(_push(*laws[-1], *velocity(*laws[-1], m_1, C_1), e))
     return tuple(np.stack(part) for part in zip(*laws, strict=True))
 
 
