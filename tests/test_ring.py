@@ -1,0 +1,222 @@
+"""W2-FE in the plane: its identity with W2-GAN, the critic's loss and gradient, the critic against the truth, the study."""
+
+import copy
+
+import pandas as pd
+import pytest
+import torch
+
+from gwf import functionals
+from gwf.errors import UsageError
+from gwf.flows import relu_dual
+from gwf.flows.euler import Descent, Euler
+from gwf.flows.fields import CriticField, DualField, slope_of
+from gwf.nets.plane import PlaneMap, PlanePotential
+from gwf.seeding import generator
+from gwf.studies import ring
+
+W2 = functionals.get("w2")
+
+
+def double(module):
+    """Float64, so that rounding is far below anything a wrong factor would do."""
+    return module.double()
+
+
+def problem(target="theory", kind="dual", normalise=True):
+    """A map, a field that is not trained, latents."""
+    torch.manual_seed(0)
+    T, nets = double(PlaneMap(2, 16, normalise=normalise)), [double(PlanePotential(2, 16, std=0.5)) for _ in range(2)]
+    field = DualField(*nets, target=target) if kind == "dual" else CriticField("w1", nets[0])
+    # Away from the identity, where the initial weights are too small to tell anything.
+    for w in T.parameters():
+        w.data += 0.3 * torch.randn_like(w)
+    return T, field, torch.randn(32, 2, generator=generator(0, "z"), dtype=torch.float64)
+
+
+def distance(a, b):
+    return max(float((v - w).detach().abs().max()) for v, w in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def after(T, field, z, form, lr, optimiser=torch.optim.SGD, repeats=1, **settings):
+    """A copy of the map after `repeats` updates."""
+    T = copy.deepcopy(T)
+    step = form(T, field, optimiser(T.parameters(), lr=lr), **settings)
+    for _ in range(repeats):
+        step.update(z, z)
+    return T
+
+
+@pytest.mark.parametrize("kind", ["dual", "w1"])
+@pytest.mark.parametrize("eps", [1.0, 0.3])
+def test_persistency_1_is_the_gan_of_the_same_field(kind, eps):
+    """SGD with rate lr against rate 2 eps lr: the same parameters; the map moves by 1e-3 and more, rounding is 1e-16."""
+    T, field, z = problem(kind=kind)
+    ours, gan = after(T, field, z, Euler, 1e-2, eps=eps), after(T, field, z, Descent, 2 * eps * 1e-2)
+    assert distance(ours, gan) < 1e-13
+    assert distance(ours, T) > 1e-3
+
+
+def test_the_identity_needs_persistency_1_and_the_potential_of_the_generated_side():
+    """Negative controls: two frozen steps are not two GAN steps, and the released target follows another potential."""
+    T, field, z = problem()
+    twice = after(T, field, z, Descent, 2e-2, steps=2)
+    assert distance(after(T, field, z, Euler, 1e-2, persistency=2), twice) > 1e-4
+    _, released, _ = problem("released")
+    assert distance(after(T, released, z, Euler, 1e-2), after(T, field, z, Descent, 2e-2)) > 1e-4
+
+
+def adam(parameters, lr):
+    """Adam with a constant that only a gradient of 0 meets: it is what sees the scale of a gradient."""
+    return torch.optim.Adam(parameters, lr=lr, eps=1e-30)
+
+
+def test_under_adam_persistency_1_does_not_see_eps():
+    """Five steps: rounding alone, amplified by the map's nonlinearity; with persistency 2 eps is seen.
+
+    Without batch norm, before which biases have no gradient, and Adam divides what is left by itself.
+    """
+    T, field, z = problem(normalise=False)
+    far = [after(T, field, z, Euler, 1e-3, adam, 5, eps=eps) for eps in (1.0, 0.1)]
+    assert distance(*far) < 1e-9
+    frozen = [after(T, field, z, Euler, 1e-3, adam, 5, eps=eps, persistency=2) for eps in (1.0, 0.1)]
+    assert distance(*frozen) > 1e-4
+
+
+def direct_loss(p, e, x, y, weight, stream):
+    """The loss as written, one pair at a time."""
+    def h(t):
+        return e(t) - p(t)
+
+    def cost(a, b):
+        return (a - b).square().sum() / 2
+
+    def of(net, t):
+        return net(t[None])[0, 0]
+
+    s, r = torch.rand(2, len(x), 1, generator=stream, dtype=x.dtype)
+    total = 0.0
+    for i in range(len(x)):
+        a, b = s[i] * y[i] + (1 - s[i]) * x[i], r[i] * x[i] + (1 - r[i]) * y[i]
+        T_y, T_x = y[i] - slope_of(p, y[i][None])[0], x[i] - slope_of(h, x[i][None])[0]
+        total -= of(p, y[i]) + of(h, x[i])
+        total += weight * (of(p, y[i]) + of(h, x[i]) - cost(x[i], y[i])).clamp(min=0) ** 2
+        total += weight * (of(p, a) + of(h, b) - cost(a, b)).clamp(min=0) ** 2
+        total += weight * (of(p, y[i]) + of(h, T_y) - cost(y[i], T_y)) ** 2
+        total += weight * (of(p, T_x) + of(h, x[i]) - cost(T_x, x[i])) ** 2
+    return float(total.detach()) / len(x)
+
+
+def potentials(d=3, width=16):
+    torch.manual_seed(2)
+    p, e = double(PlanePotential(d, width, std=0.4)), double(PlanePotential(d, width, std=0.4))
+    x, y = torch.randn(2, 24, d, generator=generator(0, "points"), dtype=torch.float64)
+    return p, e, x, y
+
+
+def test_critic_loss_is_its_formula():
+    """Stacked passes against one pair at a time: the same sums in another order."""
+    p, e, x, y = potentials()
+    ours = float(W2.critic_loss(p, e, x, y, 7.0, generator(0, "pairs")).detach())
+    assert ours == pytest.approx(direct_loss(p, e, x, y, 7.0, generator(0, "pairs")), rel=1e-12)
+    assert ours != pytest.approx(direct_loss(p, e, y, x, 7.0, generator(0, "pairs")), rel=1e-2)
+
+
+def test_gradients_by_hand_are_autograd_s():
+    """Loss, gradients and velocity, to rounding."""
+    p, e, x, y = potentials()
+    weights = [*p.parameters(), *e.parameters()]
+    loss = W2.critic_loss(p, e, x, y, 7.0, generator(0, "pairs"))
+    expected = torch.autograd.grad(loss, weights)
+    assert float(relu_dual.backward(p, e, x, y, 7.0, generator(0, "pairs"))) == pytest.approx(float(loss.detach()), rel=1e-12)
+    largest = max(float(g.abs().max()) for g in expected)
+    for w, g in zip(weights, expected, strict=True):
+        assert torch.allclose(w.grad, g, rtol=0, atol=1e-12 * largest)
+    field = DualField(p, e)
+    assert field.by_hand
+    assert torch.allclose(field(x), -slope_of(field.potential, x), atol=1e-14)
+
+
+def test_networks_of_another_form_use_autograd():
+    p = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.SiLU(), torch.nn.Linear(4, 1))
+    field = DualField(p, PlanePotential(2, 4))
+    assert not field.by_hand
+    before = [w.detach().clone() for w in p.parameters()]
+    x, y = torch.randn(2, 8, 2)
+    field.improve(x, y, generator(0, "pairs"))
+    # All but the last bias, which cancels in every term of the loss.
+    assert all(not torch.equal(v, w) for v, w in zip(before[:-1], list(p.parameters())[:-1], strict=True))
+
+
+def test_the_critic_finds_the_displacement_between_gaussians():
+    """L2-UVP, 100 E|V - V*|^2 / Var nu, after 400 steps: a few percent in the plane (w2fe); the field 0 scores over 100."""
+    std, shift = torch.tensor([0.3, 0.7]), torch.tensor([0.8, -0.4])
+    torch.manual_seed(0)
+    field, stream = DualField(PlanePotential(width=32), PlanePotential(width=32), lr=2e-3), generator(0, "gaussians")
+    for _ in range(400):
+        x, y = 0.5 * torch.randn(128, 2, generator=stream), shift + std * torch.randn(128, 2, generator=stream)
+        field.improve(x, y, stream)
+    x = 0.5 * torch.randn(4000, 2, generator=stream)
+    exact = shift + x * (std / 0.5) - x
+    uvp = 100 * float((field(x) - exact).square().sum(1).mean() / std.square().sum())
+    still = 100 * float(exact.square().sum(1).mean() / std.square().sum())
+    assert uvp < 8 and still > 100
+
+
+SMALL = {"width": 8, "batch": 32, "iterations": 4, "evaluate_every": 2, "n_eval": 32}
+
+
+def run(trainings, **settings):
+    return ring.run(0, lambda *a, **k: None, **{"toys": ["ring"], "trainings": trainings, **SMALL, **settings})
+
+
+def test_the_study_runs_every_method_and_counts():
+    """Small networks: rows, counts, and that nothing is nan."""
+    tables = run([{"method": name} for name in ring.METHODS] + [{"method": "naive", "persistency": 3, "schedule": "cosine"}], points=5)
+    table = tables["table"]
+    assert len(table) == 3 * (len(ring.METHODS) + 1) == len(tables["timing"])
+    # No spread where no point has come near a mode.
+    assert not table.drop(columns="spread").isna().any().any()
+    last = table[table["iteration"] == 4].set_index("method")
+    assert last.loc["w2fe", "critic_updates"] == 20 and last.loc["sinkhorn", "critic_updates"] == 0
+    assert table.iloc[-1][["generator_updates", "schedule"]].tolist() == [12, "cosine"]
+    assert len(tables["points"]) == 5 * (len(ring.METHODS) + 1)
+
+
+def test_the_same_seed_gives_the_same_table():
+    first, second = (run([{"method": "w2fe", "persistency": 2}])["table"] for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_methods_start_alike_and_toys_without_modes_have_no_mode_columns():
+    table = run([{"method": "w2fe"}, {"method": "wgan_gp"}], toys=["swiss_roll"])["table"]
+    assert table[table["iteration"] == 0]["w1"].nunique() == 1
+    assert "modes" not in table
+
+
+def test_rates_fall_along_the_cosine_to_the_floor():
+    step = ring.step_of(0, "w2fe", **{"width": 4, "persistency": 1, "eps": 1.0, "lr": 1e-3, "reg": 0.1, "lr_critic": 1e-2, "critic_steps": 1})
+    rates = ring.Rates(step, "cosine", 0.1, 10)
+    seen = []
+    for i in (0, 5, 10):
+        rates.set(i)
+        seen.append([optimiser.param_groups[0]["lr"] for optimiser in ring.optimisers(step)])
+    assert [v for pair in seen for v in pair] == pytest.approx([1e-3, 1e-2, 5.5e-4, 5.5e-3, 1e-4, 1e-3])
+
+
+@pytest.mark.parametrize("training, said", [
+    ({"method": "w2ef"}, "did you mean 'w2fe'"),
+    ({"method": "w2fe", "persistancy": 3}, "did you mean 'persistency'"),
+    ({"method": "w2gan", "persistency": 3}, "'naive'"),
+    ({"method": "w2fe", "schedule": "cosin"}, "did you mean 'cosine'"),
+    ({"method": "w2fe", "floor": 2}, "floor"),
+])  # fmt: skip
+def test_wrong_settings_are_named(training, said):
+    with pytest.raises(UsageError, match=said):
+        run([training])
+
+
+def test_a_short_training_without_critic_reaches_the_ring():
+    """60 iterations of Sinkhorn at rate 1e-3 and persistency 3: from .95 to below .35, at one second of work."""
+    table = run([{"method": "sinkhorn", "persistency": 3, "lr": 1e-3}], width=32, batch=64, iterations=60, evaluate_every=60, n_eval=256)["table"]
+    assert table["w1"].iloc[0] > 0.9 and table["w1"].iloc[-1] < 0.35
