@@ -168,8 +168,18 @@ def made_up_cases():
     ablation += [{"sweep": "noise", "K": 1, "noise": s, "sd": (0.005 + s**2) ** 0.5, "sd_exact": (0.005 + s**2) ** 0.5, "seed": 0}
                  for s in (0.0, 1 / 32)]  # fmt: skip
     tables = {"steps": steps, "step_cost": cost, "ou": ou, "gmm": gmm, "bayes": bayes, "aggregation": aggregation,
-              "filtering": filtering, "ablation": ablation}  # fmt: skip
+              "filtering": filtering, "ablation": ablation, "ring": made_up_ring()}  # fmt: skip
     return {name: {f"{name}_case": {"table": pd.DataFrame(rows)}} for name, rows in tables.items()}
+
+
+def made_up_ring():
+    """W1 = .1 + .84 exp(-rate iteration), slower at persistency 1 and for WGANs, at 0, 50, .. 600."""
+    speeds = {("w2fe", 1, 1e-4, 1.0): 0.002, ("w2fe", 1, 1e-3, 1.0): 0.005, ("w2fe", 3, 1e-4, 1.0): 0.005, ("w2fe", 10, 1e-4, 1.0): 0.02,
+              ("naive", 10, 1e-4, 1.0): 0.002, ("wgan_lp", 1, 1e-4, 1.0): 0.003, ("w1fe_lp", 10, 1e-4, 0.1): 0.01,
+              ("w1fe_lp", 10, 1e-4, 1.0): 0.005}  # fmt: skip
+    return [{"toy": "ring", "width": 64, "method": method, "persistency": J, "lr": lr, "eps": eps, "schedule": "constant",
+             "iteration": i, "w1": 0.1 + 0.84 * math.exp(-speed * i), "seed": seed}
+            for (method, J, lr, eps), speed in speeds.items() for i in range(0, 601, 50) for seed in (0, 1)]  # fmt: skip
 
 
 def evidence_for(claim):

@@ -1,9 +1,11 @@
 r"""Explicit flows and GANs trained on toys of the plane: does the frozen target pay, and which axis shows it?
 
 The networks of w2fe (`gwf.nets.plane`), started alike, on the same draws. Measured every few outer iterations: exact W1
-and W2 between T(z) at `n_eval` fixed latents and as many fixed data points, as in w2fe, beside the distance of two such
-samples of the data (the floor: a perfect map scores that, not 0). Every row counts outer iterations, generator updates
-and critic updates, so that the same curve can be drawn against each; seconds go into the frame "timing".
+and W2 between T(z) at `n_eval` fixed latents and as many fixed data points, as in w2fe, beside two floors. `floor_w1` is
+the distance of two such samples of the data. The ring's have n / 8 points in each mode, which images of independent
+latents have not: what a perfect map scores is `floor_w1_independent`, on the ring about half as much again. Every row
+counts outer iterations, generator updates and critic updates, so that the same curve can be drawn against each; seconds
+go into the frame "timing".
 
 The map normalises by batch: T(z) depends on the batch that z is in. It is scored as it is trained, the `n_eval` latents
 being one batch with their own statistics, and so is the map of averaged weights; running statistics are used nowhere.
@@ -25,6 +27,7 @@ from gwf.metrics import mode_statistics, two_sample_floor, wasserstein
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import derive, generator
 from gwf.toys import get as toy_of
+from gwf.toys import mixture
 
 #: Method -> (name for people, which field, whether the map regresses on a frozen target or descends the potential).
 METHODS = {
@@ -46,6 +49,8 @@ SCHEDULES = {
     "cosine": lambda share, floor: floor + (1 - floor) * (1 + math.cos(math.pi * share)) / 2,
 }
 """Name -> factor of both learning rates after a share of the iterations, from 1 to `floor`."""
+REPEATS = 8
+"""Pairs of samples behind a floor."""
 DEFAULTS = {"persistency": 1, "eps": 1.0, "lr": 1e-4, "schedule": "constant", "floor": 0.0, "reg": 0.02}
 """What an entry of `trainings` may leave out; `iterations` is the case's."""
 
@@ -100,7 +105,8 @@ class Score:
     def __init__(self, toy, seed, n):
         stream = generator(seed, "ring evaluation")
         self.toy, self.z, self.y = toy, toy.source(n, stream), toy.data(n, stream)
-        self.floor = {f"floor_w{p}": two_sample_floor(toy.data, n, p, 4, stream)[0] for p in (1, 2)}
+        self.floor = {f"floor_w{p}": two_sample_floor(toy.data, n, p, REPEATS, stream)[0] for p in (1, 2)}
+        self.floor |= {f"floor_w{p}_independent": independent_floor(toy, n, p, stream) for p in (1, 2)}
 
     @torch.no_grad()
     def points(self, T):
@@ -117,6 +123,14 @@ class Score:
             row |= {"modes": found["modes"], "share_3sd": found["share_3sd"], "mode_tv": found["mode_tv"],
                     "spread": spread(x, self.toy.centres, 4 * self.toy.std)}  # fmt: skip
         return row
+
+
+def independent_floor(toy, n, p, stream):
+    """What a perfect map of independent latents scores: W_p of n independent draws of the law and n points of the data."""
+    if toy.centres is None:
+        return two_sample_floor(toy.data, n, p, REPEATS, stream)[0]
+    pairs = [(mixture(n, stream, toy.centres, toy.std, toy.weights), toy.data(n, stream)) for _ in range(REPEATS)]
+    return sum(wasserstein(x, y, p) for x, y in pairs) / REPEATS
 
 
 def spread(x, centres, radius):
