@@ -12,7 +12,6 @@ Command line::
 
 import argparse
 import ast
-import re
 import sys
 from pathlib import Path
 
@@ -47,8 +46,9 @@ def imported(text):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-    for name in re.findall(r"functionals\.get\(\s*[\"'](\w+)", text):
-        yield f"gwf.functionals.{name}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "functionals.get" and node.args:
+            if isinstance(node.args[0], ast.Constant):
+                yield f"gwf.functionals.{node.args[0].value}"
 
 
 def closure(texts):
@@ -84,7 +84,7 @@ def sources():
     found = {path.stem: code(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
     tasks = sorted(path.stem for path in (ROOT / "gwf" / "tasks").glob("*.py") if path.stem != "__init__")
     found["train"] += "".join(f"\nimport gwf.tasks.{name}" for name in tasks)
-    for kind in ("functionals", "studies"):
+    for kind in ("functionals", "steps", "studies"):
         for path in sorted((ROOT / "gwf" / kind).glob("*.py")):
             if path.stem not in ("__init__", "base"):
                 found[f"{kind}-{path.stem}"] = f"import gwf.{kind}.{path.stem}" + named(path)

@@ -7,87 +7,20 @@ the Sinkhorn flow, and so on. A functional added to `gwf.functionals` has its re
 """
 
 import math
-from dataclasses import dataclass
 
 from gwf import functionals
+from gwf import steps as time_steps
 from gwf.errors import UsageError, in_range, nearest
-from gwf.flows.fields import CriticField, Direct, DualField
-from gwf.flows.jko import JKO, JKOStep
 from gwf.velocity import Explicit
 
 STEPS = {"gan": "no JKO", "jko": "JKO", "euler": "Euler"}
-CRITIC_STEPS = 5
-"""Updates of a field's potentials per Euler step, as in w2fe."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One choice of functional and time step."""
-
-    functional: str
-    step: str
-
-    @property
-    def name(self):
-        """`<functional>-<step>`."""
-        return f"{self.functional}-{self.step}"
-
-
-class ImplicitRecipe(Recipe):
-    """`gan` or `jko`."""
-
-    def tau(self, settings):
-        """The step: `settings["tau"]` for `jko`, infinity for `gan`."""
-        return math.inf if self.step == "gan" else settings["tau"]
-
-    def record(self, settings):
-        """What metrics.json says of the time step."""
-        return {"tau": settings["tau"] if self.step == "jko" else "inf"}
-
-    def build(self, T, critic, settings):
-        """The `JKOStep` of this recipe for a map and a critic.
-
-        `settings` needs tau, per_dimension, penalty and penalty_every (of R1). W1 uses the weight `lipschitz` at
-        every update: its bound holds for Lipschitz critics only, which a rare penalty would not keep.
-        """
-        functional = functionals.get(self.functional)
-        prox = JKO(T, self.tau(settings), settings["per_dimension"])
-        weight, every = settings["penalty"], settings["penalty_every"]
-        if functional.penalty == "lipschitz":
-            weight, every = settings["lipschitz"], 1
-        return JKOStep(functional, critic, prox, weight, every, settings["nonsaturating"])
-
-
-class ExplicitRecipe(Recipe):
-    """`euler`: the step is `settings["tau"]`, the persistency `settings["phase"]`."""
-
-    @property
-    def potentials(self):
-        """How many networks the field learns: 2 for W2's dual, 1 for a critic, 0 where the velocity is in closed form."""
-        if self.functional == "w2":
-            return 2
-        return 0 if isinstance(functionals.get(self.functional), Explicit) else 1
-
-    def record(self, settings):
-        """What metrics.json says of the time step."""
-        return {"tau": "inf", "eps": settings["tau"], "persistency": settings["phase"]}
-
-    def field(self, potentials, settings):
-        """The velocity field, with its potentials' networks; the penalty's weight is `lipschitz` for W1, else `penalty`."""
-        functional, adam = functionals.get(self.functional), (settings["lr_critic"], CRITIC_STEPS, (0.5, 0.9))
-        if not potentials:
-            return Direct(functional)
-        if len(potentials) == 2:
-            return DualField(*potentials, settings["penalty"], *adam)
-        weight = settings["lipschitz" if functional.penalty == "lipschitz" else "penalty"]
-        return CriticField(functional, *potentials, weight, *adam)
 
 
 def get(functional, step):
     """The recipe, with a `UsageError` that names the nearest valid functional or step."""
     nearest(functional, functionals.names(), "functional")
     nearest(step, steps(functional), f"step of {functional}" if step in STEPS else "step")
-    return (ExplicitRecipe if step == "euler" else ImplicitRecipe)(functional, step)
+    return time_steps.get(step).Recipe(functional, step)
 
 
 def implicit():

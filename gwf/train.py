@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import save_file
 
-from gwf import machine, recipes, tasks
+from gwf import machine, recipes, steps, tasks
 from gwf.checkpoint import Checkpoint, fingerprint, hash_of, replace
 from gwf.errors import UsageError
 from gwf.paths import SCRATCH, run_name
 from gwf.progress import Progress
-from gwf.trainer import ExplicitTrainer, ImplicitTrainer
 
 #: Seconds between two checkpoints; what a killed run loses at most.
 CHECKPOINT_EVERY = 10.0
@@ -24,9 +23,8 @@ class NonFiniteLoss(RuntimeError):
 
 
 def make(recipe, task, settings, seed, device):
-    """The `gwf.trainer.Trainer` of a recipe."""
-    kind = ExplicitTrainer if recipe.step == "euler" else ImplicitTrainer
-    return kind(recipe, task, settings, seed, device)
+    """The `gwf.steps.base.Trainer` of a recipe."""
+    return steps.get(recipe.step).Trainer(recipe, task, settings, seed, device)
 
 
 def run(functional, step, dataset, seed, profile, settings, out=None, extractor=None, device="cpu"):

@@ -5,7 +5,7 @@ import torch
 import torch.multiprocessing
 
 from gwf.flows.penalties import penalty
-from gwf.trainer import average_gradients
+from gwf.steps.base import average_gradients
 
 
 class Affine(torch.nn.Module):

@@ -36,11 +36,11 @@ FLOORS = [
     "toys",
     "readers",
     "flows",
+    "steps",
     "recipes",
     "metrics",
     "checkpoint",
     "tasks",
-    "trainer",
     "train",
     "imputation",
     "anomaly",
@@ -118,6 +118,7 @@ def test_every_stage_depends_on_the_bundle_of_what_it_runs():
                 wanted = {re.search(r"notebooks/(\w+)\.ipynb", command).group(1)}
             if "functional" in item:
                 wanted.add(f"functionals-{item['functional']}")
+                wanted.add("steps-explicit" if name == "explicit" else "steps-implicit")
             assert bundles_of(stage, item) == wanted, name
             assert not [dep for dep in stage["deps"] if dep.endswith((".py", ".ipynb"))], name
 

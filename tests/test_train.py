@@ -12,6 +12,7 @@ from gwf.checkpoint import Checkpoint
 from gwf.errors import UsageError
 from gwf.flows.jko import JKO
 from gwf.nets.conv import ConvMap
+from gwf.steps import implicit
 
 SETTINGS = {
     "updates": 24, "phase": 8, "batch": 32, "tau": 0.5, "per_dimension": False, "nonsaturating": False,
@@ -138,14 +139,14 @@ class TestRun:
     def test_a_killed_run_resumes_to_the_same_bytes(self, tmp_path, monkeypatch):
         go(out=tmp_path / "whole")
         monkeypatch.setattr(train, "CHECKPOINT_EVERY", 0.0)
-        update = train.ImplicitTrainer.update
+        update = implicit.Trainer.update
 
         def killed(self):
             if self.step == 13:
                 raise KeyboardInterrupt
             return update(self)
 
-        monkeypatch.setattr(train.ImplicitTrainer, "update", killed)
+        monkeypatch.setattr(implicit.Trainer, "update", killed)
         with pytest.raises(KeyboardInterrupt):
             go(out=tmp_path / "broken")
         resumed_at = []
@@ -154,7 +155,7 @@ class TestRun:
             resumed_at.append(self.step)
             return update(self)
 
-        monkeypatch.setattr(train.ImplicitTrainer, "update", resumed)
+        monkeypatch.setattr(implicit.Trainer, "update", resumed)
         go(out=tmp_path / "broken")
         assert resumed_at[0] == 13
         for name in ("metrics.json", "curve.csv", "samples.npy", "model.safetensors"):
@@ -180,7 +181,7 @@ class TestRun:
 
     def test_a_non_finite_loss_stops_with_step_and_checkpoint(self, monkeypatch):
         monkeypatch.setattr(train, "CHECKPOINT_EVERY", 0.0)
-        update = train.ImplicitTrainer.update
+        update = implicit.Trainer.update
 
         def poisoned(self):
             if self.step == 9:
@@ -188,7 +189,7 @@ class TestRun:
                     next(self.critic.parameters()).fill_(math.nan)
             return update(self)
 
-        monkeypatch.setattr(train.ImplicitTrainer, "update", poisoned)
+        monkeypatch.setattr(implicit.Trainer, "update", poisoned)
         with pytest.raises(train.NonFiniteLoss, match=r"step 10: critic_loss = nan.*checkpoint\.pt") as error:
             go()
         path = str(error.value).rsplit(": ", 1)[1]
