@@ -1,1 +1,29 @@
-"""Wasserstein gradient flows for generative modelling: an executable companion to five works."""
+"""Wasserstein gradient flows for generative modelling: an executable companion to five works.
+
+Uses beside generation, loaded when they are asked for: `impute`, `SinkhornImputer`, `FlowImputer` (missing values),
+`anomaly_scores`, `TransportDetector` (anomalies), `robust_flow` (samples from contaminated data).
+"""
+
+import importlib
+
+_PUBLIC = {
+    "impute": "imputation",
+    "SinkhornImputer": "imputation",
+    "FlowImputer": "imputation",
+    "anomaly_scores": "anomaly",
+    "TransportDetector": "anomaly",
+    "robust_flow": "anomaly",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name):
+    """The public functions, imported at their first use: `import gwf` itself loads nothing."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'gwf' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"gwf.{_PUBLIC[name]}"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_PUBLIC])
