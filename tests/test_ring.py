@@ -220,3 +220,25 @@ def test_a_short_training_without_critic_reaches_the_ring():
     """60 iterations of Sinkhorn at rate 1e-3 and persistency 3: from .95 to below .35, at one second of work."""
     table = run([{"method": "sinkhorn", "persistency": 3, "lr": 1e-3}], width=32, batch=64, iterations=60, evaluate_every=60, n_eval=256)["table"]
     assert table["w1"].iloc[0] > 0.9 and table["w1"].iloc[-1] < 0.35
+
+
+def test_evidence_reads_what_the_study_writes():
+    """Smoke-sized: a row per training, a figure, and a reading that says so where a level is not reached."""
+    from gwf.evidence import ring as evidence
+
+    tables = run([{"method": "w2fe"}, {"method": "w2fe", "persistency": 10, "schedule": "cosine"}])
+    cases = {"a": {name: table.assign(seed=0) for name, table in tables.items()}}
+    assert len(evidence.table(cases)) == 2
+    assert "not reached" in evidence.reading(cases)
+    assert len(evidence.figure(cases).axes) == 6
+
+
+def test_iterations_to_a_level_lie_between_evaluations():
+    """W1 .5 at 100 and .1 at 200 crosses .3 at 150; a curve that stays above counts with its last iteration, or as never."""
+    from gwf.claims.checks.w2fe_ring import iterations_to
+    from gwf.evidence.ring import first_below
+
+    rows = pd.DataFrame({"method": "w2fe", "persistency": 1, "schedule": "constant", "seed": 0, "iteration": [0, 100, 200], "w1": [0.9, 0.5, 0.1]})
+    assert iterations_to(rows, 0.3, "w2fe", 1) == pytest.approx(150) == first_below(rows, 0.3)
+    assert iterations_to(rows, 0.05, "w2fe", 1) == 200 and first_below(rows, 0.05) == float("inf")
+    assert iterations_to(rows.assign(w1=0.2), 0.3, "w2fe", 1) == 1
