@@ -168,8 +168,35 @@ def made_up_cases():
     ablation += [{"sweep": "noise", "K": 1, "noise": s, "sd": (0.005 + s**2) ** 0.5, "sd_exact": (0.005 + s**2) ** 0.5, "seed": 0}
                  for s in (0.0, 1 / 32)]  # fmt: skip
     tables = {"steps": steps, "step_cost": cost, "ou": ou, "gmm": gmm, "bayes": bayes, "aggregation": aggregation,
-              "filtering": filtering, "ablation": ablation, "ring": made_up_ring()}  # fmt: skip
+              "filtering": filtering, "ablation": ablation, "ring": made_up_ring(),
+              **made_up_proposal(), **made_up_uses()}  # fmt: skip
     return {name: {f"{name}_case": {"table": pd.DataFrame(rows)}} for name, rows in tables.items()}
+
+
+def made_up_proposal():
+    """Initialisation halves the work, schedules close two thirds of the gap, two batches keep the minor modes."""
+    starts = [{"field": "sinkhorn", "init": init, "w1_after_init": after, "work_to_threshold": work, "w1_even": 0.08 + 0.01 * seed, "seed": seed}
+              for init, after, work in (("none", 0.95, 800.0), ("flow", 0.1, 400.0), ("other flow", 0.3, 900.0)) for seed in (0, 1)]
+    ends = [{"field": field, "schedule": schedule, "w1": w1, "w1_even": w1, "w1_floor": 0.047, "w1_floor_independent": 0.09,
+             "work_to_threshold": 300.0 if field == "sinkhorn" else 900.0, "failed": 0, "seed": seed}
+            for field in ("sinkhorn", "w2") for schedule, w1 in (("constant", 0.1), ("all", 0.065), ("rising", 0.3)) for seed in (0, 1)]
+    modes = [{"field": field, "reg": 0.02, "minor_1": share, "minor_2": 0.05, "minor_true": 0.05, "modes": 8, "modes_all": 8, "seed": seed}
+             for field, share in (("sinkhorn", 0.048), ("sinkhorn_single", 0.02)) for seed in (0, 1)]  # fmt: skip
+    return {"initialisation": starts, "schedules": ends, "diversity": modes}
+
+
+def made_up_uses():
+    """Outliers, anomalies and missing cells with the outcome hoped for."""
+    flows = [{"part": "particles", "kind": kind if c else "none", "contamination": c, "relaxation": w, "iterations": 40, "kept exact": 1 / (1 - c),
+              "W1 to the clean ring": 0.06 * (1 if c == 0 or w == 0.5 else 8), "kept inside": 1 / (1 - c), "kept outside": 0.0, "seed": 0}
+             for kind in ("far", "near", "noise") for c in (0.0, 0.05, 0.1) for w in (0.5, math.inf)]  # fmt: skip
+    scores = [{"data": "digits", "task": task, "contamination": c, "method": method, "relaxation": w, "class": 0, "seed": 0,
+               "AUROC": 0.997 - (0.3 * c if method == "knn" else 0)}
+              for task in ("others", "rare") for c in (0.0, 0.1, 0.2) for method, w in (("kept_mass", 0.1), ("knn", math.nan))]  # fmt: skip
+    cells = [{"data": data, "mask": kind, "p": p, "method": method, "MAE": mae, "RMSE": 1.4 * mae, "seed": 0}
+             for data, kind, p, method, mae in (("wine", "MCAR, seed 42", 0.5, "Sinkhorn", 0.62), ("wine", "MCAR, seed 42", 0.5, "iterative ridge", 0.718),
+                                                ("breast cancer", "MCAR", 0.3, "Sinkhorn", 0.4), ("breast cancer", "MCAR", 0.3, "iterative ridge", 0.26))]  # fmt: skip
+    return {"outliers": flows, "anomalies": scores, "imputation": cells}
 
 
 def made_up_ring():
