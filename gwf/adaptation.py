@@ -152,9 +152,4 @@ class DigitDualField(DualField):
     """`DualField` with the further term weight_positive E (h(x))_+^2 that w2fe's image experiments have."""
 
     def __init__(self, p, e, weight=10.0, weight_positive=10.0, **settings):
-        super().__init__(p, e, weight=weight, **settings)
-        self.weight_positive = weight_positive
-
-    def loss(self, x, y, generator):
-        """The penalised dual and the penalty on positive h."""
-        return super().loss(x, y, generator) + self.weight_positive * (self.e(x) - self.p(x)).clamp_min(0).square().mean()
+        super().__init__(p, e, weight=weight, positive=weight_positive, **settings)

@@ -170,7 +170,7 @@ def test_digit_networks_start_near_the_identity_and_the_extra_penalty_sees_posit
     field = ad.DigitDualField(ad.digit_potential(), ad.digit_potential(), weight_positive=0.0)
     losses = {}
     for weight in (0.0, 10.0):
-        field.weight_positive = weight
+        field.positive = weight
         losses[weight] = float(field.loss(x, x + 1, torch.Generator().manual_seed(0)).detach())
     positive = float(field.potential(x).detach().clamp_min(0).square().mean())
     assert losses[10.0] - losses[0.0] == pytest.approx(10 * positive, rel=1e-3)

@@ -8,7 +8,6 @@ import torch
 
 from gwf import functionals
 from gwf.errors import UsageError
-from gwf.flows import relu_dual
 from gwf.flows.euler import Descent, Euler
 from gwf.flows.fields import CriticField, DualField, slope_of
 from gwf.nets.plane import PlaneMap, PlanePotential
@@ -122,19 +121,33 @@ def test_critic_loss_is_its_formula():
     assert ours != pytest.approx(direct_loss(p, e, y, x, 7.0, generator(0, "pairs")), rel=1e-2)
 
 
-def test_gradients_by_hand_are_autograd_s():
-    """Loss, gradients and velocity, to rounding."""
-    p, e, x, y = potentials()
-    weights = [*p.parameters(), *e.parameters()]
-    loss = W2.critic_loss(p, e, x, y, 7.0, generator(0, "pairs"))
+@pytest.mark.parametrize("positive", [0.0, 5.0])
+def test_gradients_by_hand_are_autograd_s(positive):
+    """Loss, gradients and velocity, to rounding; layers of unequal widths, with and without the penalty on positive h."""
+    _, e, x, y = potentials()
+    torch.manual_seed(3)
+    p = double(torch.nn.Sequential(torch.nn.Linear(3, 9), torch.nn.ReLU(), torch.nn.Linear(9, 5), torch.nn.ReLU(), torch.nn.Linear(5, 1)))
+    weights, field = [*p.parameters(), *e.parameters()], DualField(p, e, weight=7.0, positive=positive)
+    assert field.by_hand
+    loss = field.loss(x, y, generator(0, "pairs"))
     expected = torch.autograd.grad(loss, weights)
-    assert float(relu_dual.backward(p, e, x, y, 7.0, generator(0, "pairs"))) == pytest.approx(float(loss.detach()), rel=1e-12)
+    assert float(field.backward(x, y, generator(0, "pairs"))) == pytest.approx(float(loss.detach()), rel=1e-12)
     largest = max(float(g.abs().max()) for g in expected)
     for w, g in zip(weights, expected, strict=True):
         assert torch.allclose(w.grad, g, rtol=0, atol=1e-12 * largest)
-    field = DualField(p, e)
-    assert field.by_hand
     assert torch.allclose(field(x), -slope_of(field.potential, x), atol=1e-14)
+
+
+def test_a_subclass_with_its_own_loss_is_left_to_autograd():
+    """Its gradient by hand would be that of another loss."""
+    class Twice(DualField):
+        def loss(self, x, y, generator):
+            return 2 * super().loss(x, y, generator)
+
+    p, e, x, y = potentials()
+    once, twice = DualField(p, e), Twice(p, e)
+    assert once.by_hand and not twice.by_hand
+    assert float(twice.backward(x, y, generator(0, "pairs"))) == pytest.approx(2 * float(once.backward(x, y, generator(0, "pairs"))))
 
 
 def test_networks_of_another_form_use_autograd():

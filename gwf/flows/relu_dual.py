@@ -78,8 +78,11 @@ def add(weight, gradient):
 
 
 @torch.no_grad()
-def backward(p, e, x, y, weight, generator=None):
-    """Add the gradients of the penalised dual to the weights of p and e; returns its value. Arguments as `critic_loss`."""
+def backward(p, e, x, y, weight, generator=None, positive=0.0):
+    """Add the gradients of the penalised dual, plus positive E (h(x))_+^2, to the weights of p and e; returns its value.
+
+    Other arguments as in `critic_loss`.
+    """
     n = len(x)
     a, b = pairs_between(x, y, generator)
     P, E = Pass(p, torch.cat([y, x, a, b])), Pass(e, torch.cat([x, b]))
@@ -97,12 +100,13 @@ def backward(p, e, x, y, weight, generator=None):
     equal_y = p_y + E_T.value - P_T.value[:n] - half_squared(slope_y)
     equal_x = P_T.value[n:] + h_x - half_squared(slope_x)
     squares = sum(t.square().mean() for t in (near, far, equal_y, equal_x))
-    value = weight * squares - (p_y + h_x).mean()
+    above = h_x.clamp_min(0)
+    value = weight * squares - (p_y + h_x).mean() + positive * above.square().mean()
 
     # Adjoints; those of the values at y and x first.
     for t in (near, far, equal_y, equal_x):
         t *= 2 * weight / n
-    r_y, r_x = near + equal_y - 1 / n, near + equal_x - 1 / n
+    r_y, r_x = near + equal_y - 1 / n, near + equal_x - 1 / n + above * (2 * positive / n)
     u_y = -equal_y * (E_T.slope() - image_slope[:n] + slope_y)
     u_x = -equal_x * (image_slope[n:] + slope_x)
     P.backward(torch.cat([r_y, -r_x, far, -far]), torch.cat([u_y, -u_x]))
