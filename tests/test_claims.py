@@ -169,8 +169,16 @@ def made_up_cases():
                  for s in (0.0, 1 / 32)]  # fmt: skip
     tables = {"steps": steps, "step_cost": cost, "ou": ou, "gmm": gmm, "bayes": bayes, "aggregation": aggregation,
               "filtering": filtering, "ablation": ablation, "ring": made_up_ring(),
-              **made_up_proposal(), **made_up_uses()}  # fmt: skip
+              **made_up_proposal(), **made_up_uses(), "dimension": made_up_dimension()}  # fmt: skip
     return {name: {f"{name}_case": {"table": pd.DataFrame(rows)}} for name, rows in tables.items()}
+
+
+def made_up_dimension():
+    """Both flows below the linear map at d = 128, Sinkhorn's error grows, the critic's cosine falls."""
+    energy = {"W2 critic": (2.0, 3.0), "Sinkhorn": (1.5, 4.0), "linear map": (6.0, 5.0)}
+    return [{"kind": "mixture", "d": d, "method": method, "cosine": 0.95 - 0.002 * d, "energy": values[i], "energy_floor": 1.0,
+             "million_operations": 40.0 + d / 10, "seed": seed}
+            for method, values in energy.items() for i, d in enumerate((2, 128)) for seed in (0, 1)]  # fmt: skip
 
 
 def made_up_proposal():
