@@ -68,15 +68,29 @@ def closure(texts):
     return sorted(seen - PLUMBING)
 
 
+def asks_by_name(text):
+    """Whether Python text calls `functionals.get` with something else than a literal."""
+    calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+    return any(ast.unparse(call.func) == "functionals.get" and not isinstance(call.args[0], ast.Constant) for call in calls)
+
+
 def named(path):
-    """Imports of the functionals that a module names in strings, if it uses velocity fields: they are got by name."""
+    """Imports of the functionals that a module gets by a computed name.
+
+    Where it uses velocity fields: those whose name is a string in it, and W2's, which its field knows. Where it asks
+    for functionals that its settings name: all that have a variational bound.
+    """
     text = path.read_text(encoding="utf-8")
-    if "gwf/flows/fields.py" not in closure([text]):
-        return ""
-    words = {node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    files = {file.stem for file in (ROOT / "gwf" / "functionals").glob("*.py")} - {"__init__", "base"}
-    # The fields of W2 know theirs.
-    return "".join(f"\nimport gwf.functionals.{name}" for name in sorted(files & words | {"w2"}))
+    folder, used = ROOT / "gwf" / "functionals", closure([text])
+    files = {file.stem: file for file in folder.glob("*.py") if file.stem not in ("__init__", "base")}
+    if "gwf/flows/fields.py" in used:
+        words = {node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)}
+        chosen = {"w2"} | {name for name in files if name in words}
+    elif any(asks_by_name((ROOT / name).read_text(encoding="utf-8")) for name in used) or asks_by_name(text):
+        chosen = {name for name, file in files.items() if "from gwf.velocity import" not in file.read_text(encoding="utf-8")}
+    else:
+        chosen = set()
+    return "".join(f"\nimport gwf.functionals.{name}" for name in sorted(chosen))
 
 
 def sources():
@@ -87,7 +101,7 @@ def sources():
     for kind in ("functionals", "steps", "studies"):
         for path in sorted((ROOT / "gwf" / kind).glob("*.py")):
             if path.stem not in ("__init__", "base"):
-                found[f"{kind}-{path.stem}"] = f"import gwf.{kind}.{path.stem}" + named(path)
+                found[f"{kind}-{path.stem}"] = f"import gwf.{kind}.{path.stem}" + (named(path) if kind == "studies" else "")
     evidence = sorted(path.stem for path in (ROOT / "gwf" / "evidence").glob("*.py"))
     shown = "".join(f"\nimport gwf.evidence.{name}" for name in evidence if name != "__init__")
     for name in PROGRAMS:

@@ -49,9 +49,13 @@ class Failed(RuntimeError):
 
 
 def environment():
-    """Environment of stages: this interpreter comes first in PATH; they stop when this process is gone."""
+    """Environment of stages: this interpreter comes first in PATH; they stop when this process is gone.
+
+    One thread for the linear algebra of each, since stages run side by side; a run's own threads are a parameter.
+    """
     binaries = str(Path(sys.executable).parent)
-    return os.environ | {
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+    return os.environ | threads | {
         "PATH": os.pathsep.join([binaries, os.environ.get("PATH", "")]),
         "GWF_DRIVER": str(os.getpid()),
         "PYTHONUNBUFFERED": "1",
