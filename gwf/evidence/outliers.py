@@ -84,8 +84,8 @@ def _generators(panel, trained):
     for i, c in enumerate(means.columns):
         panel.barh([y + 0.38 * i for y in range(len(means))], means[c], 0.36, color=[REAL, "#D55E00"][i % 2], label=f"{100 * c:g} %")
     panel.set_yticks([y + 0.19 for y in range(len(means))], [name.replace(", ", ",\n") for name in means.index], fontsize=6.5)
-    panel.set(title="trained generators, far", xlabel="W₁ to the clean ring")
-    panel.legend(fontsize=6.5)
+    panel.set(title="trained generators, far", xlabel="W₁ to the clean ring", ylim=(-0.3, len(means) + 0.35))
+    panel.legend(fontsize=6.5, ncols=len(means.columns), loc="upper center")
 
 
 def reading(cases):
