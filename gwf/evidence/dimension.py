@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogFormatter, NullLocator
 
 from gwf.style import REAL, WIDTH, use_style
 
@@ -83,8 +83,10 @@ def figure(cases):
         panel.set_xticks(sorted(rows["d"].unique()), [str(d) for d in sorted(rows["d"].unique())])
         panel.xaxis.set_minor_locator(NullLocator())
     panels[0].set_ylim(min(0, rows["cosine"].min() - 0.05), 1.05)
-    panels[1].set_yscale("log")
-    panels[2].set_yscale("log")
+    for panel in panels[1:]:
+        panel.set_yscale("log")
+        for axis in ("major", "minor"):
+            getattr(panel.yaxis, f"set_{axis}_formatter")(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.4)))
     methods = [method for method in COLOURS if method in set(rows["method"])]
     handles = [plt.Line2D([], [], color=COLOURS[method], marker="o", ms=4, label=method) for method in methods]
     kinds = set(rows["kind"])
