@@ -91,7 +91,7 @@ def steps_to(rows, level=LEVEL):
 
 def said(n):
     """Iterations as text."""
-    return f"{n:.0f}" if np.isfinite(n) else "not reached"
+    return f"{n:.0f}" if np.isfinite(n) else "not reached by every seed"
 
 
 def reading(cases):
@@ -177,7 +177,8 @@ def tuned(panel, small):
     floors(panel, small)
     dress(panel, "outer iterations")
     counted(panel)
-    panel.legend(fontsize=6, title="persistency: rate", title_fontsize=6.5, ncols=1, loc="lower left", handlelength=1.6, labelspacing=0.2)
+    panel.legend(fontsize=6, title="persistency: rate", title_fontsize=6.5, ncols=1, loc="lower left", handlelength=1.6, labelspacing=0.2,
+                 frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)  # fmt: skip
 
 
 def scheduled(panel, large):
