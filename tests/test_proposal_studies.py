@@ -18,7 +18,7 @@ from gwf.nets.plane import PlaneMap
 from gwf.seeding import generator
 from gwf.studies import diversity, initialisation, schedules
 
-UNIT = {"w2": 3.5, "w1": 2.5, "entries": 4.0, "assignment": 110.0}
+UNIT = {"w2": 3.5, "w1": 2.5, "entries": 4.0, "cloud": 1.6, "assignment": 110.0}
 SMALL = {
     "initialisation": dict(
         inits=["none", "flow", "flow, straight", "other flow"], fields=["sinkhorn"], eps={}, iterations={"sinkhorn": 12}, width=16,
@@ -184,6 +184,7 @@ def test_a_branch_in_the_loop_is_seen():
 
 @pytest.mark.parametrize("study, wrong, message", [
     (initialisation, {"inits": ["flow, strait"]}, "did you mean 'flow, straight'"),
+    (initialisation, {"iterations": {"sinkhorn": 1}}, "take more"),
     (schedules, {"decay": 1.0}, "decay = 1.0"),
     (schedules, {"schedules": {"mmd": ["cosin"]}}, "did you mean 'cosine'"),
     (diversity, {"toy_names": ["rng"]}, "did you mean 'ring'"),

@@ -28,7 +28,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from gwf import metrics, toys
-from gwf.errors import nearest
+from gwf.errors import UsageError, nearest
 from gwf.flows import family
 from gwf.flows.euler import iterate
 from gwf.flows.fields import Direct
@@ -54,7 +54,7 @@ def pairs_of(init, seed, toy, *, particles, flow_steps, short_steps, flow_eps, r
     field = Direct(Sinkhorn(reg, plan_iterations, relative=False))
     x = flow(field, z, y, flow_eps, steps, generator(seed, "halves"))
     entries = steps * 1.5 * particles**2 / 1e6
-    cost = 2 * (plan_iterations + 1) * entries * unit["entries"]
+    cost = 2 * (plan_iterations + 1) * entries * unit["cloud"]
     if init == "flow, straight":
         distances = torch.cdist(x.double(), y.double()).square().numpy()
         x, cost = y[torch.from_numpy(linear_sum_assignment(distances)[1])], cost + particles**2 / 1e6 * unit["assignment"]
@@ -101,7 +101,7 @@ def run(seed, progress, *, inits, fields, eps, iterations, width, batch, persist
         Particles of phase 1, Sinkhorn steps (before the straight part: `short_steps`) and their size.
     regression_steps, regression_lr : int, float
     every, n, pairs, n_modes, n_curve, threshold, unit
-        As in `gwf.studies.schedules.run`.
+        As in `gwf.studies.schedules.run`; `unit` has a further factor "cloud", for a million entries of the particles' plans.
     bar_particles, bar_batch, bar_steps, bar_eps
         Of the table "particles"; 0 particles for none.
 
@@ -129,6 +129,9 @@ def run(seed, progress, *, inits, fields, eps, iterations, width, batch, persist
                                        flow_eps=flow_eps, reg=reg, plan_iterations=plan_iterations, unit=unit)  # fmt: skip
                 regress(T, z, x, regression_steps, regression_lr, batch, generator(seed, "regression"))
                 spent += regression_steps
+                if spent > budget:
+                    raise UsageError(f"iterations = {iterations[field]} of {field} are {budget:.0f} units of work, less than the {spent:.0f} "
+                                     f"of the initialisation {init!r}: take more")  # fmt: skip
             first_seconds, first_work = time.process_time() - began, spent
             value = quick.w(T, quick.even, 1)
             about = {"field": field, "init": init}
