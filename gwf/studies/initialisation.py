@@ -45,7 +45,7 @@ def pairs_of(init, seed, toy, *, particles, flow_steps, short_steps, flow_eps, r
     """Latents z, particles x where the flow took them (both (particles, 2)), and the work of it.
 
     Every step compares either half of the cloud with all data and with the other half: two plans of particles / 2 by
-    particles and two of a quarter of that size.
+    particles and two of half that size. Large matrices cost less per entry than those of a batch: factor "cloud".
     """
     z = toy.source(particles, generator(seed, "start"))
     target = toys.get("four_gaussians") if init == "other flow" else toy
