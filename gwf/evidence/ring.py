@@ -177,8 +177,9 @@ def tuned(panel, small):
     floors(panel, small)
     dress(panel, "outer iterations")
     counted(panel)
-    panel.legend(fontsize=6, title="persistency: rate", title_fontsize=6.5, ncols=1, loc="lower left", handlelength=1.6, labelspacing=0.2,
-                 frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)  # fmt: skip
+    panel.set_ylim(0.012, 1.15)
+    panel.legend(fontsize=6, title="persistency: rate", title_fontsize=6.5, ncols=2, loc="lower left", columnspacing=1.0, handlelength=1.6,
+                 labelspacing=0.2)  # fmt: skip
 
 
 def scheduled(panel, large):

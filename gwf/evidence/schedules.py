@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from gwf.evidence.initialisation import joined
+from gwf.evidence import initialisation
 from gwf.flows.family import CRITICS, TITLES
 from gwf.style import REAL, WIDTH, use_style
 
@@ -20,6 +20,22 @@ NAMES = {"constant": "constant", "cosine": "cosine of the rates", "euler": "Eule
          "average": "averaged weights", "rising": "rates rise", "all": "all together"}  # fmt: skip
 COLOURS = {"w2": "#0072B2", "w1": "#E69F00", "sinkhorn": "#D55E00", "sinkhorn_single": "#661100", "sliced": "#009E73",
            "mmd": "#CC79A7", "minibatch_ot": "#56B4E9"}  # fmt: skip
+
+
+def main(cases):
+    """The cases with the small networks: all but those whose name ends with `_full`."""
+    return {name: tables for name, tables in cases.items() if not name.endswith("_full")}
+
+
+def joined(cases, name="table"):
+    """Rows of the cases with the small networks, in one frame."""
+    return initialisation.joined(main(cases), name)
+
+
+def full_size(cases):
+    """Rows of the cases with the published networks and batch, in one frame; empty if there are none."""
+    cases = {name: tables for name, tables in cases.items() if name.endswith("_full")}
+    return initialisation.joined(cases) if cases else pd.DataFrame()
 
 
 def closed(rows, score="w1_even", floor="w1_floor"):
@@ -60,21 +76,28 @@ def gains(persistency):
 
 def table(cases):
     """A row per field and schedule, then one per persistency."""
-    rows, out = joined(cases), []
-    shares = closed(rows).set_index(["field", "schedule"])["share"]
-    for (field, schedule), part in rows.groupby(["field", "schedule"], sort=False):
-        out.append({
-            "row": f"{TITLES[field]}, {NAMES[schedule]}", "W1": part["w1_even"].mean(), "spread": part["w1_even"].std(), "W2": part["w2_even"].mean(),
-            "floor W1": part["w1_floor"].mean(), "closed": shares[field, schedule] if schedule != "constant" else None,
-            "W1, independent": part["w1"].mean(), "floor, independent": part["w1_floor_independent"].mean(), "mode KL": part["mode_kl"].mean(),
-            "std in modes": part["std_within"].mean(), "failed": f"{int(part['failed'].sum())} of {len(part)}", "work": part["work"].mean(),
-            "work to threshold": part["work_to_threshold"].median() if schedule == "constant" else None, "n": len(part),
-        })  # fmt: skip
+    out = results(joined(cases), "")
+    full = full_size(cases)
+    out += results(full, "w2fe's networks and batch: ") if len(full) else []
     persistency = joined(cases, "persistency")
     for _, row in tuned(persistency).iterrows() if len(persistency) else []:
         out.append({"row": f"Sinkhorn, J = {row['J']:.0f}, best rate {row['rate']:g}: {row['best']:g} iterations ({row['first']:g} at {row['first_rate']:g})",
                     "work to threshold": row["work"], "n": persistency["seed"].nunique()})  # fmt: skip
     return pd.DataFrame(out)
+
+
+def results(rows, prefix):
+    """A dict per field and schedule, the name of the row with `prefix`."""
+    out, shares = [], closed(rows).set_index(["field", "schedule"])["share"]
+    for (field, schedule), part in rows.groupby(["field", "schedule"], sort=False):
+        out.append({
+            "row": f"{prefix}{TITLES[field]}, {NAMES[schedule]}", "W1": part["w1_even"].mean(), "spread": part["w1_even"].std(), "W2": part["w2_even"].mean(),
+            "floor W1": part["w1_floor"].mean(), "closed": shares[field, schedule] if schedule != "constant" else None,
+            "W1, independent": part["w1"].mean(), "floor, independent": part["w1_floor_independent"].mean(), "mode KL": part["mode_kl"].mean(),
+            "std in modes": part["std_within"].mean(), "failed": f"{int(part['failed'].sum())} of {len(part)}", "work": part["work"].mean(),
+            "work to threshold": part["work_to_threshold"].median() if schedule == "constant" else None, "n": len(part),
+        })  # fmt: skip
+    return out
 
 
 def reading(cases):
@@ -89,6 +112,11 @@ def reading(cases):
     critic, free = work[[f for f in work.index if f in CRITICS]], work[[f for f in work.index if f not in CRITICS]]
     if len(critic) and len(free):
         said.append(f"Least work to the threshold: {free.min():.0f} without a critic, " + (f"{critic.min():.0f}" if np.isfinite(critic.min()) else "never") + " with one.")
+    full = full_size(cases)
+    if len(full):
+        best = full.groupby("schedule")["w1_even"].mean()
+        said.append(f"With w2fe's networks and batch the W2 critic ends at W1 {best['constant']:.3f} with constant rates and at {best.min():.3f} with "
+                    f"the best schedule ({NAMES[best.idxmin()]}).")  # fmt: skip
     persistency = joined(cases, "persistency")
     if len(persistency):
         first, best = gains(persistency)
@@ -101,7 +129,7 @@ def figure(cases):
     """Left: W1 by field and schedule. Right: iterations to the threshold by rate and persistency."""
     use_style()
     rows, persistency = joined(cases), joined(cases, "persistency")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.0), layout="constrained", width_ratios=(1.7, 1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.3), layout="constrained", width_ratios=(1.7, 1))
     fields, names = list(dict.fromkeys(rows["field"])), [name for name in NAMES if name in set(rows["schedule"])]
     marks = dict(zip(NAMES, ("o", "^", "v", "D", "s", "x", "*"), strict=True))
     for i, name in enumerate(names):
@@ -116,7 +144,7 @@ def figure(cases):
     left.yaxis.set_minor_formatter(plt.NullFormatter())
     ticks = [t for t in (0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8) if left.get_ylim()[0] <= t <= left.get_ylim()[1]]
     left.set_yticks(ticks, [f"{t:g}" for t in ticks])
-    left.legend(fontsize=6.5, ncols=2)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", fontsize=7, ncols=4)
     if len(persistency):
         cap = persistency["cap"].max()
         for (J, part), mark in zip(persistency.groupby("persistency"), ("o", "s", "^", "D"), strict=False):
