@@ -57,7 +57,8 @@ restored: $(STAMP)
 
 test: restored
 	@OMP_NUM_THREADS=1 $(PY) -m pytest tests --numprocesses 2 --dist loadfile
-	@GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 $(PY) -m pytest -q --nbval $(CHAPTERS)
+	@OMP_NUM_THREADS=1 GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 $(PY) -m pytest -q --nbval \
+	  --numprocesses 2 --dist loadfile $(CHAPTERS)
 
 lab: $(STAMP_LAB) restored
 	@$(PY) -m jupyter lab --notebook-dir=notebooks
