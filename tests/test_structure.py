@@ -313,3 +313,8 @@ def test_no_absolute_paths():
     ]
     assert not faults
     assert machine.search("open('/home" + "/me')")
+
+
+def test_compiled_modules_are_no_dependencies():
+    # The stage `code` depends on the folder gwf: with its bytecode, dvc.lock would change by importing a module.
+    assert "__pycache__/" in (ROOT / ".dvcignore").read_text().splitlines()
