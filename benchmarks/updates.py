@@ -32,8 +32,20 @@ from gwf.seeding import generator
 from gwf.train import make
 
 SETTINGS = {
-    "updates": 1, "phase": 250, "tau": 0.5, "per_dimension": True, "nonsaturating": False, "lr_map": 1e-3,
-    "lr_critic": 1e-3, "penalty": 0.2, "penalty_every": 4, "lipschitz": 10.0, "ema": 0.998, "evaluate_every": 1, "n_samples": 2, "amp": False,
+    "updates": 1,
+    "phase": 250,
+    "tau": 0.5,
+    "per_dimension": True,
+    "nonsaturating": False,
+    "lr_map": 1e-3,
+    "lr_critic": 1e-3,
+    "penalty": 0.2,
+    "penalty_every": 4,
+    "lipschitz": 10.0,
+    "ema": 0.998,
+    "evaluate_every": 1,
+    "n_samples": 2,
+    "amp": False,
 }
 BATCH = {"digits": 64, "eight_gaussians": 256}
 

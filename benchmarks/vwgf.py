@@ -67,8 +67,9 @@ class Ours:
         nu = GaussianReference.isotropic(d, 0.5)
         self.T, self.r = networks(d)
         self.cache, self.stream = ParticleCache(x), generator(0, "batches")
-        self.step = VariationalStep(KLThroughReference(nu.log_density), self.T, self.r, TAU, generator(0, "z"),
-                                    lr_map=LR, lr_critic=LR)  # fmt: skip
+        self.step = VariationalStep(
+            KLThroughReference(nu.log_density), self.T, self.r, TAU, generator(0, "z"), lr_map=LR, lr_critic=LR
+        )
         self.step.begin(0, x)
 
     def update(self):
@@ -97,12 +98,16 @@ def main():
                     if turn:
                         seconds[name].append(ended - began)
             if turn == 0:
-                gap = max((a - b).abs().max().item() for a, b in zip(
-                    loops["gwf"].T.parameters(), loops["plain"].T.parameters(), strict=True))  # fmt: skip
+                gap = max(
+                    (a - b).abs().max().item()
+                    for a, b in zip(loops["gwf"].T.parameters(), loops["plain"].T.parameters(), strict=True)
+                )
                 assert gap < 1e-4, f"the two loops drifted apart by {gap:.1e} in three iterations"
         medians = {name: statistics.median(values) for name, values in seconds.items()}
         for name, values in seconds.items():
-            print(f"  d = {d:>2} {name:>5}: {1e3 * medians[name]:6.2f} ms per iteration (fastest {1e3 * min(values):.2f})")
+            print(
+                f"  d = {d:>2} {name:>5}: {1e3 * medians[name]:6.2f} ms per iteration (fastest {1e3 * min(values):.2f})"
+            )
         print(f"  d = {d:>2} plain / gwf = {medians['plain'] / medians['gwf']:.2f}\n")
 
 

@@ -87,7 +87,9 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    print(f"{machine.description()['cpu']}, {asked.threads} thread(s), batch {BATCH}; processor time per outer iteration")
+    print(
+        f"{machine.description()['cpu']}, {asked.threads} thread(s), batch {BATCH}; processor time per outer iteration"
+    )
     for persistency in (1, 10):
         loops, spent = {"gwf": Ours(persistency), "plain": Plain(persistency)}, {"gwf": [], "plain": []}
         for turn in range(asked.iterations + 2):

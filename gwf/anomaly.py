@@ -24,7 +24,6 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.svm import OneClassSVM
-from sklearn.utils import check_random_state
 
 from gwf import entropic
 from gwf.errors import UsageError, in_range, nearest
@@ -61,7 +60,9 @@ class TransportDetector(OutlierMixin, BaseEstimator):
         `predict` says -1 below it.
     """
 
-    def __init__(self, score="kept_mass", reg=0.05, relaxation=0.1, iterations=50, steps=20, eps=0.3, contamination=0.1):
+    def __init__(
+        self, score="kept_mass", reg=0.05, relaxation=0.1, iterations=50, steps=20, eps=0.3, contamination=0.1
+    ):
         self.score, self.reg, self.relaxation, self.iterations = score, reg, relaxation, iterations
         self.steps, self.eps, self.contamination = steps, eps, contamination
 
@@ -92,7 +93,11 @@ class TransportDetector(OutlierMixin, BaseEstimator):
         if X.shape[1] != self.n_features_in_:
             raise UsageError(f"X has {X.shape[1]} columns, the reference {self.n_features_in_}: they must agree")
         y = single(X)
-        return {"kept_mass": self._kept, "potential": lambda y: -self._continued(y)[0], "path": self._path}[self.score](y).double().numpy()
+        return (
+            {"kept_mass": self._kept, "potential": lambda y: -self._continued(y)[0], "path": self._path}[self.score](y)
+            .double()
+            .numpy()
+        )
 
     def decision_function(self, X):
         """`score_samples` minus `offset_`."""
@@ -249,7 +254,9 @@ def robust_flow(data, start, relaxation=0.5, reg=0.02, steps=30, eps=0.2, iterat
     y, x = (torch.as_tensor(np.asarray(t), dtype=torch.float32) for t in (data, start))
     in_range(steps, 1, 10**7, "steps")
     if x.shape[1:] != y.shape[1:]:
-        raise UsageError(f"start has shape {tuple(x.shape)}, data {tuple(y.shape)}: they must agree but for the first axis")
+        raise UsageError(
+            f"start has shape {tuple(x.shape)}, data {tuple(y.shape)}: they must agree but for the first axis"
+        )
     g = g_self = None
     with Late(steps, "robust flow") as bar:
         for step in range(steps):

@@ -71,7 +71,9 @@ def closure(texts):
 def asks_by_name(text):
     """Whether Python text calls `functionals.get` with something else than a literal."""
     calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
-    return any(ast.unparse(call.func) == "functionals.get" and not isinstance(call.args[0], ast.Constant) for call in calls)
+    return any(
+        ast.unparse(call.func) == "functionals.get" and not isinstance(call.args[0], ast.Constant) for call in calls
+    )
 
 
 def named(path):
@@ -87,7 +89,9 @@ def named(path):
         words = {node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)}
         chosen = {"w2"} | {name for name in files if name in words}
     elif any(asks_by_name((ROOT / name).read_text(encoding="utf-8")) for name in used) or asks_by_name(text):
-        chosen = {name for name, file in files.items() if "from gwf.velocity import" not in file.read_text(encoding="utf-8")}
+        chosen = {
+            name for name, file in files.items() if "from gwf.velocity import" not in file.read_text(encoding="utf-8")
+        }
     else:
         chosen = set()
     return "".join(f"\nimport gwf.functionals.{name}" for name in sorted(chosen))
@@ -101,7 +105,9 @@ def sources():
     for kind in ("functionals", "steps", "studies"):
         for path in sorted((ROOT / "gwf" / kind).glob("*.py")):
             if path.stem not in ("__init__", "base"):
-                found[f"{kind}-{path.stem}"] = f"import gwf.{kind}.{path.stem}" + (named(path) if kind == "studies" else "")
+                found[f"{kind}-{path.stem}"] = f"import gwf.{kind}.{path.stem}" + (
+                    named(path) if kind == "studies" else ""
+                )
     evidence = sorted(path.stem for path in (ROOT / "gwf" / "evidence").glob("*.py"))
     shown = "".join(f"\nimport gwf.evidence.{name}" for name in evidence if name != "__init__")
     for name in PROGRAMS:

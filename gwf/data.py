@@ -273,7 +273,7 @@ def _split(images, labels):
     test = np.zeros(len(labels), dtype=bool)
     for label in range(10):
         members = np.flatnonzero(labels == label)
-        test[members[len(members) * 4 // 5:]] = True
+        test[members[len(members) * 4 // 5 :]] = True
     return Images(images[~test], labels[~test], images[test], labels[test])
 
 

@@ -86,8 +86,10 @@ def samples(study, functional, step):
     figure, axes = picture_axes(*picture.shape, top=0.28)
     axes.imshow(picture, vmin=0, vmax=255, interpolation="none")
     figure.suptitle(style.label(functional, step), fontsize=9, y=0.985)
-    caption = (f"The first {GRID * GRID} digits generated with seed {study.seeds[0]}, not chosen; "
-               f"{study.weights_text('digits')}.")
+    caption = (
+        f"The first {GRID * GRID} digits generated with seed {study.seeds[0]}, not chosen; "
+        f"{study.weights_text('digits')}."
+    )
     return Figure(f"samples-{functional}-{step}", "samples", method_title(functional, step), caption, figure)
 
 
@@ -95,8 +97,9 @@ def overview(study, real):
     """A row of generated digits per method below a row of real digits `real` (n, 28, 28) uint8."""
     chosen = np.random.default_rng(0).permutation(len(real))[:OVERVIEW]
     rows = [real[chosen]]
-    rows += [load_samples(study, functional, step, "digits")[:OVERVIEW]
-             for functional, step in study.methods_on("digits")]
+    rows += [
+        load_samples(study, functional, step, "digits")[:OVERVIEW] for functional, step in study.methods_on("digits")
+    ]
     names = ["real, held out"] + [style.label(functional, step) for functional, step in study.methods_on("digits")]
     picture = tile(np.concatenate(rows), len(rows), OVERVIEW)
     # about 0.075 inch a character at this font size
@@ -104,8 +107,10 @@ def overview(study, real):
     axes.imshow(picture, vmin=0, vmax=255, interpolation="none")
     for index, name in enumerate(names):
         axes.text(-8, index * (28 + GAP) + 14, name, ha="right", va="center", fontsize=8.5)
-    caption = (f"Real held-out digits (top row) and the first {OVERVIEW} digits that each method generates "
-               f"with seed {study.seeds[0]}. Nothing is chosen by hand. Columns have nothing in common.")
+    caption = (
+        f"Real held-out digits (top row) and the first {OVERVIEW} digits that each method generates "
+        f"with seed {study.seeds[0]}. Nothing is chosen by hand. Columns have nothing in common."
+    )
     return Figure("samples_overview", "overview", "Every method at a glance", caption, figure)
 
 
@@ -114,9 +119,16 @@ def _panels(study, dataset, height=1.75):
     names = list(dict.fromkeys(functional for functional, _ in study.methods_on(dataset)))
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(style.WIDTH, height * rows + 0.55), sharex=True,
-                                sharey=True, squeeze=False, layout="constrained")
-    for axes in grid.flat[len(names):]:
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(style.WIDTH, height * rows + 0.55),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
     for index, name in enumerate(names):
         axes = grid.flat[index]
@@ -129,10 +141,19 @@ def _step_handles(study, dataset, marker=False):
     """Legend entries of the time steps, in black: they mean the same in every panel."""
     steps = list(dict.fromkeys(step for _, step in study.methods_on(dataset)))
     if not marker:
-        return [Line2D([], [], color="black", linestyle=style.LINES[step], label=STEPS[step])
-                for step in steps]
-    return [Line2D([], [], color="black", linestyle="none", marker=style.MARKERS[step], label=STEPS[step],
-                   markerfacecolor="white" if step == "gan" else "black") for step in steps]
+        return [Line2D([], [], color="black", linestyle=style.LINES[step], label=STEPS[step]) for step in steps]
+    return [
+        Line2D(
+            [],
+            [],
+            color="black",
+            linestyle="none",
+            marker=style.MARKERS[step],
+            label=STEPS[step],
+            markerfacecolor="white" if step == "gan" else "black",
+        )
+        for step in steps
+    ]
 
 
 def _floor_handle(name="floor"):
@@ -155,8 +176,10 @@ def floor(study, dataset):
 def curve_table(study, functional, step, dataset):
     """The metric along training: a table with a row per evaluated step and a column per seed."""
     key = METRICS[dataset][0]
-    found = {run.metrics["seed"]: study.curve(run).dropna(subset=[key]).set_index("step")[key]
-             for run in study.runs(functional, step, dataset)}
+    found = {
+        run.metrics["seed"]: study.curve(run).dropna(subset=[key]).set_index("step")[key]
+        for run in study.runs(functional, step, dataset)
+    }
     return pd.DataFrame(found).dropna()
 
 
@@ -175,8 +198,7 @@ def curves(study, dataset, against):
         scale = 1.0 if against == "updates" else milliseconds(study, functional, step, dataset) / 1000
         x = table.index.to_numpy() * scale
         axes.plot(x, table.mean(axis=1), **style.line(functional, step))
-        axes.fill_between(x, table.min(axis=1), table.max(axis=1), color=style.colour(functional),
-                          alpha=0.2, lw=0)
+        axes.fill_between(x, table.min(axis=1), table.max(axis=1), color=style.colour(functional), alpha=0.2, lw=0)
     for axes in panels.values():
         axes.axhline(floor(study, dataset), color=style.REAL, linestyle="dotted", lw=1.2)
         axes.set_yscale("log")
@@ -184,12 +206,19 @@ def curves(study, dataset, against):
     figure.supxlabel("updates of the map" if against == "updates" else "training time, s", fontsize=9)
     figure.supylabel(f"{name} (lower is better)", fontsize=9)
     figure.legend(handles=[*_step_handles(study, dataset), _floor_handle()], loc="outside upper center", ncols=4)
-    time = "" if against == "updates" else (
-        " Time: updates times the mean milliseconds per update of the run, evaluation not included; it "
-        "depends on the machine.")
-    caption = (f"{name} during training, on a logarithmic scale: mean over {study.seeds_text()} as a line, "
-               f"range over seeds as a band; {study.weights_text(dataset)}. Solid with the JKO step, dashed "
-               f"without, dashes and dots with the explicit step; dotted: the floor, what real data score.{time}")
+    time = (
+        ""
+        if against == "updates"
+        else (
+            " Time: updates times the mean milliseconds per update of the run, evaluation not included; it "
+            "depends on the machine."
+        )
+    )
+    caption = (
+        f"{name} during training, on a logarithmic scale: mean over {study.seeds_text()} as a line, "
+        f"range over seeds as a band; {study.weights_text(dataset)}. Solid with the JKO step, dashed "
+        f"without, dashes and dots with the explicit step; dotted: the floor, what real data score.{time}"
+    )
     short = "fd" if dataset == "digits" else key
     return Figure(f"{short}_{against}", dataset, f"{name} against {against}", caption, figure)
 
@@ -197,7 +226,9 @@ def curves(study, dataset, against):
 def methods(study, dataset):
     """The metric of every method: each seed, their mean and standard deviation, and the floor."""
     key, name = METRICS[dataset]
-    figure, axes = plt.subplots(figsize=(style.WIDTH, 0.27 * len(study.methods_on(dataset)) + 0.95), layout="constrained")
+    figure, axes = plt.subplots(
+        figsize=(style.WIDTH, 0.27 * len(study.methods_on(dataset)) + 0.95), layout="constrained"
+    )
     for row, (functional, step) in enumerate(study.methods_on(dataset)):
         values = np.array([run.metrics[key] for run in study.runs(functional, step, dataset)])
         centre, look = values.mean(), style.marker(functional, step)
@@ -207,19 +238,24 @@ def methods(study, dataset):
         axes.plot(values, np.full(len(values), row + 0.25), "|", color=look["color"], markersize=5)
         axes.plot(centre, row, linestyle="none", **look)
     axes.axvline(floor(study, dataset), color=style.REAL, linestyle="dotted", lw=1.2)
-    axes.set_yticks(range(len(study.methods_on(dataset))), [style.label(*method) for method in study.methods_on(dataset)])
+    axes.set_yticks(
+        range(len(study.methods_on(dataset))), [style.label(*method) for method in study.methods_on(dataset)]
+    )
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xscale("log")
     log_axis(axes.xaxis)
     axes.set_xlabel(f"{name} (lower is better)")
-    figure.legend(handles=[*_step_handles(study, dataset, marker=True), _floor_handle()], loc="outside upper center",
-                  ncols=4)
-    caption = (f"{name} at the end of training on a logarithmic scale: mean over {study.seeds_text()} "
-               f"(marker), sample standard deviation (bar) and each seed (ticks below). Filled circles with the JKO "
-               f"step, open squares without, diamonds with the explicit step; dotted: the floor. Methods whose bars overlap are not told apart by "
-               f"this experiment. n = {study.common(dataset, 'n')}; reference: "
-               f"{study.reference_text(dataset)}.")
+    figure.legend(
+        handles=[*_step_handles(study, dataset, marker=True), _floor_handle()], loc="outside upper center", ncols=4
+    )
+    caption = (
+        f"{name} at the end of training on a logarithmic scale: mean over {study.seeds_text()} "
+        f"(marker), sample standard deviation (bar) and each seed (ticks below). Filled circles with the JKO "
+        f"step, open squares without, diamonds with the explicit step; dotted: the floor. Methods whose bars overlap are not told apart by "
+        f"this experiment. n = {study.common(dataset, 'n')}; reference: "
+        f"{study.reference_text(dataset)}."
+    )
     short = "fd" if dataset == "digits" else key
     return Figure(f"{short}_methods", dataset, f"{name} by method", caption, figure)
 
@@ -239,28 +275,43 @@ def class_histogram(study):
         shares = 100 * np.array([run.metrics["class_histogram"] for run in runs])
         centre = shares.mean(axis=0)
         spread = [centre - shares.min(axis=0), shares.max(axis=0) - centre]
-        panels[functional].errorbar(classes + offset[step], centre, yerr=spread, linestyle="none",
-                                    elinewidth=1.2, markersize=4, ecolor=look["color"], **look)
+        panels[functional].errorbar(
+            classes + offset[step],
+            centre,
+            yerr=spread,
+            linestyle="none",
+            elinewidth=1.2,
+            markersize=4,
+            ecolor=look["color"],
+            **look,
+        )
     figure.supxlabel("class of the digit, as the LeNet reads it", fontsize=9)
     figure.supylabel("share of samples, %", fontsize=9)
     bar = Line2D([], [], color="#DDDDDD", lw=6, label="real digits")
     figure.legend(handles=[*_step_handles(study, "digits", marker=True), bar], loc="outside upper center", ncols=4)
-    caption = (f"Share of each class among n = {study.common('digits', 'n')} generated digits, as the LeNet "
-               f"reads them: mean over {study.seeds_text()} (marker) and range over seeds (bar). Grey: real "
-               f"digits, read by the same LeNet. A method that forgets a class falls to zero there.")
+    caption = (
+        f"Share of each class among n = {study.common('digits', 'n')} generated digits, as the LeNet "
+        f"reads them: mean over {study.seeds_text()} (marker) and range over seeds (bar). Grey: real "
+        f"digits, read by the same LeNet. A method that forgets a class falls to zero there."
+    )
     return Figure("class_histogram", "digits", "Which digits are generated", caption, figure)
 
 
 def eight_gaussians(study):
     """Generated points of every method over the eight modes of the target."""
     columns = min(5, len(study.params["functionals"]))
-    order = [(f, step) for start in range(0, len(study.params["functionals"]), columns)
-             for step in study.params["steps"] for f in study.params["functionals"][start : start + columns]]
+    order = [
+        (f, step)
+        for start in range(0, len(study.params["functionals"]), columns)
+        for step in study.params["steps"]
+        for f in study.params["functionals"][start : start + columns]
+    ]
     rows = math.ceil(len(study.params["functionals"]) / columns) * len(study.params["steps"])
     size = max(3.4, style.WIDTH * columns / 5), 1.56 * rows + 0.35
-    figure, grid = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False,
-                                layout="constrained")
-    for axes in grid.flat[len(order):]:
+    figure, grid = plt.subplots(
+        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes in grid.flat[len(order) :]:
         axes.set_visible(False)
     for axes, (functional, step) in zip(grid.flat, order, strict=False):
         points = load_samples(study, functional, step, "eight_gaussians")[:POINTS]
@@ -271,10 +322,12 @@ def eight_gaussians(study):
         axes.set(xlim=(-1.65, 1.65), ylim=(-1.65, 1.65), xticks=(-1, 0, 1), yticks=(-1, 0, 1), aspect="equal")
     figure.supxlabel("x₁", fontsize=9)
     figure.supylabel("x₂", fontsize=9)
-    caption = (f"Generated points (the first {POINTS} at most), seed {study.seeds[0]}; "
-               f"{study.weights_text('eight_gaussians')}. Circles: 3 standard deviations around the eight "
-               f"modes of the target, which hold 98.9 % of its mass. Points between circles are mass that a "
-               f"continuous map leaves on the way; points beyond ±1.65 are not shown.")
+    caption = (
+        f"Generated points (the first {POINTS} at most), seed {study.seeds[0]}; "
+        f"{study.weights_text('eight_gaussians')}. Circles: 3 standard deviations around the eight "
+        f"modes of the target, which hold 98.9 % of its mass. Points between circles are mass that a "
+        f"continuous map leaves on the way; points beyond ±1.65 are not shown."
+    )
     return Figure("eight_gaussians", "eight_gaussians", "Eight Gaussians, generated", caption, figure)
 
 
@@ -295,13 +348,16 @@ def jko_gaussian(study):
     for axes, name in zip(panels, ("mean m", "standard deviation s", "functional F, nats"), strict=True):
         axes.set(xlabel="flow time t = k τ", ylabel=name)
     panels[2].set_yscale("log")
-    handles = [Line2D([], [], color=shade, lw=4, label=f"τ = {tau:g}")
-               for shade, tau in zip(shades, taus, strict=True)]
-    handles += [Line2D([], [], color="black", lw=1.2, label="exact"),
-                Line2D([], [], color="black", linestyle="none", marker="o", markersize=4, label="learned")]
+    handles = [Line2D([], [], color=shade, lw=4, label=f"τ = {tau:g}") for shade, tau in zip(shades, taus, strict=True)]
+    handles += [
+        Line2D([], [], color="black", lw=1.2, label="exact"),
+        Line2D([], [], color="black", linestyle="none", marker="o", markersize=4, label="learned"),
+    ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
-    caption = ("A JKO sequence whose answer is known: Gaussians descending KL to a Gaussian target. Lines "
-               "join the exact mean, standard deviation and value of the functional after each step; dots "
-               "are what a network trained by the same JKO step reaches. Nothing is fitted: dots off the "
-               "line are errors of training. A larger τ takes fewer, coarser steps along the same time axis.")
+    caption = (
+        "A JKO sequence whose answer is known: Gaussians descending KL to a Gaussian target. Lines "
+        "join the exact mean, standard deviation and value of the functional after each step; dots "
+        "are what a network trained by the same JKO step reaches. Nothing is fitted: dots off the "
+        "line are errors of training. A larger τ takes fewer, coarser steps along the same time axis."
+    )
     return Figure("jko_gaussian", "exact", "Exact against learned JKO steps", caption, figure)

@@ -63,9 +63,7 @@ def parameters_of(notebook):
             found[target.id] = literal(node.value)
         except (AttributeError, TypeError, ValueError):
             text = ast.unparse(node)
-            raise UsageError(
-                f"{notebook}: the parameters cell may only assign literals, not: {text}"
-            ) from None
+            raise UsageError(f"{notebook}: the parameters cell may only assign literals, not: {text}") from None
     return found
 
 
@@ -140,10 +138,7 @@ def faults_in(cell, tree, tagged):
     if (makes_figure or drawn) and last != "plt.show()":
         yield "a cell that draws must end with plt.show()"
     for node in ast.walk(tree):
-        if (
-            isinstance(node, (ast.FunctionDef, ast.ClassDef))
-            and node.end_lineno - node.lineno >= LONGEST_FUNCTION
-        ):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.end_lineno - node.lineno >= LONGEST_FUNCTION:
             yield f"{node.name} has more than {LONGEST_FUNCTION} lines: it belongs into gwf/"
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             absolute = re.match(r"(/|~/|[A-Za-z]:\\)\w", node.value)

@@ -56,12 +56,16 @@ def table_of(X, what="X", missing=True):
     try:
         X = np.asarray(X, dtype=np.float64)
     except (TypeError, ValueError):
-        raise UsageError(f"{what} cannot be read as a table of numbers: mark missing cells by NaN and encode words") from None
+        raise UsageError(
+            f"{what} cannot be read as a table of numbers: mark missing cells by NaN and encode words"
+        ) from None
     if X.ndim != 2 or not X.size:
         raise UsageError(f"{what} has shape {X.shape}: it must be a table (n, d) with at least one row and one column")
     if np.isinf(X).any() or (not missing and np.isnan(X).any()):
-        raise UsageError(f"{what} holds {'infinite values' if missing else 'NaN or infinite values'}: every cell must be finite"
-                         f"{', or NaN where missing' if missing else ''}")  # fmt: skip
+        raise UsageError(
+            f"{what} holds {'infinite values' if missing else 'NaN or infinite values'}: every cell must be finite"
+            f"{', or NaN where missing' if missing else ''}"
+        )
     return X
 
 
@@ -153,7 +157,9 @@ class _Imputer(TransformerMixin, BaseEstimator):
         stream = torch.Generator().manual_seed(seed)
         scaled = torch.as_tensor((X - self.mean_) / self.scale_, dtype=torch.float32)
         missing = scaled.isnan()
-        start = torch.as_tensor(self.centre_, dtype=torch.float32) + self.noise * torch.randn(scaled.shape, generator=stream)
+        start = torch.as_tensor(self.centre_, dtype=torch.float32) + self.noise * torch.randn(
+            scaled.shape, generator=stream
+        )
         rows = torch.where(missing, start, scaled)
         pool = rows if against is None else torch.as_tensor((against - self.mean_) / self.scale_, dtype=torch.float32)
         if not missing.any():
@@ -164,8 +170,10 @@ class _Imputer(TransformerMixin, BaseEstimator):
         self._prepare(rows, pool)
         with Late(self.steps, f"{type(self).__name__}.{what}") as bar, torch.no_grad():
             for step in range(self.steps):
-                first, second = (torch.stack([torch.randperm(len(t), generator=stream)[:b] for _ in range(self.pairs)])
-                                 for t in (rows, pool))  # fmt: skip
+                first, second = (
+                    torch.stack([torch.randperm(len(t), generator=stream)[:b] for _ in range(self.pairs)])
+                    for t in (rows, pool)
+                )
                 V = self._velocity(rows[first], pool[second], stream)
                 total = torch.zeros_like(rows)
                 total.index_put_((first.flatten(),), V[0].flatten(0, 1), accumulate=True)
@@ -218,8 +226,18 @@ class SinkhornImputer(_Imputer):
     (50, 2)
     """
 
-    def __init__(self, reg=0.1, steps=500, batch=None, pairs=1, lr=0.01, iterations=12, noise=0.1, standardise=True,
-                 random_state=None):  # fmt: skip
+    def __init__(
+        self,
+        reg=0.1,
+        steps=500,
+        batch=None,
+        pairs=1,
+        lr=0.01,
+        iterations=12,
+        noise=0.1,
+        standardise=True,
+        random_state=None,
+    ):
         self.reg, self.steps, self.batch, self.pairs, self.lr = reg, steps, batch, pairs, lr
         self.iterations, self.noise, self.standardise, self.random_state = iterations, noise, standardise, random_state
 
@@ -266,7 +284,17 @@ class FlowImputer(_Imputer):
     with half of its cells missing: expect less elsewhere.
     """
 
-    def __init__(self, field="minibatch_ot", eps=0.1, steps=500, batch=None, pairs=1, noise=0.1, standardise=True, random_state=None):
+    def __init__(
+        self,
+        field="minibatch_ot",
+        eps=0.1,
+        steps=500,
+        batch=None,
+        pairs=1,
+        noise=0.1,
+        standardise=True,
+        random_state=None,
+    ):
         self.field, self.eps, self.steps, self.batch, self.pairs = field, eps, steps, batch, pairs
         self.noise, self.standardise, self.random_state = noise, standardise, random_state
 
@@ -280,8 +308,10 @@ class FlowImputer(_Imputer):
     def _velocity(self, x, y, stream):
         """V of either batch towards the other."""
         pairs = list(zip(x, y, strict=True))
-        return tuple(torch.stack([self._field(*ends, ends[0], stream) for ends in both])
-                     for both in (pairs, [(q, p) for p, q in pairs]))  # fmt: skip
+        return tuple(
+            torch.stack([self._field(*ends, ends[0], stream) for ends in both])
+            for both in (pairs, [(q, p) for p, q in pairs])
+        )
 
     def _move(self, V, step):
         """eps V."""

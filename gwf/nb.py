@@ -45,9 +45,7 @@ def accept(notebook, given):
     for name, value in given.items():
         nearest(name, defaults, f"parameter of {Path(notebook).name}")
         default = defaults[name]
-        wanted = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}.get(
-            type(default)
-        )
+        wanted = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}.get(type(default))
         if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool)):
             kind = type(default).__name__
             raise UsageError(f"parameter {name} = {value!r} of {Path(notebook).name} must be of type {kind}")
@@ -88,9 +86,7 @@ def run(notebook, out_dir, parameters, threads=None):
     if "out" in defaults and "out" not in given:
         given["out"] = Path(os.path.relpath(out_dir.resolve(), ROOT)).as_posix()
     accept(notebook, given)
-    threads = (
-        threads or given.get("threads", defaults.get("threads")) or int(os.environ.get("GWF_THREADS") or 1)
-    )
+    threads = threads or given.get("threads", defaults.get("threads")) or int(os.environ.get("GWF_THREADS") or 1)
     target = out_dir / notebook.name
     with Alone(SCRATCH, key_of(out_dir), say=say) as lock:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -288,16 +284,12 @@ def say(text):
 
 def main(arguments=None):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m gwf.nb", description="Run, extract, refresh, check notebooks."
-    )
+    parser = argparse.ArgumentParser(prog="python -m gwf.nb", description="Run, extract, refresh, check notebooks.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("run", help="execute a notebook and write it to a folder")
     command.add_argument("notebook", type=Path)
     command.add_argument("out_dir", type=Path)
-    command.add_argument(
-        "--params", action="append", default=[], metavar="GROUP", help="group of params.yaml"
-    )
+    command.add_argument("--params", action="append", default=[], metavar="GROUP", help="group of params.yaml")
     command.add_argument("--set", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"))
     command.add_argument("--threads", type=int)
     for name, text in (("refresh", "execute in place"), ("check", "check the form")):

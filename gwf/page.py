@@ -27,6 +27,7 @@ def notebooks(study, report_dir):
 
     Addresses are relative to the page. A chapter is linked as executed, or else as it is in git.
     """
+
     def link(path):
         return Path(os.path.relpath(path, report_dir)).as_posix()
 
@@ -60,11 +61,18 @@ def published():
         except UsageError:
             return name.replace("mmd", "MMD")
 
-    tables = [{"where": table["where"], "trust": table["trust"],
-               "rows": [(title(name), [f"{show(mean, 2)} ± {show(spread, 2)}" for mean, spread in row])
-                        for name, row in table["rows"].items()]} for table in source["tables"]]
-    return {**source, "tables": tables,
-            "notes": [f"{title(name)}: {note}" for name, note in source["notes"].items()]}
+    tables = [
+        {
+            "where": table["where"],
+            "trust": table["trust"],
+            "rows": [
+                (title(name), [f"{show(mean, 2)} ± {show(spread, 2)}" for mean, spread in row])
+                for name, row in table["rows"].items()
+            ],
+        }
+        for table in source["tables"]
+    ]
+    return {**source, "tables": tables, "notes": [f"{title(name)}: {note}" for name, note in source["notes"].items()]}
 
 
 def claims(report_dir):
@@ -74,8 +82,9 @@ def claims(report_dir):
     found = []
     for paper, rows in frame.groupby("paper", sort=False):
         counts = rows["verdict"].value_counts()
-        found.append((paper, [(name, int(counts[name])) for name in ledger.VERDICTS if name in counts],
-                      rows.to_dict("records")))
+        found.append(
+            (paper, [(name, int(counts[name])) for name in ledger.VERDICTS if name in counts], rows.to_dict("records"))
+        )
     return found
 
 
@@ -94,16 +103,30 @@ def write(study, report_dir):
     if study.has("digits"):
         lenet = study.read_json(study.folder / "lenet" / "metrics.json", "the LeNet", "lenet")
     chapters, runs = notebooks(study, report_dir)
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True,
-                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     sections = {}
     for figure in figures:
         sections.setdefault(figure["section"], []).append(figure)
     text = environment.get_template("page.html").render(
-        profile=study.profile, seeds=study.seeds, params=study.params, sections=sections, lenet=lenet,
-        tables={table["name"]: table for table in tables}, claims=claims(report_dir),
-        studies=[table["name"] for table in tables if table["name"].startswith("study_")], published=published(), chapters=chapters,
-        runs=runs, methods=[method_title(*method) for method in study.methods_on("digits")])
+        profile=study.profile,
+        seeds=study.seeds,
+        params=study.params,
+        sections=sections,
+        lenet=lenet,
+        tables={table["name"]: table for table in tables},
+        claims=claims(report_dir),
+        studies=[table["name"] for table in tables if table["name"].startswith("study_")],
+        published=published(),
+        chapters=chapters,
+        runs=runs,
+        methods=[method_title(*method) for method in study.methods_on("digits")],
+    )
     (report_dir / "index.html").write_text(text, encoding="utf-8")
 
 

@@ -95,9 +95,7 @@ class Many:
 def functionals():
     """Names of the functionals: one file each in gwf/functionals, listed without importing any."""
     return sorted(
-        file.stem
-        for file in (ROOT / "gwf" / "functionals").glob("*.py")
-        if file.stem not in ("__init__", "base")
+        file.stem for file in (ROOT / "gwf" / "functionals").glob("*.py") if file.stem not in ("__init__", "base")
     )
 
 
@@ -285,9 +283,7 @@ def main(arguments=None):
     command.add_argument("profile")
     command.add_argument("overrides", nargs="*")
     command = commands.add_parser("check", help="check params.yaml")
-    command.add_argument(
-        "--mark", type=Path, help="file to write if all is valid, always with the same content"
-    )
+    command.add_argument("--mark", type=Path, help="file to write if all is valid, always with the same content")
     asked = parser.parse_args(arguments)
     try:
         if asked.command == "compose":

@@ -73,9 +73,7 @@ def pull(*options):
         text=True,
     )
     if pulled.returncode:
-        raise UsageError(
-            f"data/ is not what data.dvc says. The command that mends it: make data\n{pulled.stderr}"
-        )
+        raise UsageError(f"data/ is not what data.dvc says. The command that mends it: make data\n{pulled.stderr}")
 
 
 def check_data():
@@ -170,7 +168,11 @@ def seconds(name, parameters):
     folder = RESULTS / parameters["profile"]
     if kind == "explicit":
         folder = folder / "{}-euler-digits-{}".format(*key.rsplit("-", 1))
-    record = {"explicit": folder / "run.json", "longer": folder / "longer" / key / "run.json", "study": folder / "timing" / f"{key}.json"}
+    record = {
+        "explicit": folder / "run.json",
+        "longer": folder / "longer" / key / "run.json",
+        "study": folder / "timing" / f"{key}.json",
+    }
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return float(json.loads(record.get(kind, folder / key / "run.json").read_text())["seconds"]) + OVERHEAD
     if kind == "explicit":
@@ -230,7 +232,9 @@ def reproduce(profile, jobs, only_plan=False):
         run(plan, Stages(lock), parameters, jobs or side_by_side(parameters))
     report = parameters["report"]
     say(f"profile {profile}: everything is up to date ({clock(time.monotonic() - began)})")
-    say(f"  page     {report}/index.html\n  claims   {report}/claims.md\n  tables   {report}/tables\n  figures  {report}/figures")
+    say(
+        f"  page     {report}/index.html\n  claims   {report}/claims.md\n  tables   {report}/tables\n  figures  {report}/figures"
+    )
     say(f"  runs     results/{profile}")
 
 
@@ -271,14 +275,10 @@ def side_by_side(parameters):
 
 def main(arguments=None):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m gwf.pipeline", description="Bring the pipeline up to date."
-    )
+    parser = argparse.ArgumentParser(prog="python -m gwf.pipeline", description="Bring the pipeline up to date.")
     parser.add_argument("profile", nargs="?", default="laptop")
     parser.add_argument("--jobs", type=int, help="runs side by side; default: as cores allow, at most 4")
-    parser.add_argument(
-        "--plan", action="store_true", help="compose params.yaml, print the stages out of date, stop"
-    )
+    parser.add_argument("--plan", action="store_true", help="compose params.yaml, print the stages out of date, stop")
     asked = parser.parse_args(arguments)
     if os.environ.get("MAKELEVEL"):
         # A killed make must not leave the pipeline running behind its back; the stages stop with this

@@ -56,9 +56,7 @@ class Progress:
         self.began = time.monotonic()
         self.written = -INTERVAL
         if self.file is None:
-            self.bar = tqdm(
-                total=self.total, desc=self.label, file=sys.stderr, initial=self.start, mininterval=0.5
-            )
+            self.bar = tqdm(total=self.total, desc=self.label, file=sys.stderr, initial=self.start, mininterval=0.5)
         return self
 
     def __exit__(self, *exception):

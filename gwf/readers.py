@@ -87,7 +87,9 @@ def libsvm(path, pixels=USPS_SIZE**2):
                 row[int(index) - 1] = float(value)
             labels.append(float(label))
         except ValueError as error:
-            raise UsageError(f"{path}, line {number}: not `label index:value ...` with indices 1 to {pixels} ({error})") from None
+            raise UsageError(
+                f"{path}, line {number}: not `label index:value ...` with indices 1 to {pixels} ({error})"
+            ) from None
         values.append(row)
     return np.array(values), np.array(labels)
 
@@ -115,7 +117,11 @@ def hdf5(path):
 
 def mnist(folder):
     """MNIST as `gwf.data.Images`: uint8 28x28, 60000 to train on and 10000 to test."""
-    parts = [idx(checked(folder, f"{part}-{what}-ubyte.gz")) for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
+    parts = [
+        idx(checked(folder, f"{part}-{what}-ubyte.gz"))
+        for part in ("train", "t10k")
+        for what in ("images-idx3", "labels-idx1")
+    ]
     return data.Images(*parts)
 
 
@@ -128,17 +134,27 @@ def usps(folder):
         parts = hdf5(checked(folder, "usps.h5"))
         pairs = [(u, label) for u, label in (parts["train"], parts["test"])]
     else:
-        pairs = [((u + 1) / 2, label - 1) for u, label in (libsvm(checked(folder, name)) for name in ("usps.bz2", "usps.t.bz2"))]
+        pairs = [
+            ((u + 1) / 2, label - 1)
+            for u, label in (libsvm(checked(folder, name)) for name in ("usps.bz2", "usps.t.bz2"))
+        ]
     found = []
     for u, label in pairs:
         if u.min() < 0 or u.max() > 1 or label.min() < 0 or label.max() > 9:
-            raise UsageError(f"USPS in {folder!r}: values in [{u.min():g}, {u.max():g}], labels {label.min():g} to {label.max():g}; "
-                             "they must be within [0, 1] and 0 to 9")  # fmt: skip
+            raise UsageError(
+                f"USPS in {folder!r}: values in [{u.min():g}, {u.max():g}], labels {label.min():g} to {label.max():g}; "
+                "they must be within [0, 1] and 0 to 9"
+            )
         found += [np.rint(255 * u).astype(np.uint8).reshape(-1, USPS_SIZE, USPS_SIZE), label.astype(np.uint8)]
     return data.Images(*found)
 
 
-DOMAINS = {"optdigits": lambda folder: data.optdigits(16), "digits": lambda folder: data.digits(), "usps": usps, "mnist": mnist}
+DOMAINS = {
+    "optdigits": lambda folder: data.optdigits(16),
+    "digits": lambda folder: data.digits(),
+    "usps": usps,
+    "mnist": mnist,
+}
 """Name -> reader (folder) -> `gwf.data.Images`; the first two come with the repository and ignore the folder."""
 
 

@@ -31,8 +31,10 @@ def parameters(profile):
     composed = paths.ROOT / "params.yaml"
     params = yaml.safe_load(composed.read_text()) if composed.exists() else {}
     if params.get("profile") != profile:
-        raise UsageError(f"params.yaml has profile {params.get('profile')!r}, not {profile!r}. "
-                         f"Compose it with: python -m gwf.params compose {profile}")
+        raise UsageError(
+            f"params.yaml has profile {params.get('profile')!r}, not {profile!r}. "
+            f"Compose it with: python -m gwf.params compose {profile}"
+        )
     return params
 
 
@@ -119,8 +121,7 @@ class Study:
 
     def everything(self, dataset):
         """All runs on `dataset`, a list in the order of the methods and seeds."""
-        return [run for functional, step in self.methods_on(dataset)
-                for run in self.runs(functional, step, dataset)]
+        return [run for functional, step in self.methods_on(dataset) for run in self.runs(functional, step, dataset)]
 
     def common(self, dataset, key):
         """The value of `metrics[key]` that all runs on `dataset` share, as text; or all that there are."""
@@ -136,8 +137,10 @@ class Study:
         settings = self.params.get("training", {}).get(dataset, {})
         each = " per dimension (a Euclidean step d τ in dimension d)" if settings.get("per_dimension") else ""
         loss = "non-saturating" if settings.get("nonsaturating") else "saturating"
-        return (f"τ: JKO step, with proximal weight 1/(2τ) on the mean squared displacement{each}; map "
-                f"loss: {loss} where the functional has both")
+        return (
+            f"τ: JKO step, with proximal weight 1/(2τ) on the mean squared displacement{each}; map "
+            f"loss: {loss} where the functional has both"
+        )
 
     def seeds_text(self):
         """`seeds 0, 1, 2`, or a warning with the seed if there is one only."""
@@ -170,7 +173,9 @@ class Study:
         name = paths.run_name(functional, step, dataset, seed)
         if name not in self._runs:
             folder = self.folder / name
-            metrics = self.read_json(folder / "metrics.json", f"run {name}", self.stage(functional, step, dataset, seed))
+            metrics = self.read_json(
+                folder / "metrics.json", f"run {name}", self.stage(functional, step, dataset, seed)
+            )
             timing = folder / "run.json"
             self._runs[name] = Run(folder, metrics, json.loads(timing.read_text()) if timing.exists() else {})
         return self._runs[name]
@@ -189,8 +194,10 @@ class Study:
             values = {str(run.metrics.get(key)) for run in found}
             if len(values) > 1:
                 command = self.train_command(functional, step, dataset)
-                raise UsageError(f"the seeds of {functional}-{step}-{dataset} disagree on {key}: "
-                                 f"{', '.join(sorted(values))}. Make them alike with: {command}")
+                raise UsageError(
+                    f"the seeds of {functional}-{step}-{dataset} disagree on {key}: "
+                    f"{', '.join(sorted(values))}. Make them alike with: {command}"
+                )
         return found
 
     def file(self, run, name):
@@ -206,8 +213,10 @@ class Study:
 
     def missing(self, path, what, target):
         """The error for a file that a pipeline stage should have written."""
-        return UsageError(f"{what} of profile {self.profile!r} is missing {Path(path).name} "
-                          f"({path}). Make it with: {self.command(target)}")
+        return UsageError(
+            f"{what} of profile {self.profile!r} is missing {Path(path).name} "
+            f"({path}). Make it with: {self.command(target)}"
+        )
 
     def read_json(self, path, what, target):
         """Contents of a JSON file that stage `target` writes; `UsageError` with its command if not there."""

@@ -10,9 +10,22 @@ import matplotlib
 from gwf import functionals
 from gwf.runs import STEPS, functional_title
 
-COLOURS = {"kl": "#0072B2", "kl_dv": "#D55E00", "js": "#009E73", "js_ns": "#44AA99", "chi2": "#CC79A7", "w1": "#E69F00",
-           "reverse_kl": "#56B4E9", "hellinger": "#882255", "chi2_tight": "#332288", "sinkhorn": "#117733", "w2": "#661100",
-           "sliced": "#6699CC", "mmd": "#AA4499", "minibatch_ot": "#999933"}
+COLOURS = {
+    "kl": "#0072B2",
+    "kl_dv": "#D55E00",
+    "js": "#009E73",
+    "js_ns": "#44AA99",
+    "chi2": "#CC79A7",
+    "w1": "#E69F00",
+    "reverse_kl": "#56B4E9",
+    "hellinger": "#882255",
+    "chi2_tight": "#332288",
+    "sinkhorn": "#117733",
+    "w2": "#661100",
+    "sliced": "#6699CC",
+    "mmd": "#AA4499",
+    "minibatch_ot": "#999933",
+}
 SPARE_COLOURS = ["#000000", "#DDAA33", "#004488", "#BB5566", "#225522", "#888888"]
 REAL = "#666666"
 """Colour of real data, exact solutions and the floor."""
@@ -21,12 +34,25 @@ LINES = {"jko": "solid", "gan": "dashed", "euler": "dashdot"}
 MARKERS = {"jko": "o", "gan": "s", "euler": "D"}
 
 STYLE = {
-    "figure.dpi": 100, "savefig.dpi": 160,
-    "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8.5,
-    "xtick.labelsize": 8, "ytick.labelsize": 8,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
-    "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "lines.linewidth": 1.6, "lines.markersize": 5,
-    "legend.frameon": False, "image.cmap": "gray", "pdf.fonttype": 42,
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "image.cmap": "gray",
+    "pdf.fonttype": 42,
 }
 WIDTH = 7.0
 """Width of a figure in inches: a text column, at which the fonts above are read without zooming."""
@@ -53,8 +79,12 @@ def line(functional, step):
 def marker(functional, step):
     """Keyword arguments of `Axes.plot` for a method's marker: filled with the JKO step, open without."""
     own = colour(functional)
-    return {"color": own, "marker": MARKERS[step], "markeredgecolor": own,
-            "markerfacecolor": "white" if step == "gan" else own}
+    return {
+        "color": own,
+        "marker": MARKERS[step],
+        "markeredgecolor": own,
+        "markerfacecolor": "white" if step == "gan" else own,
+    }
 
 
 def label(functional, step):

@@ -42,14 +42,25 @@ class Table:
     def latex(self):
         """The table as a LaTeX `table` (packages booktabs and graphicx), caption and reading included."""
         body = [" & ".join(latex_text(cell) for cell in row) + r" \\" for row in self.rows]
-        return "\n".join([
-            r"\begin{table}", r"\centering",
-            rf"\caption{{{latex_text(self.title)}. {latex_text(self.caption)}}}",
-            rf"\label{{tab:{self.name}}}", r"\resizebox{\linewidth}{!}{%",
-            r"\begin{tabular}{l" + "r" * (len(self.header) - 1) + "}", r"\toprule",
-            " & ".join(latex_text(name) for name in self.header) + r" \\", r"\midrule", *body,
-            r"\bottomrule", r"\end{tabular}}", r"\par\smallskip " + latex_text(self.reading),
-            r"\end{table}", ""])
+        return "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{latex_text(self.title)}. {latex_text(self.caption)}}}",
+                rf"\label{{tab:{self.name}}}",
+                r"\resizebox{\linewidth}{!}{%",
+                r"\begin{tabular}{l" + "r" * (len(self.header) - 1) + "}",
+                r"\toprule",
+                " & ".join(latex_text(name) for name in self.header) + r" \\",
+                r"\midrule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}}",
+                r"\par\smallskip " + latex_text(self.reading),
+                r"\end{table}",
+                "",
+            ]
+        )
 
     def write(self, folder):
         """Write `<name>.csv`, `.md` and `.tex` into `folder`; the same table gives the same bytes."""
@@ -59,9 +70,27 @@ class Table:
         (folder / f"{self.name}.tex").write_text(self.latex(), encoding="utf-8")
 
 
-LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "±": r"$\pm$",
-         "χ²": r"$\chi^2$", "W₁": "$W_1$", "W₂": "$W_2$", "τ": r"$\tau$", "∞": r"$\infty$", "−": "$-$",
-         "–": "--", "×": r"$\times$", "≤": r"$\leq$", "<": r"$<$", ">": r"$>$", "é": r"\'e"}
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "_": r"\_",
+    "#": r"\#",
+    "$": r"\$",
+    "±": r"$\pm$",
+    "χ²": r"$\chi^2$",
+    "W₁": "$W_1$",
+    "W₂": "$W_2$",
+    "τ": r"$\tau$",
+    "∞": r"$\infty$",
+    "−": "$-$",
+    "–": "--",
+    "×": r"$\times$",
+    "≤": r"$\leq$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "é": r"\'e",
+}
 
 
 def latex_text(text):

@@ -74,12 +74,18 @@ class Toy:
 
 TOYS = {
     "ring": Toy(normal, ring, EIGHT_CENTRES, EIGHT_STD),
-    "four_gaussians": Toy(lambda n, s: mixture(n, s, 2 * FOUR_CENTRES, 0.1), lambda n, s: mixture(n, s, FOUR_CENTRES, 0.1),
-                          FOUR_CENTRES, 0.1),
+    "four_gaussians": Toy(
+        lambda n, s: mixture(n, s, 2 * FOUR_CENTRES, 0.1),
+        lambda n, s: mixture(n, s, FOUR_CENTRES, 0.1),
+        FOUR_CENTRES,
+        0.1,
+    ),
     "swiss_roll": Toy(normal, swiss_roll),
     "checkerboard": Toy(normal, checkerboard),
-    "minor_modes": Toy(normal, lambda n, s: mixture(n, s, MINOR_CENTRES, 0.1, MINOR_WEIGHTS), MINOR_CENTRES, 0.1, MINOR_WEIGHTS),
-}  # fmt: skip
+    "minor_modes": Toy(
+        normal, lambda n, s: mixture(n, s, MINOR_CENTRES, 0.1, MINOR_WEIGHTS), MINOR_CENTRES, 0.1, MINOR_WEIGHTS
+    ),
+}
 
 
 def get(name):

@@ -79,13 +79,18 @@ def run(functional, step, dataset, seed, profile, settings, out=None, extractor=
 
     T = trainer.averaged_map()
     measured, samples = task.measure(T)
-    metrics = head | measured | recipe.record(settings) | {
-        "method": recipe.name,
-        "updates": settings["updates"],
-        "batch": settings["batch"],
-        "params_map": sum(p.numel() for p in trainer.T.parameters()),
-        "params_critic": sum(p.numel() for p in trainer.critic.parameters()),
-    }
+    metrics = (
+        head
+        | measured
+        | recipe.record(settings)
+        | {
+            "method": recipe.name,
+            "updates": settings["updates"],
+            "batch": settings["batch"],
+            "params_map": sum(p.numel() for p in trainer.T.parameters()),
+            "params_critic": sum(p.numel() for p in trainer.critic.parameters()),
+        }
+    )
     curve = pd.DataFrame(trainer.curve)
     if out is not None:
         write(out, metrics, curve, samples, T, trainer)

@@ -55,13 +55,17 @@ def environment():
     """
     binaries = str(Path(sys.executable).parent)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
-    return os.environ | threads | {
-        "PATH": os.pathsep.join([binaries, os.environ.get("PATH", "")]),
-        "GWF_DRIVER": str(os.getpid()),
-        "PYTHONUNBUFFERED": "1",
-        "DVC_NO_ANALYTICS": "1",
-        "PYTHONPATH": str(ROOT),
-    }
+    return (
+        os.environ
+        | threads
+        | {
+            "PATH": os.pathsep.join([binaries, os.environ.get("PATH", "")]),
+            "GWF_DRIVER": str(os.getpid()),
+            "PYTHONUNBUFFERED": "1",
+            "DVC_NO_ANALYTICS": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+    )
 
 
 class Process:

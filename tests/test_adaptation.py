@@ -17,7 +17,12 @@ from gwf.errors import UsageError
 from gwf.evidence import adaptation as evidence
 from gwf.studies import adaptation as study
 
-IDX = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+IDX = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
 
 
 def write_idx(path, array):
@@ -29,7 +34,10 @@ def write_idx(path, array):
 def some():
     """Six 28x28 images and four 16x16 ones with labels, bytes at random."""
     draw = np.random.default_rng(0)
-    return {n: (draw.integers(0, 256, (m, n, n), dtype=np.uint8), draw.integers(0, 10, m, dtype=np.uint8)) for n, m in ((28, 6), (16, 4))}
+    return {
+        n: (draw.integers(0, 256, (m, n, n), dtype=np.uint8), draw.integers(0, 10, m, dtype=np.uint8))
+        for n, m in ((28, 6), (16, 4))
+    }
 
 
 # Readers.
@@ -50,8 +58,10 @@ def test_mnist_files_come_back(tmp_path, some, monkeypatch, capsys):
 
 def test_usps_libsvm_files_come_back(tmp_path, some, monkeypatch):
     images, labels = some[16]
-    lines = [f"{label + 1} " + " ".join(f"{k}:{u / 127.5 - 1:.6f}" for k, u in enumerate(image.ravel(), 1))
-             for image, label in zip(images, labels, strict=True)]  # fmt: skip
+    lines = [
+        f"{label + 1} " + " ".join(f"{k}:{u / 127.5 - 1:.6f}" for k, u in enumerate(image.ravel(), 1))
+        for image, label in zip(images, labels, strict=True)
+    ]
     for name in ("usps.bz2", "usps.t.bz2"):
         (tmp_path / name).write_bytes(bz2.compress("\n".join(lines).encode()))
     monkeypatch.setattr(readers, "DIGESTS", {})
@@ -66,7 +76,10 @@ def test_usps_hdf5_file_comes_back(tmp_path, some):
     images, labels = some[16]
     with h5py.File(tmp_path / "usps.h5", "w") as file:
         for part in ("train", "test"):
-            file[f"{part}/data"], file[f"{part}/target"] = (images / 255).reshape(-1, 256).astype("f4"), labels.astype("i8")
+            file[f"{part}/data"], file[f"{part}/target"] = (
+                (images / 255).reshape(-1, 256).astype("f4"),
+                labels.astype("i8"),
+            )
     found = readers.usps(tmp_path)
     assert (found.train == images).all() and (found.test_labels == labels).all()
 
@@ -86,7 +99,9 @@ def test_a_missing_file_is_named_with_its_place(tmp_path, name, file):
         readers.domain("upsp")
 
 
-@pytest.mark.parametrize("raw, message", [(b"\1\0\x08\1", "not an idx"), (b"\0\0\x08\1\0\0\0\3ab", "2 values, its header says 3")])
+@pytest.mark.parametrize(
+    "raw, message", [(b"\1\0\x08\1", "not an idx"), (b"\0\0\x08\1\0\0\0\3ab", "2 values, its header says 3")]
+)
 def test_a_file_of_another_kind_is_refused(tmp_path, raw, message):
     (tmp_path / "x.gz").write_bytes(gzip.compress(raw))
     with pytest.raises(UsageError, match=message):
@@ -138,7 +153,9 @@ def test_plans_keep_labels_where_classes_are_far_apart_and_cost_more_where_they_
     # the classes exchanged in the target: least cost and labels ask for opposite plans
     P, cost = ad.plan(far, far)
     Q, held = ad.plan_within_classes(far, far, labels, 1 - labels)
-    assert ad.agreement(P, labels, 1 - labels) == pytest.approx(0) and ad.agreement(Q, labels, 1 - labels) == pytest.approx(1)
+    assert ad.agreement(P, labels, 1 - labels) == pytest.approx(0) and ad.agreement(
+        Q, labels, 1 - labels
+    ) == pytest.approx(1)
     assert cost == pytest.approx(0, abs=1e-9) and held > 1000
 
 
@@ -165,7 +182,9 @@ def test_sliced_distance_counts_a_shift_in_full():
 def test_digit_networks_start_near_the_identity_and_the_extra_penalty_sees_positive_h():
     x = torch.randn(8, 256)
     T = ad.DigitMap()
-    assert (T(x) - x).abs().max() < 0.1 and sum(p.numel() for p in T.parameters()) == 256 * 200 + 200 * 500 + 500 * 256 + 200 + 500 + 256 + 1400
+    assert (T(x) - x).abs().max() < 0.1 and sum(
+        p.numel() for p in T.parameters()
+    ) == 256 * 200 + 200 * 500 + 500 * 256 + 200 + 500 + 256 + 1400
     torch.manual_seed(0)
     field = ad.DigitDualField(ad.digit_potential(), ad.digit_potential(), weight_positive=0.0)
     losses = {}
@@ -178,9 +197,25 @@ def test_digit_networks_start_near_the_identity_and_the_extra_penalty_sees_posit
 
 # The study.
 
-SETTINGS = {"source": "optdigits", "target": "digits", "folder": "data/paper", "ridge": 0.01, "plan_points": 100, "learned": ["Sinkhorn flow", "W2-FE from affine"],
-            "iterations": 2, "batch": 16, "lr": 1e-3, "critic_lr": 1e-4, "critic_steps": 1, "persistency": 2, "eps_w1": 1.0, "reg": 0.05,
-            "evaluations": 2, "points": 60, "directions": 10}  # fmt: skip
+SETTINGS = {
+    "source": "optdigits",
+    "target": "digits",
+    "folder": "data/paper",
+    "ridge": 0.01,
+    "plan_points": 100,
+    "learned": ["Sinkhorn flow", "W2-FE from affine"],
+    "iterations": 2,
+    "batch": 16,
+    "lr": 1e-3,
+    "critic_lr": 1e-4,
+    "critic_steps": 1,
+    "persistency": 2,
+    "eps_w1": 1.0,
+    "reg": 0.05,
+    "evaluations": 2,
+    "points": 60,
+    "directions": 10,
+}
 
 
 def quiet(*args, **shown):
@@ -194,8 +229,17 @@ def tables():
 
 def test_the_study_has_its_rows_and_repeats_itself(tables):
     rows = tables["table"].set_index("method")
-    assert list(rows.index) == ["none", "mean shift", "per-pixel affine", "Gaussian map", "exact transport", "class by class",
-                                "target's own images", "Sinkhorn flow", "W2-FE from affine"]  # fmt: skip
+    assert list(rows.index) == [
+        "none",
+        "mean shift",
+        "per-pixel affine",
+        "Gaussian map",
+        "exact transport",
+        "class by class",
+        "target's own images",
+        "Sinkhorn flow",
+        "W2-FE from affine",
+    ]
     assert (rows["n_test"] == 1000).all() and (rows["direction"] == "optdigits to digits").all()
     # the plan that keeps labels has agreement 1, costs no less than the best one, and classifies better
     assert rows.loc["class by class", "label_agreement"] == 1
@@ -215,9 +259,14 @@ def test_closed_forms_match_a_direct_computation(tables):
     assert tables["table"].set_index("method").loc["none", "accuracy"] == pytest.approx(score, abs=0.002)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"source": "mnits"}, "did you mean 'mnist'"), ({"learned": ["W2-EF"]}, "did you mean 'W2-FE'"), ({"evaluations": 3}, "evaluations"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"source": "mnits"}, "did you mean 'mnist'"),
+        ({"learned": ["W2-EF"]}, "did you mean 'W2-FE'"),
+        ({"evaluations": 3}, "evaluations"),
+    ],
+)
 def test_settings_are_checked(change, message):
     with pytest.raises(UsageError, match=message):
         study.run(0, quiet, **(SETTINGS | change))
@@ -236,6 +285,13 @@ def test_evidence_reads_the_numbers_whichever_way_they_fall(tables):
     cases = {"to_digits": both}
     assert len(evidence.table(cases)) == len(tables["table"])
     plt.close(evidence.figure(cases))
-    better, worse = ({"a": both | {"table": both["table"].assign(accuracy=lambda t: t["accuracy"].where(t["kind"] != "learned", value))}}
-                     for value in (0.9, 0.1))  # fmt: skip
-    assert "above the per-pixel affine" in evidence.reading(better) and "not above the per-pixel affine" in evidence.reading(worse)
+    better, worse = (
+        {
+            "a": both
+            | {"table": both["table"].assign(accuracy=lambda t: t["accuracy"].where(t["kind"] != "learned", value))}
+        }
+        for value in (0.9, 0.1)
+    )
+    assert "above the per-pixel affine" in evidence.reading(
+        better
+    ) and "not above the per-pixel affine" in evidence.reading(worse)

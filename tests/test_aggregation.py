@@ -10,9 +10,25 @@ from gwf.exact import aggregation as exact
 from gwf.flows.splitting import KERNELS, Interaction, Push, double_well, quadratic
 from gwf.studies import aggregation
 
-SMOKE = {"kernel": "quadratic", "scheme": "split", "std": [1.5, 0.4], "eps": 0.5, "tau": 0.1, "K": 2, "particles": 2000,
-         "partners": 300, "iterations": 60, "ratio_updates": 2, "batch": 256, "width": 16, "lr_map": 2e-2,
-         "lr_ratio": 1e-2, "warm_up": 100, "half_width": 3.2, "cells": 160}  # fmt: skip
+SMOKE = {
+    "kernel": "quadratic",
+    "scheme": "split",
+    "std": [1.5, 0.4],
+    "eps": 0.5,
+    "tau": 0.1,
+    "K": 2,
+    "particles": 2000,
+    "partners": 300,
+    "iterations": 60,
+    "ratio_updates": 2,
+    "batch": 256,
+    "width": 16,
+    "lr_map": 2e-2,
+    "lr_ratio": 1e-2,
+    "warm_up": 100,
+    "half_width": 3.2,
+    "cells": 160,
+}
 
 
 def quiet(*a, **k):
@@ -110,8 +126,18 @@ def test_learned_split_step_is_the_exact_one():
 
 
 def test_line_case_runs_and_repeats():
-    small = {**SMOKE, "kernel": "double_well", "scheme": "unsplit", "std": [0.7], "eps": 0.01, "K": 1, "iterations": 3,
-             "warm_up": 3, "particles": 300, "batch": 64}  # fmt: skip
+    small = {
+        **SMOKE,
+        "kernel": "double_well",
+        "scheme": "unsplit",
+        "std": [0.7],
+        "eps": 0.01,
+        "K": 1,
+        "iterations": 3,
+        "warm_up": 3,
+        "particles": 300,
+        "batch": 64,
+    }
     a, b = (aggregation.run(1, quiet, **small) for _ in range(2))
     assert set(a) == {"table", "density"} and all(a[name].equals(b[name]) for name in a)
     assert np.isfinite(a["table"]).all().all()
@@ -119,9 +145,14 @@ def test_line_case_runs_and_repeats():
 
 @pytest.mark.parametrize(
     "change, words",
-    [({"kernel": "quadratik"}, "did you mean 'quadratic'"), ({"scheme": "both"}, "scheme"), ({"eps": 0}, "eps"),
-     ({"kernel": "double_well"}, "exactly one"), ({"std": [1.0, -1.0]}, "positive")],
-)  # fmt: skip
+    [
+        ({"kernel": "quadratik"}, "did you mean 'quadratic'"),
+        ({"scheme": "both"}, "scheme"),
+        ({"eps": 0}, "eps"),
+        ({"kernel": "double_well"}, "exactly one"),
+        ({"std": [1.0, -1.0]}, "positive"),
+    ],
+)
 def test_bad_settings_are_named(change, words):
     with pytest.raises(UsageError, match=words):
         aggregation.run(0, quiet, **{**SMOKE, **change})

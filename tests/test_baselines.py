@@ -16,9 +16,22 @@ import pytest
 from gwf import train
 
 SETTINGS = {
-    "updates": 200, "phase": 100, "batch": 256, "tau": 0.5, "per_dimension": False, "nonsaturating": False,
-    "lr_map": 1e-3, "lr_critic": 1e-3, "penalty": 0.2, "penalty_every": 2, "lipschitz": 10.0, "ema": 0.97, "evaluate_every": 200,
-    "n_samples": 500, "threads": 1, "amp": False,
+    "updates": 200,
+    "phase": 100,
+    "batch": 256,
+    "tau": 0.5,
+    "per_dimension": False,
+    "nonsaturating": False,
+    "lr_map": 1e-3,
+    "lr_critic": 1e-3,
+    "penalty": 0.2,
+    "penalty_every": 2,
+    "lipschitz": 10.0,
+    "ema": 0.97,
+    "evaluate_every": 200,
+    "n_samples": 500,
+    "threads": 1,
+    "amp": False,
 }
 METHODS = [("kl_dv", "jko"), ("chi2", "gan"), ("w1", "jko")]
 NUMBERS = ("w2", "share_3sd")

@@ -16,9 +16,26 @@ from gwf.flows.posterior import FollowingReference, LogisticPosterior, draw_prio
 from gwf.seeding import generator, rng
 from gwf.studies import bayes as study
 
-SETTINGS = dict(data="twonorm", rows=300, priors=["stated"], chains=16, langevin_steps=30, particles=20, svgd_steps=10,
-                tau=0.1, steps=2, iterations=5, batch=64, data_batch=64, cache=512, width=8, depth=1, lr_map=2e-2,
-                lr_critic=1e-3, decay=0.8)  # fmt: skip
+SETTINGS = dict(
+    data="twonorm",
+    rows=300,
+    priors=["stated"],
+    chains=16,
+    langevin_steps=30,
+    particles=20,
+    svgd_steps=10,
+    tau=0.1,
+    steps=2,
+    iterations=5,
+    batch=64,
+    data_batch=64,
+    cache=512,
+    width=8,
+    depth=1,
+    lr_map=2e-2,
+    lr_critic=1e-3,
+    decay=0.8,
+)
 
 
 def quiet(done, total, **shown):
@@ -168,8 +185,7 @@ def flow(target, tau, steps):
     start = draw_prior(4096, 3, generator(0, "start"))
     start[:, :-1] = torch.randn(4096, 3, generator=generator(1, "start"))
     torch.manual_seed(0)
-    step = FollowingReference(target, 4, tau, generator(0, "reference"), width=16, depth=1, lr_map=2e-2,
-                              lr_critic=1e-3)  # fmt: skip
+    step = FollowingReference(target, 4, tau, generator(0, "reference"), width=16, depth=1, lr_map=2e-2, lr_critic=1e-3)
     cache = ParticleCache(start)
     descend(step, cache, steps=steps, iterations=120, batch=256, stream=generator(0, "batch"))
     return cache.x.double()
@@ -196,8 +212,13 @@ def test_study_repeats_itself_and_names_bad_settings():
     first, again = (study.run(0, quiet, **SETTINGS) for _ in range(2))
     assert all(first[key].to_csv() == again[key].to_csv() for key in ("table", "curve"))
     assert list(first["table"].method) == list(study.METHODS)
-    for change, word in (({"data": "twonrm"}, "twonorm"), ({"priors": ["flat"]}, "prior"), ({"chains": 1}, "chains"),
-                         ({"decay": 0}, "decay"), ({"tau": 0}, "tau")):  # fmt: skip
+    for change, word in (
+        ({"data": "twonrm"}, "twonorm"),
+        ({"priors": ["flat"]}, "prior"),
+        ({"chains": 1}, "chains"),
+        ({"decay": 0}, "decay"),
+        ({"tau": 0}, "tau"),
+    ):
         with pytest.raises(UsageError, match=word):
             study.run(0, quiet, **(SETTINGS | change))
     with pytest.raises(UsageError, match="labels"):

@@ -36,10 +36,19 @@ def log_standard_normal(y):
 def learned(steps):
     x = standardised(torch.randn(20_000, 1, generator=generator(0, "source")))
     flow = CrankNicolsonFlow(
-        EntropyDual(Boltzmann(), Quadratic(), MomentGaussian()), AffineIncrement(1), TAU, log_standard_normal,
-        lambda y: (y - M).square().mean() / (2 * LAM), x, generator(0, "batches"),
-        iterations=150, ratio_updates=3, batch=1024, lr_map=2e-2, lr_ratio=2e-2,
-    )  # fmt: skip
+        EntropyDual(Boltzmann(), Quadratic(), MomentGaussian()),
+        AffineIncrement(1),
+        TAU,
+        log_standard_normal,
+        lambda y: (y - M).square().mean() / (2 * LAM),
+        x,
+        generator(0, "batches"),
+        iterations=150,
+        ratio_updates=3,
+        batch=1024,
+        lr_map=2e-2,
+        lr_ratio=2e-2,
+    )
     path = []
     for _ in range(steps):
         flow.advance()

@@ -81,16 +81,38 @@ def test_operations_count_what_grows():
         pair = study.Pair("gaussian", d, 0)
         for name in ("Sinkhorn", "MMD, energy"):
             T = study.PlaneMap(d, 8, normalise=False)
-            step = study.Euler(T, study.make_field(name, d, width=8, weight=1.0, critic_lr=1e-3, critic_steps=1, reg=0.05),
-                               torch.optim.Adam(T.parameters(), 1e-3))  # fmt: skip
+            step = study.Euler(
+                T,
+                study.make_field(name, d, width=8, weight=1.0, critic_lr=1e-3, critic_steps=1, reg=0.05),
+                torch.optim.Adam(T.parameters(), 1e-3),
+            )
             counts[name, d] = study.operations(name, step, pair, 32, 40)
             assert isinstance(step.field, Direct)
-    assert counts["Sinkhorn", 2] > 4 * 4 * 40 * 32 * 32 / 2 and counts["MMD, energy", 64] - counts["MMD, energy", 2] > 6 * 32 * 32 * 62
+    assert (
+        counts["Sinkhorn", 2] > 4 * 4 * 40 * 32 * 32 / 2
+        and counts["MMD, energy", 64] - counts["MMD, energy", 2] > 6 * 32 * 32 * 62
+    )
 
 
-SETTINGS = {"kinds": ["mixture", "gaussian"], "dimensions": [2, 6], "fields": ["W2 critic", "Sinkhorn"], "iterations": 3, "batch": 32, "persistency": 2,
-            "lr": 1e-3, "width": 16, "weight": 10.0, "critic_lr": 5e-4, "critic_steps": 1, "start_updates": 3, "start_repeats": 1, "reg": 0.05,
-            "moment_samples": 2000, "points": 100, "directions": 20}  # fmt: skip
+SETTINGS = {
+    "kinds": ["mixture", "gaussian"],
+    "dimensions": [2, 6],
+    "fields": ["W2 critic", "Sinkhorn"],
+    "iterations": 3,
+    "batch": 32,
+    "persistency": 2,
+    "lr": 1e-3,
+    "width": 16,
+    "weight": 10.0,
+    "critic_lr": 5e-4,
+    "critic_steps": 1,
+    "start_updates": 3,
+    "start_repeats": 1,
+    "reg": 0.05,
+    "moment_samples": 2000,
+    "points": 100,
+    "directions": 20,
+}
 
 
 def quiet(*args, **shown):
@@ -111,10 +133,15 @@ def test_the_study_has_a_row_per_method_and_repeats_itself(tables):
     assert study.run(0, quiet, **SETTINGS)["table"].equals(rows)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"fields": ["sinkhron"]}, "did you mean 'Sinkhorn'"), ({"kinds": ["mixtur"]}, "did you mean 'mixture'"),
-    ({"dimensions": [0]}, "dimensions"), ({"moment_samples": 6}, "moment_samples"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"fields": ["sinkhron"]}, "did you mean 'Sinkhorn'"),
+        ({"kinds": ["mixtur"]}, "did you mean 'mixture'"),
+        ({"dimensions": [0]}, "dimensions"),
+        ({"moment_samples": 6}, "moment_samples"),
+    ],
+)
 def test_settings_are_checked(change, message):
     with pytest.raises(UsageError, match=message):
         study.run(0, quiet, **(SETTINGS | change))
@@ -128,10 +155,28 @@ def made_up(**changes):
     energy = {"W2 critic": (2.0, 3.0), "Sinkhorn": (1.5, 4.0), "linear map": (6.0, 5.0)}
     for name, value in changes.items():
         energy[name.replace("_", " ")] = (energy[name.replace("_", " ")][0], value)
-    rows = [{"kind": "mixture", "d": d, "method": method, "cosine": 0.95 - 0.002 * d, "uvp": 10.0, "uvp_scaled": 9.0, "uvp_map": 8.0, "energy": values[i],
-             "energy_floor": 1.0, "energy_ratio": values[i], "sliced": 1.0, "sliced_floor": 0.5, "sliced_ratio": 2.0,
-             "million_operations": math.nan if method == "linear map" else 40 + d / 10, "seed": seed}
-            for method, values in energy.items() for i, d in enumerate((2, 128)) for seed in (0, 1, 2)]  # fmt: skip
+    rows = [
+        {
+            "kind": "mixture",
+            "d": d,
+            "method": method,
+            "cosine": 0.95 - 0.002 * d,
+            "uvp": 10.0,
+            "uvp_scaled": 9.0,
+            "uvp_map": 8.0,
+            "energy": values[i],
+            "energy_floor": 1.0,
+            "energy_ratio": values[i],
+            "sliced": 1.0,
+            "sliced_floor": 0.5,
+            "sliced_ratio": 2.0,
+            "million_operations": math.nan if method == "linear map" else 40 + d / 10,
+            "seed": seed,
+        }
+        for method, values in energy.items()
+        for i, d in enumerate((2, 128))
+        for seed in (0, 1, 2)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -145,10 +190,15 @@ class Source:
         return {"dimension_mixture": {"table": self.frame}}
 
 
-@pytest.mark.parametrize("frame, verdict", [
-    (made_up(), "reproduced"), (made_up(W2_critic=4.9), "partly"), (made_up(W2_critic=9.0, Sinkhorn=8.0), "contradicted"),
-    (made_up(Sinkhorn=1.2), "partly"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "frame, verdict",
+    [
+        (made_up(), "reproduced"),
+        (made_up(W2_critic=4.9), "partly"),
+        (made_up(W2_critic=9.0, Sinkhorn=8.0), "contradicted"),
+        (made_up(Sinkhorn=1.2), "partly"),
+    ],
+)
 def test_the_claim_goes_either_way_and_its_controls_turn_it(frame, verdict):
     claim = next(claim for claim in ledger.claims() if claim.id == "proposal-P6")
     found = ledger.judge(claim, computed()["proposal-P6"], Source(frame))
@@ -170,6 +220,8 @@ def test_evidence_is_drawn_and_read(tables):
     assert len(evidence.table(both)) == len(tables["table"])
     plt.close(evidence.figure(both))
     assert "mixture, d = 2 to 6" in evidence.reading(both)
-    assert "below the linear map (5.00) at d = 128: Sinkhorn, W2 critic" in evidence.reading({"a": {"table": made_up()}})
+    assert "below the linear map (5.00) at d = 128: Sinkhorn, W2 critic" in evidence.reading(
+        {"a": {"table": made_up()}}
+    )
     assert "at d = 128: none" in evidence.reading({"a": {"table": made_up(W2_critic=9.0, Sinkhorn=8.0)}})
     assert "no trend" in evidence.reading({"a": {"table": made_up().query("d == 2")}})

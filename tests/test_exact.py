@@ -32,7 +32,6 @@ MU, NU, TAU = ((-1.2, 0.7), (0.55, 1.4)), ((0.4, -0.9), (1.1, 0.65)), 0.17
 VALUE = 3.97874864632925
 
 
-
 def spd(rng, d):
     """A random covariance with condition number below about 100."""
     A = rng.standard_normal((d, d))

@@ -62,7 +62,9 @@ def test_gap_is_below_1e_6_on_grids(name, source):
     assert 0 <= step.gap + 1e-15 and step.gap < 1e-6
     again = atoms.primal_value(step.plan, C, a / a.sum(), b / b.sum(), source, name)
     assert step.primal == pytest.approx(again, abs=1e-12)
-    assert step.dual == pytest.approx(atoms.semidual_value(step.v, C, a / a.sum(), b / b.sum(), source, name), abs=1e-12)
+    assert step.dual == pytest.approx(
+        atoms.semidual_value(step.v, C, a / a.sum(), b / b.sum(), source, name), abs=1e-12
+    )
     if source == "hard":
         assert step.plan.sum(1) == pytest.approx(a / a.sum(), abs=1e-14)
 
@@ -194,7 +196,11 @@ def test_semidiscrete_step_is_the_gaussian_step():
 def test_semidiscrete_step_agrees_with_the_interior_point_solver(seed):
     """The normal cut into 400 quantiles: masses agree to a few of these quanta."""
     rng = np.random.default_rng(seed)
-    y, b, tau = np.sort(rng.uniform(-2, 2, 4)) + np.arange(4) * 0.2, rng.dirichlet(np.full(4, 3.0)) + 0.02, rng.uniform(0.1, 3)
+    y, b, tau = (
+        np.sort(rng.uniform(-2, 2, 4)) + np.arange(4) * 0.2,
+        rng.dirichlet(np.full(4, 3.0)) + 0.02,
+        rng.uniform(0.1, 3),
+    )
     b = b / b.sum()
     x = norm.ppf((np.arange(400) + 0.5) / 400)
     by_plan = atoms.jko_step(x, np.full(400, 1 / 400), y, b, tau).mu
@@ -205,7 +211,9 @@ def test_bins_are_a_law():
     bins = grids.Bins(np.array([0.0, 1, 3]), np.array([0.2, 0.5, 0.3]), np.array([0.5, 0.5, 1.0]))
     x = np.linspace(-1, 5, 60_001)
     assert np.trapezoid(bins.pdf(x), x) == pytest.approx(1, abs=1e-3)
-    assert np.gradient(bins.cdf(x), x)[[4000, 20_000, 24_000]] == pytest.approx(bins.pdf(x[[4000, 20_000, 24_000]]), abs=1e-9)
+    assert np.gradient(bins.cdf(x), x)[[4000, 20_000, 24_000]] == pytest.approx(
+        bins.pdf(x[[4000, 20_000, 24_000]]), abs=1e-9
+    )
     assert bins.cdf(np.array([-1, 5])) == pytest.approx([0, 1])
 
 
@@ -232,7 +240,9 @@ def test_relaxation_raises_the_share_of_the_outlier():
     assert found["sf"] < at_double["sf"] and found["uot"] < at_double["uot"], "a dearer cost raises it further"
     # The cut of the source-fixed problem, from the card's own equation -4 a b = log(Phi(b)/.01) - log((1-Phi(b))/.99).
     cut = norm.ppf(found["sf"])
-    assert -4 * 0.05 * cut == pytest.approx(math.log(found["sf"] / 0.01) - math.log((1 - found["sf"]) / 0.99), abs=1e-10)
+    assert -4 * 0.05 * cut == pytest.approx(
+        math.log(found["sf"] / 0.01) - math.log((1 - found["sf"]) / 0.99), abs=1e-10
+    )
 
 
 # Mode masses of the toys.
@@ -245,7 +255,12 @@ def test_atomic_first_step_of_the_25_gaussians():
 # sjko's table at tau = 1, computed there with entropic weight .02 on a grid of spacing .03: outer, middle, centre.
 ENTROPIC = {1: (0.0084, 0.2024, 0.5784), 2: (0.0236, 0.1872, 0.5784)}
 # The same without entropy (ours), and what is derived from it: modes found, corner and centre shares, total variation.
-SHARP = {1: (0.0083, 0.2020, 0.5795), 2: (0.0234, 0.1868, 0.5795), 5: (0.0297, 0.1806, 0.5795), 20: (0.0335, 0.1768, 0.5795)}
+SHARP = {
+    1: (0.0083, 0.2020, 0.5795),
+    2: (0.0234, 0.1868, 0.5795),
+    5: (0.0297, 0.1806, 0.5795),
+    20: (0.0335, 0.1768, 0.5795),
+}
 
 
 def test_entropic_scaling_reproduces_the_published_masses():

@@ -18,10 +18,15 @@ cases = st.tuples(st.integers(1, 8), st.floats(1.2, 4), st.floats(0.2, 3))
 
 # d: G1, sigma2, radii at k = 1, 2, 10, 20, 50, the flow's radii there, G at k = 0, 1, 2, 10, 20, 50.
 PRINTED = {
-    3: (0.3410463, 3 / 7, (0.4337, 0.4603, 0.5802, 0.6587, 0.7865), (0.4385, 0.4669, 0.5874, 0.6645, 0.7905),
-        (5.329, 4.180, 3.497, 1.746, 1.193, 0.701)),
+    3: (
+        0.3410463,
+        3 / 7,
+        (0.4337, 0.4603, 0.5802, 0.6587, 0.7865),
+        (0.4385, 0.4669, 0.5874, 0.6645, 0.7905),
+        (5.329, 4.180, 3.497, 1.746, 1.193, 0.701),
+    ),
     2: (0.4244132, 1 / 3, (0.4175, 0.4332, 0.5225, 0.5940, 0.7247), None, (2.653, 2.435, 2.262, 1.554, 1.203, 0.808)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("d", sorted(PRINTED))
@@ -89,7 +94,9 @@ def test_jko_radius_is_the_minimiser_and_energy_falls(case, tau):
     objective = lambda r: B.w2(R, r, d, m) ** 2 / (2 * tau) + B.entropy(r, d, m)  # noqa: E731
     found = B.jko_radius(R, tau, d, m)
     high = 2 * found + 1
-    search = minimize_scalar(lambda r: float(objective(r)), bounds=(R * 0.5, high), method="bounded", options={"xatol": 1e-10})
+    search = minimize_scalar(
+        lambda r: float(objective(r)), bounds=(R * 0.5, high), method="bounded", options={"xatol": 1e-10}
+    )
     assert objective(found) <= objective(search.x) * (1 + 1e-10) and objective(found) < objective(R)
     # The flow runs ahead: dR/dt falls with R, and the implicit step uses the speed at its end.
     assert R < found < B.flow_radius(R, tau, d, m)

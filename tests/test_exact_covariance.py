@@ -58,7 +58,9 @@ def test_step_agrees_with_a_minimiser_that_knows_no_formula():
         L[lower] = u[3:]
         return covariance.jko_objective_cov(u[:3], L @ L.T + 1e-12 * np.eye(3), m, C, M, Sigma, tau)
 
-    found = minimize(objective, np.concatenate([m, np.linalg.cholesky(C)[lower]]), method="BFGS", options={"gtol": 1e-7})
+    found = minimize(
+        objective, np.concatenate([m, np.linalg.cholesky(C)[lower]]), method="BFGS", options={"gtol": 1e-7}
+    )
     m_next, C_next = covariance.jko_step_by_square_root(m, C, M, Sigma, tau)
     assert found.fun == pytest.approx(covariance.jko_objective_cov(m_next, C_next, m, C, M, Sigma, tau), abs=1e-9)
     assert found.x[:3] == pytest.approx(m_next, abs=1e-4)
@@ -125,7 +127,9 @@ def test_a_dirac_has_a_step():
 def test_contraction(seed):
     m, C, M, Sigma, tau, rng = problem(seed)
     m_1, C_1 = rng.standard_normal(len(m)), spd(rng, len(m))
-    after = gaussian.w2_cov(*gaussian.jko_step_cov(m, C, M, Sigma, tau), *gaussian.jko_step_cov(m_1, C_1, M, Sigma, tau))
+    after = gaussian.w2_cov(
+        *gaussian.jko_step_cov(m, C, M, Sigma, tau), *gaussian.jko_step_cov(m_1, C_1, M, Sigma, tau)
+    )
     assert after <= covariance.contraction(tau, Sigma) * gaussian.w2_cov(m, C, m_1, C_1) + 1e-7
 
 
@@ -210,8 +214,13 @@ def latent_objective(u, tau=1.0, s_0=0.8, r_0=0.6, matched=True):
 @pytest.mark.parametrize(("matched", "expected"), [(True, (2.4, 0.44661, 0.33495)), (False, (2.4, 0.53431, 0.0))])
 def test_independent_latents_kill_the_noise_in_one_step(matched, expected):
     """sjko's algorithm draws z afresh: then r' = 0. Formulas to five printed digits, Nelder-Mead to 1e-4."""
-    found = minimize(latent_objective, [1.0, 0.7, 0.3], (1.0, 0.8, 0.6, matched), method="Nelder-Mead",
-                     options={"xatol": 1e-7, "fatol": 1e-14, "maxiter": 4000}).x  # fmt: skip
+    found = minimize(
+        latent_objective,
+        [1.0, 0.7, 0.3],
+        (1.0, 0.8, 0.6, matched),
+        method="Nelder-Mead",
+        options={"xatol": 1e-7, "fatol": 1e-14, "maxiter": 4000},
+    ).x
     assert found == pytest.approx(expected, abs=1e-4)
     A = 1 + 4.0
     if matched:
@@ -232,14 +241,18 @@ def test_pass_counts_of_compositions():
 # Floors of the OU experiments.
 
 
-@pytest.mark.parametrize(("d", "tau", "value"), [(2, 0.05, -3.61), (2, 0.025, -4.19), (6, 0.05, -2.96), (6, 0.025, -3.55)])
+@pytest.mark.parametrize(
+    ("d", "tau", "value"), [(2, 0.05, -3.61), (2, 0.025, -4.19), (6, 0.05, -2.96), (6, 0.025, -3.55)]
+)
 def test_ou_floor_of_vwgf(d, tau, value):
     """Two samples of 400 targets, standard errors .024 (d = 2) and .013 (d = 6) each: three of their differences."""
     found = covariance.ou_floor(d, tau, 0.9, targets=400)
     assert found.mean() == pytest.approx(value, abs=3 * math.sqrt(2) * (0.024 if d == 2 else 0.013))
 
 
-@pytest.mark.parametrize(("tau", "t", "values"), [(0.05, 0.5, (-3.26, -2.63)), (0.05, 0.9, (-3.66, -3.18)), (0.1, 0.5, (-2.66, -2.04))])
+@pytest.mark.parametrize(
+    ("tau", "t", "values"), [(0.05, 0.5, (-3.26, -2.63)), (0.05, 0.9, (-3.66, -3.18)), (0.1, 0.5, (-2.66, -2.04))]
+)
 def test_ou_floor_of_sjko(tau, t, values):
     """Printed from 6000 targets; ours 2000, standard error .013: .05 is over three of them."""
     found = [covariance.ou_floor(d, tau, t, 2000, "sjko").mean() for d in (2, 4)]
@@ -279,7 +292,9 @@ def test_spd_recipe_is_scikit_learns():
 
 def test_moment_fit_floor():
     """log10 of d(d+3)/(2n) at d = 12; and a simulation at d = 3, n = 400: 300 repeats give the mean to 4 %."""
-    assert [math.log10(covariance.moment_fit_floor(12, n)) for n in (1000, 10_000, 50_000)] == pytest.approx([-1.05, -2.05, -2.74], abs=0.005)
+    assert [math.log10(covariance.moment_fit_floor(12, n)) for n in (1000, 10_000, 50_000)] == pytest.approx(
+        [-1.05, -2.05, -2.74], abs=0.005
+    )
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 400, 3))
     fits = [covariance.symkl_cov(p.mean(0), np.cov(p.T), np.zeros(3), np.eye(3)) for p in x]

@@ -57,7 +57,10 @@ def test_w2_decays_exactly_exponentially_in_five_dimensions(t):
 @given(st.integers(1, 6), seeds, st.floats(0, 3), st.floats(0, 3))
 def test_the_flow_is_a_semigroup_and_ends_at_the_data(d, seed, t, u):
     m_0, C_0, m_1, C_1 = pair(d, seed)
-    once, twice = euler.w2_flow(m_0, C_0, m_1, C_1, t + u), euler.w2_flow(*euler.w2_flow(m_0, C_0, m_1, C_1, t), m_1, C_1, u)
+    once, twice = (
+        euler.w2_flow(m_0, C_0, m_1, C_1, t + u),
+        euler.w2_flow(*euler.w2_flow(m_0, C_0, m_1, C_1, t), m_1, C_1, u),
+    )
     # Roots of matrices of condition 100, taken twice.
     assert np.allclose(once[0], twice[0], atol=1e-10) and np.allclose(once[1], twice[1], atol=1e-9)
     assert np.allclose(euler.w2_flow(m_0, C_0, m_1, C_1, math.inf)[1], C_1, atol=1e-9)
@@ -66,7 +69,9 @@ def test_the_flow_is_a_semigroup_and_ends_at_the_data(d, seed, t, u):
 def test_a_clock_that_is_not_the_flows_is_caught():
     """Negative control: the geodesic at parameter t in place of 1 - e^-t."""
     laws = pair(5, 0)
-    wrong = gaussian.w2_cov(*euler.w2_flow(*laws, -math.log(1 - 0.5)), *laws[2:]) / (math.exp(-0.5) * start_distance(laws))
+    wrong = gaussian.w2_cov(*euler.w2_flow(*laws, -math.log(1 - 0.5)), *laws[2:]) / (
+        math.exp(-0.5) * start_distance(laws)
+    )
     assert abs(wrong - 1) > 0.1
 
 
@@ -113,7 +118,9 @@ def test_the_released_field_is_another_flow():
     assert abs(m[1, 0] - 1) < 1e-12 and abs(C[1, 0, 0] - 1) < 1e-12
     m, C = euler.w2_euler(*law, *data, 1.0, 5, euler.released_displacement)
     sd = np.sqrt(C[:, 0, 0])
-    assert np.allclose(1 - sd[1:], (1 - sd[:-1]) ** 2, atol=1e-12) and np.allclose(1 - m[1:, 0], (1 - m[:-1, 0]) * (1 - sd[:-1]), atol=1e-12)
+    assert np.allclose(1 - sd[1:], (1 - sd[:-1]) ** 2, atol=1e-12) and np.allclose(
+        1 - m[1:, 0], (1 - m[:-1, 0]) * (1 - sd[:-1]), atol=1e-12
+    )
     wide = euler.w2_euler([0.0], [[9.0]], *data, 1.0, 1, euler.released_displacement)[1][1, 0, 0]
     assert math.isclose(wide, 9.0)  # s = 3 goes to -3: reflected, and for larger s further out
 
@@ -136,7 +143,9 @@ def test_published_law_of_persistency(J, published):
     root = np.linalg.cholesky(C_0)
     A, b = euler.persistent_euler(root, m_0, m_1, C_1, 0.5, 0.05, J, 20)[-1]
     ratio = gaussian.w2_cov(b, A @ A.T, m_1, C_1) / gaussian.w2_cov(m_0, C_0, m_1, C_1)
-    assert abs(ratio - published) < 6e-7 and math.isclose(ratio, euler.persistency_factor(0.5, 0.05, J, 20), rel_tol=1e-6)
+    assert abs(ratio - published) < 6e-7 and math.isclose(
+        ratio, euler.persistency_factor(0.5, 0.05, J, 20), rel_tol=1e-6
+    )
     naive = euler.persistent_euler(root, m_0, m_1, C_1, 0.5, 0.05, J, 20, frozen=False)[-1]
     moved = gaussian.w2_cov(naive[1], naive[0] @ naive[0].T, m_1, C_1) / gaussian.w2_cov(m_0, C_0, m_1, C_1)
     assert (abs(moved - published) < 6e-7) == (J == 1)  # a target that moves is told apart as soon as J > 1
@@ -147,7 +156,10 @@ def test_published_law_of_persistency(J, published):
 def test_persistency_law_for_any_schedule(d, seed, data):
     m_0, C_0, m_1, C_1 = pair(d, seed)
     steps = data.draw(st.integers(1, 5))
-    eps, lr = (data.draw(st.lists(st.floats(low, high), min_size=steps, max_size=steps)) for low, high in ((0.05, 1), (0.01, 0.45)))
+    eps, lr = (
+        data.draw(st.lists(st.floats(low, high), min_size=steps, max_size=steps))
+        for low, high in ((0.05, 1), (0.01, 0.45))
+    )
     J = data.draw(st.lists(st.integers(1, 10), min_size=steps, max_size=steps))
     A, b = euler.persistent_euler(np.linalg.cholesky(C_0), m_0, m_1, C_1, eps, lr, J, steps)[-1]
     ratio = gaussian.w2_cov(b, A @ A.T, m_1, C_1) / gaussian.w2_cov(m_0, C_0, m_1, C_1)
@@ -253,8 +265,9 @@ def test_relaxed_plan_is_pots(relaxation):
     C, a, b = entropic.half_squared(x, y), np.full(12, 1 / 12), np.full(9, 1 / 9)
     f, g = entropic.potentials(C, 0.3, 5000, relaxation)
     P = entropic.plan(C, f, g, 0.3).numpy()
-    theirs = ot.unbalanced.sinkhorn_unbalanced(a, b, C.numpy(), 0.3, (math.inf, relaxation), reg_type="kl", c=np.outer(a, b),
-                                               stopThr=1e-14, numItermax=20_000)  # fmt: skip
+    theirs = ot.unbalanced.sinkhorn_unbalanced(
+        a, b, C.numpy(), 0.3, (math.inf, relaxation), reg_type="kl", c=np.outer(a, b), stopThr=1e-14, numItermax=20_000
+    )
     assert np.abs(P - theirs).max() < 1e-10
     assert np.allclose(P.sum(1), a, atol=1e-14)
     kept = entropic.kept_mass(C, f, g, 0.3)
@@ -373,7 +386,11 @@ def test_identities_of_velocities():
 
 @pytest.mark.parametrize("kernel", ["energy", "gaussian", "multiquadric"])
 def test_mmd_velocity_is_a_gradient(kernel):
-    k = {"energy": lambda r2: -(r2.sqrt()), "gaussian": lambda r2: torch.exp(-r2 / 2), "multiquadric": lambda r2: (1 + r2).rsqrt()}[kernel]
+    k = {
+        "energy": lambda r2: -(r2.sqrt()),
+        "gaussian": lambda r2: torch.exp(-r2 / 2),
+        "multiquadric": lambda r2: (1 + r2).rsqrt(),
+    }[kernel]
     x, y, other = cloud(6, 2, 0).requires_grad_(True), cloud(5, 2, 1), cloud(7, 2, 2)
 
     def mean_kernel(z):
@@ -411,7 +428,14 @@ def test_particles_on_the_geodesic_at_the_published_size():
     """n = 512, eps .1: W2(k) = .9^k W2(0); the published draw starts at .950, another one within .01."""
     x, y = ring_clouds(512, 0)
     found = [w2(x, y)]
-    particles.flow(Direct("minibatch_ot"), x, y, 0.1, 20, after=lambda k, now: found.append(w2(now, y)) if k in (1, 5, 10, 20) else None)
+    particles.flow(
+        Direct("minibatch_ot"),
+        x,
+        y,
+        0.1,
+        20,
+        after=lambda k, now: found.append(w2(now, y)) if k in (1, 5, 10, 20) else None,
+    )
     assert abs(found[0] - 0.95) < 0.01
     assert np.allclose(np.array(found[1:]) / found[0], [0.9**k for k in (1, 5, 10, 20)], rtol=1e-10)
 
@@ -434,8 +458,15 @@ def test_fresh_minibatches_widen_the_modes():
 
     x, y = ring_clouds(512, 1)
     full = particles.flow(Direct("minibatch_ot"), x, y, 0.3, 20)
-    fresh = particles.flow(Direct("minibatch_ot"), x, lambda n, stream: toys.ring(n, stream).double(), 0.1, 60,
-                           generator(1, "fresh"), batch=128)  # fmt: skip
+    fresh = particles.flow(
+        Direct("minibatch_ot"),
+        x,
+        lambda n, stream: toys.ring(n, stream).double(),
+        0.1,
+        60,
+        generator(1, "fresh"),
+        batch=128,
+    )
     assert abs(within(full) - 0.1) < 0.01 and 0.115 < within(fresh) < 0.16
 
 

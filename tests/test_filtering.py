@@ -12,8 +12,20 @@ from gwf.metrics.filter_scores import draw_from_grid, kernel_density, scott, smo
 from gwf.studies import filtering as study
 
 PROBLEM = f.Problem(beta=1.0, sigma=1.0, interval=0.5, observations=9, end=5.0, start=1.0)
-SETTINGS = dict(paths=1, particles=[100], dt=0.01, dx=0.02, low=-5.0, high=5.0, beta=1.0, sigma=1.0, interval=0.5,
-                observations=9, end=5.0, start=1.0)  # fmt: skip
+SETTINGS = dict(
+    paths=1,
+    particles=[100],
+    dt=0.01,
+    dx=0.02,
+    low=-5.0,
+    high=5.0,
+    beta=1.0,
+    sigma=1.0,
+    interval=0.5,
+    observations=9,
+    end=5.0,
+    start=1.0,
+)
 
 
 def quiet(done, total, **shown):
@@ -114,8 +126,10 @@ def test_published_medians(truth):
     """
     y, grid, p = truth
     rng = np.random.default_rng(1)
-    score = [sym_kl(p[:, i], kernel_density(f.bootstrap_filter(PROBLEM, y[:, i], 1000, 1e-3, rng), grid.x), grid.dx)
-             for i in range(4)]
+    score = [
+        sym_kl(p[:, i], kernel_density(f.bootstrap_filter(PROBLEM, y[:, i], 1000, 1e-3, rng), grid.x), grid.dx)
+        for i in range(4)
+    ]
     assert np.median(np.log10(score)) == pytest.approx(-1.40, abs=0.15)
     draws = [draw_from_grid(p[:, i], grid.x, 50_000, rng) for i in range(4)]
     best = [sym_kl(p[:, i], kernel_density(x, grid.x), grid.dx) for i, x in enumerate(draws)]
@@ -175,10 +189,18 @@ def test_study_repeats_itself():
     assert set(first.law) == {study.FILTER, study.DRAWS, study.SMOOTHED}
 
 
-@pytest.mark.parametrize("change, word", [
-    ({"particles": []}, "particles"), ({"particles": [1]}, "particles"), ({"paths": 0}, "paths"),
-    ({"dx": 0.03}, "dx"), ({"dt": 0.03}, "interval"), ({"beta": 0}, "beta"), ({"end": 4.0}, "end"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        ({"particles": []}, "particles"),
+        ({"particles": [1]}, "particles"),
+        ({"paths": 0}, "paths"),
+        ({"dx": 0.03}, "dx"),
+        ({"dt": 0.03}, "interval"),
+        ({"beta": 0}, "beta"),
+        ({"end": 4.0}, "end"),
+    ],
+)
 def test_bad_settings_are_named(change, word):
     """The message names the setting that cannot be used."""
     with pytest.raises(UsageError, match=word):

@@ -15,6 +15,7 @@ from gwf.errors import UsageError
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
 
+
 def spd(rng, d):
     """A random covariance with eigenvalues between 0.3 and 3."""
     Q = np.linalg.qr(rng.normal(size=(d, d)))[0]

@@ -262,7 +262,9 @@ def test_gradient_of_the_swapped_map_loss(name):
 def test_swapped_tight_chi2_keeps_the_gradient_of_the_variance():
     """mu = N(theta, 1): the true gradient is 2 theta e^(theta^2); detaching the variance would leave 2 theta."""
     theta = 0.5
-    gradient = map_gradient(functionals.get("chi2_tight").swapped, functionals.get("chi2_tight").swapped.map_loss, theta)
+    gradient = map_gradient(
+        functionals.get("chi2_tight").swapped, functionals.get("chi2_tight").swapped.map_loss, theta
+    )
     assert gradient == pytest.approx(2 * theta * math.exp(theta**2), rel=1e-2)
     assert abs(gradient - 2 * theta) > 0.2
 

@@ -111,12 +111,15 @@ def test_trained_step_is_the_exact_jko_step():
     assert np.abs(m).max() > 0.3
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: DenseICNN(2, 0), "width"),
-    (lambda: DenseICNN(2, eps=-1), "eps"),
-    (lambda: ICNNStep(DenseICNN(2, 4), None, 0.0, lr=1e-3), "tau"),
-    (lambda: StochasticLogDet(None, 0), "iterations"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: DenseICNN(2, 0), "width"),
+        (lambda: DenseICNN(2, eps=-1), "eps"),
+        (lambda: ICNNStep(DenseICNN(2, 4), None, 0.0, lr=1e-3), "tau"),
+        (lambda: StochasticLogDet(None, 0), "iterations"),
+    ],
+)
 def test_arguments_out_of_range_are_named(call, words):
     with pytest.raises(UsageError, match=words):
         call()

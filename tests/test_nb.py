@@ -40,11 +40,7 @@ def scratch(tmp_path, monkeypatch):
 
 def command_line(*arguments, **options):
     return subprocess.run(
-        [sys.executable, "-m", "gwf.nb", *map(str, arguments)],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        **options,
+        [sys.executable, "-m", "gwf.nb", *map(str, arguments)], cwd=ROOT, text=True, capture_output=True, **options
     )
 
 
@@ -62,18 +58,11 @@ print("c", object(), os.environ["OMP_NUM_THREADS"], os.getcwd())
 
 def test_same_bytes_at_every_run(tmp_path, scratch):
     source = notebook(tmp_path / "toy.ipynb", PARAMETERS, RESTLESS, DRAW, "print(seed, rate, out)")
-    first, again = (
-        nb.run(source, tmp_path / "results" / "toy", {"seed": 3}, threads=2).read_bytes() for _ in range(2)
-    )
+    first, again = (nb.run(source, tmp_path / "results" / "toy", {"seed": 3}, threads=2).read_bytes() for _ in range(2))
     assert first == again
     executed = nbformat.reads(first.decode(), as_version=4)
     nbformat.validate(executed)
-    texts = [
-        output.get("text", "")
-        for cell in executed.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-    ]
+    texts = [output.get("text", "") for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
     assert texts[0] == "ab\nc <object object at 0x0> 2 .\n"
     assert texts[-1].startswith("3 0.5 ")
     assert b"papermill" not in first and b"iopub" not in first and b"UserWarning" not in first

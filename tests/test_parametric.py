@@ -64,8 +64,13 @@ def test_residual_and_error_are_first_order_and_the_control_is_not():
     for tau in (1e-3, 5e-4, 2.5e-4):
         theta = flow.jko_step(family.start, tau)
         slope = (theta - family.start) / tau
-        sizes.append((float(flow.residual(theta, family.start, tau).norm()), float((slope - velocity).norm()),
-                      float((slope + flow.gradient(theta)).norm())))  # fmt: skip
+        sizes.append(
+            (
+                float(flow.residual(theta, family.start, tau).norm()),
+                float((slope - velocity).norm()),
+                float((slope + flow.gradient(theta)).norm()),
+            )
+        )
     ratios = np.array(sizes)[1:] / np.array(sizes)[:-1]
     assert ratios[:, :2] == pytest.approx(0.5, rel=0.01)
     limit = float((velocity + flow.gradient(family.start)).norm())
@@ -95,7 +100,9 @@ def test_log_scale_flow_is_ornstein_uhlenbeck():
     assert flow.velocity(theta).numpy() == pytest.approx([-(1 - 4.0), -2.0], abs=1e-12)
     for _ in range(300):
         theta = flow.euler_step(theta, 1 / 300)
-    assert math.exp(theta[0]) == pytest.approx(0.947892, abs=4e-3) and float(theta[1]) == pytest.approx(0.735759, abs=4e-3)
+    assert math.exp(theta[0]) == pytest.approx(0.947892, abs=4e-3) and float(theta[1]) == pytest.approx(
+        0.735759, abs=4e-3
+    )
 
 
 def test_a_network_has_the_metric_of_its_jacobian_and_dead_parameters_stay():
@@ -107,7 +114,9 @@ def test_a_network_has_the_metric_of_its_jacobian_and_dead_parameters_stay():
     direction, step = torch.randn_like(theta), 1e-5
     moved = (T(theta + step * direction, z) - T(theta - step * direction, z)) / (2 * step)
     # Central differences: an error of order step^2, 1e-10.
-    assert float(direction @ flow.metric(theta) @ direction) == pytest.approx(float(moved.square().sum(1).mean()), rel=1e-7)
+    assert float(direction @ flow.metric(theta) @ direction) == pytest.approx(
+        float(moved.square().sum(1).mean()), rel=1e-7
+    )
 
     dead = ParametricFlow(lambda t, z: z + t[0], lambda t: t[0] ** 2, z)
     assert dead.velocity(double(1.0, 5.0)).tolist() == pytest.approx([-1.0, 0.0], abs=1e-12)

@@ -46,9 +46,7 @@ def test_the_lipschitz_penalty_looks_between_the_samples():
 
 
 def one_of_two(rank, folder):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     net = torch.nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         net.weight.fill_(1.0)

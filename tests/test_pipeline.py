@@ -36,13 +36,8 @@ class Clone:
     def __init__(self, folder):
         self.folder = folder
         binaries = str(Path(sys.executable).parent)
-        kept = {
-            key: value for key, value in os.environ.items() if not key.startswith(("GWF_", "PYTEST", "MAKE"))
-        }
-        self.environment = kept | {
-            "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(folder),
-        }
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("GWF_", "PYTEST", "MAKE"))}
+        self.environment = kept | {"PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder)}
 
     def start(self, *command, **options):
         return subprocess.Popen(
@@ -190,9 +185,7 @@ def test_an_unbroken_run_and_a_forced_one_give_the_same_bytes(clone, killed):
 def test_what_an_edit_runs_again(clone, killed):
     assert clone.plan() == set()
     with clone.edited("notebooks/train.ipynb") as path:
-        prose = path.read_text().replace(
-            "# One method, one data set, one seed", "# One method, one data set, a seed"
-        )
+        prose = path.read_text().replace("# One method, one data set, one seed", "# One method, one data set, a seed")
         assert prose != path.read_text()
         path.write_text(prose)
         # Extracting the code shows that it is the same; nothing else runs.
@@ -205,9 +198,7 @@ def test_what_an_edit_runs_again(clone, killed):
         # None of them is `(cached)`: the results in the cache are those of the functional as it was.
         plan = clone.plan()
         assert {name for name in plan if "@" in name} == {
-            f"train@w1-{step}-{dataset}-0"
-            for step in ("gan", "jko")
-            for dataset in ("digits", "eight_gaussians")
+            f"train@w1-{step}-{dataset}-0" for step in ("gan", "jko") for dataset in ("digits", "eight_gaussians")
         }
         assert "lenet" not in plan and {"tables", "figures", "page"} <= plan
     clone.run("dvc", "repro", "-s", "code")

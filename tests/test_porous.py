@@ -27,9 +27,25 @@ from gwf.flows.generalised_entropy import (
 from gwf.nets.mlp import ResidualMLP
 from gwf.studies import porous
 
-SMOKE = {"d": 3, "m": 2, "radius": 0.4, "t_0": 1e-3, "tau": 5e-4, "K": 2, "map": "affine", "reference": "ball", "margin": 1.15,
-         "particles": 5000, "iterations": 50, "ratio_updates": 2, "batch": 256, "width": 32, "lr_map": 6e-3,
-         "lr_ratio": 5e-3, "warm_up": 300}  # fmt: skip
+SMOKE = {
+    "d": 3,
+    "m": 2,
+    "radius": 0.4,
+    "t_0": 1e-3,
+    "tau": 5e-4,
+    "K": 2,
+    "map": "affine",
+    "reference": "ball",
+    "margin": 1.15,
+    "particles": 5000,
+    "iterations": 50,
+    "ratio_updates": 2,
+    "batch": 256,
+    "width": 32,
+    "lr_map": 6e-3,
+    "lr_ratio": 5e-3,
+    "warm_up": 300,
+}
 
 
 def particles(n, radius, d, m, seed=0):
@@ -73,7 +89,9 @@ def test_dual_of_other_exponents():
     reference = UniformBall(1.1).fit(x)
     z = reference.sample(200_000, torch.Generator().manual_seed(1))
     rho = reference.log_density(x)
-    u_x, u_z = (torch.log(torch.expm1(Exact(reference, 0.4, 2, 3)(reference.coordinates(p)).clamp(1e-6))) for p in (x, z))
+    u_x, u_z = (
+        torch.log(torch.expm1(Exact(reference, 0.4, 2, 3)(reference.coordinates(p)).clamp(1e-6))) for p in (x, z)
+    )
     value = entropy.of_mu(u_x, rho).mean() - entropy.of_reference(u_z, rho).mean()
     assert value.item() == pytest.approx(float(barenblatt.entropy(0.4, 2, 3)), rel=0.02)
 
@@ -166,9 +184,17 @@ def test_same_seed_same_bytes_and_training_is_finite():
 def test_cache_is_pushed_and_reference_refitted():
     x = particles(500, 0.4, 2, 2)
     dual = EntropyDual(Power(2), RatioNet(2, 8), UniformBall(1.1))
-    flow = VariationalFlow(VariationalStep(dual, AffineIncrement(2), 1e-3), x, torch.Generator().manual_seed(0),
-                           iterations=5, ratio_updates=1, batch=64, lr_map=1e-2, lr_ratio=1e-2,
-                           push=lambda p: 2 * p)  # fmt: skip
+    flow = VariationalFlow(
+        VariationalStep(dual, AffineIncrement(2), 1e-3),
+        x,
+        torch.Generator().manual_seed(0),
+        iterations=5,
+        ratio_updates=1,
+        batch=64,
+        lr_map=1e-2,
+        lr_ratio=1e-2,
+        push=lambda p: 2 * p,
+    )
     flow.advance()
     assert dual.reference.a == pytest.approx(1.1 * (2 * x - 2 * x.mean(0)).norm(dim=1).max().item(), rel=1e-5)
     assert torch.allclose(flow.x, flow.step.T(2 * x))
@@ -176,9 +202,15 @@ def test_cache_is_pushed_and_reference_refitted():
 
 @pytest.mark.parametrize(
     "change, words",
-    [({"map": "afine"}, "did you mean 'affine'"), ({"m": 1}, "m = 1"), ({"reference": "cube"}, "reference"),
-     ({"margin": 0.9}, "margin"), ({"tau": 0}, "tau"), ({"K": 0}, "K = 0")],
-)  # fmt: skip
+    [
+        ({"map": "afine"}, "did you mean 'affine'"),
+        ({"m": 1}, "m = 1"),
+        ({"reference": "cube"}, "reference"),
+        ({"margin": 0.9}, "margin"),
+        ({"tau": 0}, "tau"),
+        ({"K": 0}, "K = 0"),
+    ],
+)
 def test_bad_settings_are_named(change, words):
     with pytest.raises(UsageError, match=words):
         porous.run(0, lambda *a, **k: None, **{**SMOKE, **change})

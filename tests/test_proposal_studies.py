@@ -21,22 +21,86 @@ from gwf.studies import diversity, initialisation, schedules
 UNIT = {"w2": 3.5, "w1": 2.5, "entries": 4.0, "cloud": 1.6, "assignment": 110.0}
 SMALL = {
     "initialisation": dict(
-        inits=["none", "flow", "flow, straight", "other flow"], fields=["sinkhorn"], eps={}, iterations={"sinkhorn": 12}, width=16,
-        batch=32, persistency=2, lr=1e-3, critic_steps=1, reg=0.02, plan_iterations=5, particles=32, flow_steps=3, short_steps=1,
-        flow_eps=0.3, regression_steps=5, regression_lr=2e-3, every=5, n=64, pairs=1, n_modes=200, n_curve=64, threshold=0.12,
-        unit=UNIT, bar_particles=64, bar_batch=16, bar_steps=3, bar_eps=0.1),
+        inits=["none", "flow", "flow, straight", "other flow"],
+        fields=["sinkhorn"],
+        eps={},
+        iterations={"sinkhorn": 12},
+        width=16,
+        batch=32,
+        persistency=2,
+        lr=1e-3,
+        critic_steps=1,
+        reg=0.02,
+        plan_iterations=5,
+        particles=32,
+        flow_steps=3,
+        short_steps=1,
+        flow_eps=0.3,
+        regression_steps=5,
+        regression_lr=2e-3,
+        every=5,
+        n=64,
+        pairs=1,
+        n_modes=200,
+        n_curve=64,
+        threshold=0.12,
+        unit=UNIT,
+        bar_particles=64,
+        bar_batch=16,
+        bar_steps=3,
+        bar_eps=0.1,
+    ),
     "schedules": dict(
-        schedules={"sinkhorn": ["constant", "temperature", "all"], "w2": ["constant", "cosine", "all"]}, only_constant=["sinkhorn_single"],
-        width=16, batch=32, iterations=8, persistency=2, lr=1e-3, eps={}, critic_steps=1, reg=0.02, plan_iterations=5, decay=0.9, every=4,
-        n=64, pairs=1, n_modes=200, n_curve=64, threshold=0.12, failure=4, unit=UNIT, persistencies=[1, 3], rates=[1e-3],
-        persistency_iterations=5),
+        schedules={"sinkhorn": ["constant", "temperature", "all"], "w2": ["constant", "cosine", "all"]},
+        only_constant=["sinkhorn_single"],
+        width=16,
+        batch=32,
+        iterations=8,
+        persistency=2,
+        lr=1e-3,
+        eps={},
+        critic_steps=1,
+        reg=0.02,
+        plan_iterations=5,
+        decay=0.9,
+        every=4,
+        n=64,
+        pairs=1,
+        n_modes=200,
+        n_curve=64,
+        threshold=0.12,
+        failure=4,
+        unit=UNIT,
+        persistencies=[1, 3],
+        rates=[1e-3],
+        persistency_iterations=5,
+    ),
     "diversity": dict(
-        toy_names=["minor_modes"], fields=["w2", "sinkhorn", "sinkhorn_single", "mmd"], regs=[0.02], eps={}, lr=2e-3, width=16, batch=32,
-        iterations=4, persistency=2, plan_iterations=5, n_modes=300, n_distance=64, floors=2, self_regs=[0.02], self_n=32, self_steps=3,
-        self_eps=0.3, points=50),
-}  # fmt: skip
-STUDIES = {"initialisation": (initialisation, shown_initialisation), "schedules": (schedules, shown_schedules),
-           "diversity": (diversity, shown_diversity)}  # fmt: skip
+        toy_names=["minor_modes"],
+        fields=["w2", "sinkhorn", "sinkhorn_single", "mmd"],
+        regs=[0.02],
+        eps={},
+        lr=2e-3,
+        width=16,
+        batch=32,
+        iterations=4,
+        persistency=2,
+        plan_iterations=5,
+        n_modes=300,
+        n_distance=64,
+        floors=2,
+        self_regs=[0.02],
+        self_n=32,
+        self_steps=3,
+        self_eps=0.3,
+        points=50,
+    ),
+}
+STUDIES = {
+    "initialisation": (initialisation, shown_initialisation),
+    "schedules": (schedules, shown_schedules),
+    "diversity": (diversity, shown_diversity),
+}
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +200,9 @@ def test_scores_of_modes_by_hand():
 
 
 def test_schedules_end_where_they_say():
-    T, step = schedules.build(0, "sinkhorn", width=8, lr=1e-3, eps=1.0, persistency=1, critic_steps=1, reg=0.02, plan_iterations=2)
+    T, step = schedules.build(
+        0, "sinkhorn", width=8, lr=1e-3, eps=1.0, persistency=1, critic_steps=1, reg=0.02, plan_iterations=2
+    )
     moves = [s(step) for s in schedules.scheduled("all", "sinkhorn")]
     values = []
     for share in (0.0, 0.25, 0.5, 1.0):
@@ -160,16 +226,24 @@ def test_average_of_weights():
 
 
 def test_share_closed_by_hand():
-    rows = pd.DataFrame([{"field": "mmd", "schedule": name, "w1_even": value, "w1_floor": 0.05}
-                         for name, value in (("constant", 0.1), ("cosine", 0.06), ("rising", 0.2))])  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            {"field": "mmd", "schedule": name, "w1_even": value, "w1_floor": 0.05}
+            for name, value in (("constant", 0.1), ("cosine", 0.06), ("rising", 0.2))
+        ]
+    )
     shares = shown_schedules.closed(rows).set_index("schedule")["share"]
     assert shares.to_dict() == pytest.approx({"constant": 0, "cosine": 0.8, "rising": -2})
 
 
 def test_gain_of_persistency_by_hand():
     """At rate 1e-4: 400 (capped) against 40; tuned: 100 against 40."""
-    grid = pd.DataFrame([{"persistency": J, "lr": lr, "reached": n, "work_to_threshold": n * J, "cap": 400}
-                         for J, lr, n in ((1, 1e-4, math.inf), (1, 1e-3, 100), (10, 1e-4, 40), (10, 1e-3, 60))])  # fmt: skip
+    grid = pd.DataFrame(
+        [
+            {"persistency": J, "lr": lr, "reached": n, "work_to_threshold": n * J, "cap": 400}
+            for J, lr, n in ((1, 1e-4, math.inf), (1, 1e-3, 100), (10, 1e-4, 40), (10, 1e-3, 60))
+        ]
+    )
     assert shown_schedules.gains(grid) == (10, 2.5)
     assert proposal.fastest(grid, lambda J: J == 1) == (100, 400)
 
@@ -182,14 +256,17 @@ def test_a_branch_in_the_loop_is_seen():
     assert not proposal.runs_with(proposal.Incomplete())
 
 
-@pytest.mark.parametrize("study, wrong, message", [
-    (initialisation, {"inits": ["flow, strait"]}, "did you mean 'flow, straight'"),
-    (initialisation, {"iterations": {"sinkhorn": 1}}, "take more"),
-    (schedules, {"decay": 1.0}, "decay = 1.0"),
-    (schedules, {"schedules": {"mmd": ["cosin"]}}, "did you mean 'cosine'"),
-    (diversity, {"toy_names": ["rng"]}, "did you mean 'ring'"),
-    (diversity, {"points": 5000}, "points = 5000"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "study, wrong, message",
+    [
+        (initialisation, {"inits": ["flow, strait"]}, "did you mean 'flow, straight'"),
+        (initialisation, {"iterations": {"sinkhorn": 1}}, "take more"),
+        (schedules, {"decay": 1.0}, "decay = 1.0"),
+        (schedules, {"schedules": {"mmd": ["cosin"]}}, "did you mean 'cosine'"),
+        (diversity, {"toy_names": ["rng"]}, "did you mean 'ring'"),
+        (diversity, {"points": 5000}, "points = 5000"),
+    ],
+)
 def test_wrong_settings_are_named(study, wrong, message):
     with pytest.raises(UsageError, match=message):
         study.run(0, lambda *a, **k: None, **{**SMALL[study.__name__.split(".")[-1]], **wrong})

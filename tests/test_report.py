@@ -18,14 +18,21 @@ from gwf.runs import Study, method_title, parameters
 from gwf.table import latex_text, show, show_spread
 
 PARAMS = {
-    "profile": "toy", "functionals": ["kl_dv", "w1"], "steps": ["gan", "jko"], "seeds": [0, 1, 2],
+    "profile": "toy",
+    "functionals": ["kl_dv", "w1"],
+    "steps": ["gan", "jko"],
+    "seeds": [0, 1, 2],
     "datasets": ["digits", "eight_gaussians"],
     "training": {"digits": {"ema": 0.999, "per_dimension": True}, "eight_gaussians": {"ema": 0.99}},
 }
 # per method, one value per seed. kl_dv: differences -10, -12, -14 (mean -12, sd 2): JKO lower.
 # w1: differences -3, 3, 1.5 (mean 0.5, sd about 3.12): a tie.
-FD = {("kl_dv", "gan"): (50.0, 53.0, 56.0), ("kl_dv", "jko"): (40.0, 41.0, 42.0),
-      ("w1", "gan"): (60.0, 60.0, 60.0), ("w1", "jko"): (57.0, 63.0, 61.5)}
+FD = {
+    ("kl_dv", "gan"): (50.0, 53.0, 56.0),
+    ("kl_dv", "jko"): (40.0, 41.0, 42.0),
+    ("w1", "gan"): (60.0, 60.0, 60.0),
+    ("w1", "jko"): (57.0, 63.0, 61.5),
+}
 
 
 def fabricate(root, params=PARAMS, fd=FD):
@@ -35,21 +42,55 @@ def fabricate(root, params=PARAMS, fd=FD):
         for step in params["steps"]:
             for seed in params["seeds"]:
                 value = fd[functional, step][seed]
-                head = {"method": f"{functional}-{step}", "functional": functional, "step": step,
-                        "seed": seed, "profile": "toy", "tau": 0.5 if step == "jko" else "inf",
-                        "updates": 5000, "batch": 64}
-                digits = {**head, "dataset": "digits", "n": 4000, "n_floor": 4000, "n_reference": 1000,
-                          "reference": "1000 held-out digits", "extractor": "LeNet, 128 features",
-                          "extractor_sha256": "ab" * 32, "fd_lenet": value, "fd_lenet_floor": 5.0,
-                          "kid": value / 1000, "kid_floor": 0.001, "precision": 0.5, "recall": 0.25,
-                          "precision_floor": 0.9, "recall_floor": 0.9,
-                          "class_histogram": list(rng.dirichlet(np.full(10, 50.0))),
-                          "class_histogram_floor": [0.1] * 10, "class_tv": 0.1, "class_tv_floor": 0.01}
-                plane = {**head, "dataset": "eight_gaussians", "n": 2000, "n_reference": 2000,
-                         "reference": "true law", "extractor": "none", "extractor_sha256": "",
-                         "w2": value / 100, "w2_floor": 0.09, "w2_floor_sd": 0.01,
-                         "modes": 8 - (seed == 0), "modes_total": 8, "share_3sd": 0.7,
-                         "share_3sd_floor": 0.989, "mode_tv": 0.05}
+                head = {
+                    "method": f"{functional}-{step}",
+                    "functional": functional,
+                    "step": step,
+                    "seed": seed,
+                    "profile": "toy",
+                    "tau": 0.5 if step == "jko" else "inf",
+                    "updates": 5000,
+                    "batch": 64,
+                }
+                digits = {
+                    **head,
+                    "dataset": "digits",
+                    "n": 4000,
+                    "n_floor": 4000,
+                    "n_reference": 1000,
+                    "reference": "1000 held-out digits",
+                    "extractor": "LeNet, 128 features",
+                    "extractor_sha256": "ab" * 32,
+                    "fd_lenet": value,
+                    "fd_lenet_floor": 5.0,
+                    "kid": value / 1000,
+                    "kid_floor": 0.001,
+                    "precision": 0.5,
+                    "recall": 0.25,
+                    "precision_floor": 0.9,
+                    "recall_floor": 0.9,
+                    "class_histogram": list(rng.dirichlet(np.full(10, 50.0))),
+                    "class_histogram_floor": [0.1] * 10,
+                    "class_tv": 0.1,
+                    "class_tv_floor": 0.01,
+                }
+                plane = {
+                    **head,
+                    "dataset": "eight_gaussians",
+                    "n": 2000,
+                    "n_reference": 2000,
+                    "reference": "true law",
+                    "extractor": "none",
+                    "extractor_sha256": "",
+                    "w2": value / 100,
+                    "w2_floor": 0.09,
+                    "w2_floor_sd": 0.01,
+                    "modes": 8 - (seed == 0),
+                    "modes_total": 8,
+                    "share_3sd": 0.7,
+                    "share_3sd_floor": 0.989,
+                    "mode_tv": 0.05,
+                }
                 angle = rng.integers(8, size=200) * math.pi / 4
                 points = np.stack([np.cos(angle), np.sin(angle)], 1) + 0.15 * rng.standard_normal((200, 2))
                 images = rng.integers(0, 256, (64, 28, 28), dtype=np.uint8)
@@ -60,8 +101,7 @@ def fabricate(root, params=PARAMS, fd=FD):
                     (folder / "metrics.json").write_text(json.dumps(metrics))
                     time = {"seconds": 100.0 + seed, "ms_per_update": 20.0}
                     (folder / "run.json").write_text(json.dumps(time))
-                    rows = [f"{s},{s // 500},0.1,0.2,0.3,{metrics[key] * 5000 / s}"
-                            for s in range(500, 5001, 500)]
+                    rows = [f"{s},{s // 500},0.1,0.2,0.3,{metrics[key] * 5000 / s}" for s in range(500, 5001, 500)]
                     header = f"step,phase,critic_loss,map_loss,proximal,{key}"
                     (folder / "curve.csv").write_text("\n".join([header, *rows]) + "\n")
                     np.save(folder / "samples.npy", sample)
@@ -103,9 +143,16 @@ def rendered(finished, tmp_path_factory):
 
 def write_ledger(folder):
     """A ledger of two claims, one of them judged; its evidence is a file of the report."""
-    rows = [dict.fromkeys(ledger.COLUMNS, "") | {"id": f"gwf-C{i}", "paper": "GWF", "claim": f"Claim {i}."} for i in (1, 2)]
-    rows[0] |= {"verdict": "reproduced", "value": "gap: 1e-9", "control_verdict": "contradicted", "command": "make claims",
-                "evidence": "tables/fd_digits.csv"}
+    rows = [
+        dict.fromkeys(ledger.COLUMNS, "") | {"id": f"gwf-C{i}", "paper": "GWF", "claim": f"Claim {i}."} for i in (1, 2)
+    ]
+    rows[0] |= {
+        "verdict": "reproduced",
+        "value": "gap: 1e-9",
+        "control_verdict": "contradicted",
+        "command": "make claims",
+        "evidence": "tables/fd_digits.csv",
+    }
     rows[1] |= {"verdict": "not-run"}
     pd.DataFrame(rows).to_csv(folder / "claims.csv", index=False)
     (folder / "claims.md").write_text("# Claims\n")
@@ -131,17 +178,32 @@ def read(path):
 
 def test_fd_table_has_the_agreed_columns_and_hand_computed_numbers(rendered):
     rows = read(rendered[0] / "tables" / "fd_digits.csv")
-    assert list(rows[0]) == ["method", "functional", "step", "tau", "seeds", "n", "fd_lenet_mean",
-                             "fd_lenet_sd", "kid_mean", "precision", "recall", "floor", "updates", "seconds",
-                             "command"]
+    assert list(rows[0]) == [
+        "method",
+        "functional",
+        "step",
+        "tau",
+        "seeds",
+        "n",
+        "fd_lenet_mean",
+        "fd_lenet_sd",
+        "kid_mean",
+        "precision",
+        "recall",
+        "floor",
+        "updates",
+        "seconds",
+        "command",
+    ]
     row = next(r for r in rows if (r["functional"], r["step"]) == ("kl_dv", "jko"))
     assert row["method"] == "KL-DV, JKO (GWF-KL-DV)"
     # 40, 41, 42: mean 41, sample standard deviation 1 (divisor 2; the divisor 3 would give 0.816)
     assert float(row["fd_lenet_mean"]) == 41 and float(row["fd_lenet_sd"]) == 1
     assert (row["tau"], row["seeds"], row["n"], row["updates"]) == ("0.5", "3", "4000", "5000")
     assert float(row["seconds"]) == 101 and float(row["floor"]) == 5
-    assert row["command"] == ("dvc exp run -S profile=toy train@kl_dv-jko-digits-0 train@kl_dv-jko-digits-1 "
-                              "train@kl_dv-jko-digits-2")
+    assert row["command"] == (
+        "dvc exp run -S profile=toy train@kl_dv-jko-digits-0 train@kl_dv-jko-digits-1 train@kl_dv-jko-digits-2"
+    )
     assert next(r for r in rows if r["step"] == "gan")["tau"] == "inf"
 
 
@@ -173,8 +235,15 @@ def test_verdict_uses_the_pairing():
 def test_every_table_says_how_it_was_measured(rendered):
     for ending in ("md", "tex"):
         text = (rendered[0] / "tables" / f"fd_digits.{ending}").read_text()
-        for word in ("n = 4000", "1000 held-out digits", "8 bits", "moving average", "seeds 0, 1, 2", "Floor",
-                     "Lowest mean: KL-DV, JKO (GWF-KL-DV) with 41.0"):
+        for word in (
+            "n = 4000",
+            "1000 held-out digits",
+            "8 bits",
+            "moving average",
+            "seeds 0, 1, 2",
+            "Floor",
+            "Lowest mean: KL-DV, JKO (GWF-KL-DV) with 41.0",
+        ):
             assert word in text, f"{word!r} is not said in fd_digits.{ending}"
 
 
@@ -199,9 +268,14 @@ def test_one_seed_gives_no_spread_and_no_ranking(tmp_path):
     assert "±" not in table.rows[0][2]
 
 
-@pytest.mark.parametrize("name, build", [("metrics.json", report.fd_digits),
-                                         ("curve.csv", lambda s: figures.curves(s, "digits", "updates")),
-                                         ("samples.npy", lambda s: figures.samples(s, "w1", "jko"))])
+@pytest.mark.parametrize(
+    "name, build",
+    [
+        ("metrics.json", report.fd_digits),
+        ("curve.csv", lambda s: figures.curves(s, "digits", "updates")),
+        ("samples.npy", lambda s: figures.samples(s, "w1", "jko")),
+    ],
+)
 def test_a_missing_file_names_run_and_command(copy, name, build):
     (copy.folder / "w1-jko-digits-0" / name).unlink()
     with pytest.raises(UsageError, match=rf"w1-jko-digits-0.*{name}.*train@w1-jko-digits-0"):
@@ -269,8 +343,9 @@ def test_page_is_complete_and_needs_no_network(rendered):
 
 
 def test_every_method_has_its_own_colour_and_line():
-    looks = {(name, step): (style.colour(name), style.LINES[step])
-             for name in functionals.names() for step in style.LINES}
+    looks = {
+        (name, step): (style.colour(name), style.LINES[step]) for name in functionals.names() for step in style.LINES
+    }
     assert len(set(looks.values())) == len(looks)
     assert style.line("kl", "jko")["color"] == style.line("kl", "gan")["color"]
     assert (style.LINES["jko"], style.LINES["gan"]) == ("solid", "dashed")

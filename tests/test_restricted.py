@@ -4,19 +4,21 @@ import numpy as np
 import pytest
 
 from gwf.errors import UsageError
-from gwf.exact.restricted import (
-    KL,
-    Chi2,
-    ClippedKL,
-    ipm_squared,
-    jko_bound,
-    jko_particle_error,
-    restricted_divergence,
-)
+from gwf.exact.restricted import KL, Chi2, ClippedKL, ipm_squared, jko_bound, jko_particle_error, restricted_divergence
 from gwf.studies import restricted as study
 
-SETTINGS = {"mean": 0.7, "std": 0.6, "alpha": 0.25, "L": 4.0, "widths": [0, 2, 8], "K": 20, "tau": 0.1, "d": 5,
-            "samples": [100, 1000], "repeats": 2000}  # fmt: skip
+SETTINGS = {
+    "mean": 0.7,
+    "std": 0.6,
+    "alpha": 0.25,
+    "L": 4.0,
+    "widths": [0, 2, 8],
+    "K": 20,
+    "tau": 0.1,
+    "d": 5,
+    "samples": [100, 1000],
+    "repeats": 2000,
+}
 
 
 @pytest.fixture(scope="module")

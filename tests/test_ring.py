@@ -84,6 +84,7 @@ def test_under_adam_persistency_1_does_not_see_eps():
 
 def direct_loss(p, e, x, y, weight, stream):
     """The loss as written, one pair at a time."""
+
     def h(t):
         return e(t) - p(t)
 
@@ -126,7 +127,11 @@ def test_gradients_by_hand_are_autograd_s(positive):
     """Loss, gradients and velocity, to rounding; layers of unequal widths, with and without the penalty on positive h."""
     _, e, x, y = potentials()
     torch.manual_seed(3)
-    p = double(torch.nn.Sequential(torch.nn.Linear(3, 9), torch.nn.ReLU(), torch.nn.Linear(9, 5), torch.nn.ReLU(), torch.nn.Linear(5, 1)))
+    p = double(
+        torch.nn.Sequential(
+            torch.nn.Linear(3, 9), torch.nn.ReLU(), torch.nn.Linear(9, 5), torch.nn.ReLU(), torch.nn.Linear(5, 1)
+        )
+    )
     weights, field = [*p.parameters(), *e.parameters()], DualField(p, e, weight=7.0, positive=positive)
     assert field.by_hand
     loss = field.loss(x, y, generator(0, "pairs"))
@@ -140,6 +145,7 @@ def test_gradients_by_hand_are_autograd_s(positive):
 
 def test_a_subclass_with_its_own_loss_is_left_to_autograd():
     """Its gradient by hand would be that of another loss."""
+
     class Twice(DualField):
         def loss(self, x, y, generator):
             return 2 * super().loss(x, y, generator)
@@ -147,7 +153,9 @@ def test_a_subclass_with_its_own_loss_is_left_to_autograd():
     p, e, x, y = potentials()
     once, twice = DualField(p, e), Twice(p, e)
     assert once.by_hand and not twice.by_hand
-    assert float(twice.backward(x, y, generator(0, "pairs"))) == pytest.approx(2 * float(once.backward(x, y, generator(0, "pairs"))))
+    assert float(twice.backward(x, y, generator(0, "pairs"))) == pytest.approx(
+        2 * float(once.backward(x, y, generator(0, "pairs")))
+    )
 
 
 def test_networks_of_another_form_use_autograd():
@@ -185,7 +193,10 @@ def run(trainings, **settings):
 
 def test_the_study_runs_every_method_and_counts():
     """Small networks: rows, counts, and that nothing is nan."""
-    tables = run([{"method": name} for name in ring.METHODS] + [{"method": "naive", "persistency": 3, "schedule": "cosine"}], points=5)
+    tables = run(
+        [{"method": name} for name in ring.METHODS] + [{"method": "naive", "persistency": 3, "schedule": "cosine"}],
+        points=5,
+    )
     table = tables["table"]
     assert len(table) == 3 * (len(ring.METHODS) + 1) == len(tables["timing"])
     # No spread where no point has come near a mode.
@@ -208,7 +219,11 @@ def test_methods_start_alike_and_toys_without_modes_have_no_mode_columns():
 
 
 def test_rates_fall_along_the_cosine_to_the_floor():
-    step = ring.step_of(0, "w2fe", **{"width": 4, "persistency": 1, "eps": 1.0, "lr": 1e-3, "reg": 0.1, "lr_critic": 1e-2, "critic_steps": 1})
+    step = ring.step_of(
+        0,
+        "w2fe",
+        **{"width": 4, "persistency": 1, "eps": 1.0, "lr": 1e-3, "reg": 0.1, "lr_critic": 1e-2, "critic_steps": 1},
+    )
     rates = ring.Rates(step, "cosine", 0.1, 10)
     seen = []
     for i in (0, 5, 10):
@@ -217,13 +232,16 @@ def test_rates_fall_along_the_cosine_to_the_floor():
     assert [v for pair in seen for v in pair] == pytest.approx([1e-3, 1e-2, 5.5e-4, 5.5e-3, 1e-4, 1e-3])
 
 
-@pytest.mark.parametrize("training, said", [
-    ({"method": "w2ef"}, "did you mean 'w2fe'"),
-    ({"method": "w2fe", "persistancy": 3}, "did you mean 'persistency'"),
-    ({"method": "w2gan", "persistency": 3}, "'naive'"),
-    ({"method": "w2fe", "schedule": "cosin"}, "did you mean 'cosine'"),
-    ({"method": "w2fe", "floor": 2}, "floor"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "training, said",
+    [
+        ({"method": "w2ef"}, "did you mean 'w2fe'"),
+        ({"method": "w2fe", "persistancy": 3}, "did you mean 'persistency'"),
+        ({"method": "w2gan", "persistency": 3}, "'naive'"),
+        ({"method": "w2fe", "schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"method": "w2fe", "floor": 2}, "floor"),
+    ],
+)
 def test_wrong_settings_are_named(training, said):
     with pytest.raises(UsageError, match=said):
         run([training])
@@ -231,7 +249,14 @@ def test_wrong_settings_are_named(training, said):
 
 def test_a_short_training_without_critic_reaches_the_ring():
     """60 iterations of Sinkhorn at rate 1e-3 and persistency 3: from .95 to below .35, at one second of work."""
-    table = run([{"method": "sinkhorn", "persistency": 3, "lr": 1e-3}], width=32, batch=64, iterations=60, evaluate_every=60, n_eval=256)["table"]
+    table = run(
+        [{"method": "sinkhorn", "persistency": 3, "lr": 1e-3}],
+        width=32,
+        batch=64,
+        iterations=60,
+        evaluate_every=60,
+        n_eval=256,
+    )["table"]
     assert table["w1"].iloc[0] > 0.9 and table["w1"].iloc[-1] < 0.35
 
 
@@ -251,7 +276,16 @@ def test_iterations_to_a_level_lie_between_evaluations():
     from gwf.claims.checks.w2fe_ring import iterations_to
     from gwf.evidence.ring import first_below
 
-    rows = pd.DataFrame({"method": "w2fe", "persistency": 1, "schedule": "constant", "seed": 0, "iteration": [0, 100, 200], "w1": [0.9, 0.5, 0.1]})
+    rows = pd.DataFrame(
+        {
+            "method": "w2fe",
+            "persistency": 1,
+            "schedule": "constant",
+            "seed": 0,
+            "iteration": [0, 100, 200],
+            "w1": [0.9, 0.5, 0.1],
+        }
+    )
     assert iterations_to(rows, 0.3, "w2fe", 1) == pytest.approx(150) == first_below(rows, 0.3)
     assert iterations_to(rows, 0.05, "w2fe", 1) == 200 and first_below(rows, 0.05) == float("inf")
     assert iterations_to(rows.assign(w1=0.2), 0.3, "w2fe", 1) == 1

@@ -62,13 +62,17 @@ def test_kernel_density_agrees_with_scipy():
     assert scores.KernelDensity(x).log_density(points) == pytest.approx(gaussian_kde(x.T).logpdf(points.T), abs=1e-9)
 
 
-@pytest.mark.parametrize("d, n, printed", [(2, 512_000, -5.01), (12, 1000, -1.05), (12, 10_000, -2.05), (12, 50_000, -2.74)])
+@pytest.mark.parametrize(
+    "d, n, printed", [(2, 512_000, -5.01), (12, 1000, -1.05), (12, 10_000, -2.05), (12, 50_000, -2.74)]
+)
 def test_sampling_floor_of_a_moment_fit(d, n, printed):
     """Printed to .01 (exact formula: -1.046, -2.046, -2.745); the estimator itself is tried where n is small."""
     assert math.log10(scores.moment_fit_floor(d, n)) == pytest.approx(printed, abs=0.01)
     if n <= 1000:
         rng = np.random.default_rng(3)
-        found = np.mean([scores.symkl_moment_fit(rng.standard_normal((n, d)), np.zeros(d), np.eye(d)) for _ in range(20)])
+        found = np.mean(
+            [scores.symkl_moment_fit(rng.standard_normal((n, d)), np.zeros(d), np.eye(d)) for _ in range(20)]
+        )
         # 20 values of relative spread about sqrt(2 / 90): 10 % is 3 standard errors and the next order, d / n.
         assert found == pytest.approx(scores.moment_fit_floor(d, n), rel=0.1)
 
@@ -97,7 +101,9 @@ def test_monte_carlo_symkl_of_gaussians_meets_the_closed_form():
     assert scores.symkl_densities(p.log_density, q.log_density, x_p, x_q) == pytest.approx(exact, abs=0.03)
     assert exact == pytest.approx(
         gaussian.kl_cov([0.3, -0.2], p.covariances[0], [0, 0], np.eye(2))
-        + gaussian.kl_cov([0, 0], np.eye(2), [0.3, -0.2], p.covariances[0]), rel=1e-12)  # fmt: skip
+        + gaussian.kl_cov([0, 0], np.eye(2), [0.3, -0.2], p.covariances[0]),
+        rel=1e-12,
+    )
 
 
 def test_expectation_maximisation_finds_the_mixture():
@@ -109,11 +115,14 @@ def test_expectation_maximisation_finds_the_mixture():
     assert scores.symkl_mixture(moved, law, 3, 5000, rng) > 0.2, "negative control: shift .5 costs .25 nats"
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: scores.ksd(np.zeros((3, 2)), np.zeros((3, 2)), 0), "beta"),
-    (lambda: scores.ksd(np.zeros((3, 2)), np.zeros((4, 2)), 1), "one score per sample"),
-    (lambda: scores.moments(np.zeros((2, 2))), "more than d = 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: scores.ksd(np.zeros((3, 2)), np.zeros((3, 2)), 0), "beta"),
+        (lambda: scores.ksd(np.zeros((3, 2)), np.zeros((4, 2)), 1), "one score per sample"),
+        (lambda: scores.moments(np.zeros((2, 2))), "more than d = 2"),
+    ],
+)
 def test_arguments_out_of_range_are_named(call, words):
     with pytest.raises(UsageError, match=words):
         call()

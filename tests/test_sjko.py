@@ -205,11 +205,18 @@ def trained(make, phases=(500,), tau=1.0, start=(0.0, 1.0, 0.0), latent=sd.match
         anchor.advance(T)
     found = []
     sd.train(
-        make(v, anchor), T,
-        lambda n, g: tuple(torch.randn(2, n, 1, generator=g)), lambda n, g: NEAR[0] + NEAR[1] * torch.randn(n, 1, generator=g),
-        phases, lr_map=2e-2, lr_potential=5e-2, batch=256, generator=generator(seed, "test"), schedule=sd.cosine,
+        make(v, anchor),
+        T,
+        lambda n, g: tuple(torch.randn(2, n, 1, generator=g)),
+        lambda n, g: NEAR[0] + NEAR[1] * torch.randn(n, 1, generator=g),
+        phases,
+        lr_map=2e-2,
+        lr_potential=5e-2,
+        batch=256,
+        generator=generator(seed, "test"),
+        schedule=sd.cosine,
         after=lambda k, T: found.append([T.m.item(), abs(T.s.item()), abs(T.r.item())]),
-    )  # fmt: skip
+    )
     return np.array(found)
 
 

@@ -203,12 +203,7 @@ def test_imports_point_downwards():
         assert parts[0] in floor, f"gwf/{parts[0]} has no floor in {Path(__file__).name}"
         for name in bundle.imported(path.read_text()):
             words = name.split(".")
-            if (
-                words[0] == "gwf"
-                and len(words) > 1
-                and words[1] in floor
-                and floor[words[1]] > floor[parts[0]]
-            ):
+            if words[0] == "gwf" and len(words) > 1 and words[1] in floor and floor[words[1]] > floor[parts[0]]:
                 faults.append(f"{path.relative_to(ROOT)} imports gwf.{words[1]}")
     assert not faults
 
@@ -238,9 +233,7 @@ def test_chapters_are_stored_executed(notebook):
     assert any(cell["outputs"] for cell in cells)
 
 
-@pytest.mark.parametrize(
-    "profile", sorted((ROOT / "conf" / "profile").glob("*.yaml")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("profile", sorted((ROOT / "conf" / "profile").glob("*.yaml")), ids=lambda path: path.stem)
 def test_profiles_are_valid(profile):
     shared = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())
     shared.pop("defaults")
@@ -266,9 +259,7 @@ def test_constraints_pin_every_requirement_within_its_range():
         if name == "torch":
             continue
         assert name in PINS, f"constraints.txt does not pin {name}"
-        assert need.specifier.contains(PINS[name]), (
-            f"constraints.txt has {name} {PINS[name]}, pyproject {need}"
-        )
+        assert need.specifier.contains(PINS[name]), f"constraints.txt has {name} {PINS[name]}, pyproject {need}"
 
 
 def test_constraints_leave_torch_free():
@@ -291,14 +282,8 @@ def test_makefile_installs_with_the_constraints():
 
 
 def text_files():
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
-    )
-    names = [
-        name
-        for name in listed.stdout.splitlines()
-        if not name.startswith(("embedded/", "results/", "report/"))
-    ]
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    names = [name for name in listed.stdout.splitlines() if not name.startswith(("embedded/", "results/", "report/"))]
     suffixes = {".py", ".yaml", ".yml", ".toml", ".md", ".ipynb", ".txt", ".lock", ".dvc", ".html", ""}
     return [ROOT / name for name in names if (ROOT / name).suffix in suffixes and (ROOT / name).is_file()]
 

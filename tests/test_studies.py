@@ -15,8 +15,10 @@ def toy(seed, progress, *, slope, n=4):
     calls.append(seed)
     for i in range(n):
         progress(i + 1, n, value=i)
-    return {"table": pd.DataFrame({"i": range(n), "value": [slope * seed + i / 3 for i in range(n)]}),
-            "timing": pd.DataFrame({"ms": [1.0]})}
+    return {
+        "table": pd.DataFrame({"i": range(n), "value": [slope * seed + i / 3 for i in range(n)]}),
+        "timing": pd.DataFrame({"ms": [1.0]}),
+    }
 
 
 calls = []

@@ -69,8 +69,10 @@ def test_gap_is_the_convex_remainder_and_donsker_varadhan_the_best_constant(m, a
 def test_smallest_gap_of_the_published_grid():
     cases = [
         variational.exact_bounds(m, a, b)
-        for m in (-2, -0.7, 0.3, 1.5) for a in (-2.3, -0.5, 0, 0.8, 2.1) for b in (-1.4, 0, 1.2)
-    ]  # fmt: skip
+        for m in (-2, -0.7, 0.3, 1.5)
+        for a in (-2.3, -0.5, 0, 0.8, 2.1)
+        for b in (-1.4, 0, 1.2)
+    ]
     assert len(cases) == 60
     assert min(case["KL-DV"] - case["KL"] for case in cases) == pytest.approx(0.017835, abs=1e-6)
     at_zero = variational.exact_bounds(1.0, 0.0, 0.0)
@@ -97,7 +99,9 @@ def test_tight_chi2_is_the_supremum_over_affine_rescalings():
             return -(p @ g - q @ (g + g**2 / 4))
 
         tight = (p @ h - q @ h) ** 2 / (q @ h**2 - (q @ h) ** 2)
-        assert -minimize(plain, [0.1, 0.1], method="BFGS", options={"gtol": 1e-10}).fun == pytest.approx(tight, abs=1e-8)
+        assert -minimize(plain, [0.1, 0.1], method="BFGS", options={"gtol": 1e-10}).fun == pytest.approx(
+            tight, abs=1e-8
+        )
         assert -plain([1.0, 0.0]) <= tight + 1e-12
 
 
@@ -174,7 +178,6 @@ def test_mean_and_sum_costs_are_one_scheme():
 
 
 # The envelope (gwf, proposition 3.2).
-
 
 
 @pytest.mark.parametrize("name", ENVELOPES)
@@ -285,17 +288,40 @@ def test_adaptive_kernel_saddle():
 def small_game(tau, per_dimension=True):
     torch.manual_seed(0)
     T, h = ResidualMLP(2, 8, 1), MLP(2, 1, 8, 1)
-    game = Alternation("kl_dv", T, h, orders.latent, lambda n, g: torch.randn(n, 2, generator=g), tau,
-                       per_dimension=per_dimension, penalty=0.0, lr_map=1e-2, lr_critic=1e-2, batch=32, seed=0)  # fmt: skip
+    game = Alternation(
+        "kl_dv",
+        T,
+        h,
+        orders.latent,
+        lambda n, g: torch.randn(n, 2, generator=g),
+        tau,
+        per_dimension=per_dimension,
+        penalty=0.0,
+        lr_map=1e-2,
+        lr_critic=1e-2,
+        batch=32,
+        seed=0,
+    )
     return game, T
 
 
 def test_increments_compose_and_freeze():
     torch.manual_seed(0)
     h = MLP(2, 1, 8, 1)
-    scheme = Increments(lambda: ResidualMLP(2, 8, 1), orders.latent, functional="kl_dv", h=h,
-                        data=lambda n, g: torch.randn(n, 2, generator=g), tau=0.5, per_dimension=True, penalty=0.0,
-                        lr_map=1e-2, lr_critic=1e-2, batch=32, seed=0)  # fmt: skip
+    scheme = Increments(
+        lambda: ResidualMLP(2, 8, 1),
+        orders.latent,
+        functional="kl_dv",
+        h=h,
+        data=lambda n, g: torch.randn(n, 2, generator=g),
+        tau=0.5,
+        per_dimension=True,
+        penalty=0.0,
+        lr_map=1e-2,
+        lr_critic=1e-2,
+        batch=32,
+        seed=0,
+    )
     scheme.cycle(2, 2)
     z = torch.randn(5, 2)
     before = scheme.T(z).detach()
@@ -318,9 +344,17 @@ def test_lambda_2_of_the_released_code_is_twice_tau():
 # Studies.
 
 VARIATIONAL = {
-    "mean": 1.0, "slopes": [1.0], "batches": [16, 64], "repetitions": 2000, "ascent_batches": [16], "ascent_steps": 200,
-    "rate": 0.05, "replicas": 100, "js_means": [1.0], "js_samples": 5000,
-}  # fmt: skip
+    "mean": 1.0,
+    "slopes": [1.0],
+    "batches": [16, 64],
+    "repetitions": 2000,
+    "ascent_batches": [16],
+    "ascent_steps": 200,
+    "rate": 0.05,
+    "replicas": 100,
+    "js_means": [1.0],
+    "js_samples": 5000,
+}
 
 
 def test_variational_study_finds_sign_and_size_of_the_bias():
@@ -341,8 +375,16 @@ SMALL = {"batch": 16, "width": 8, "depth": 1, "lr_map": 1e-3, "lr_critic": 1e-3,
 
 
 def test_orders_study_runs_every_arrangement_and_repeats_itself():
-    settings = SMALL | {"functional": "kl_dv", "arrangements": list(orders.ARRANGEMENTS), "tau": 0.5, "steps": 2,
-                        "updates": 8, "ratio": 3, "penalty": 0.2, "evaluations": 1}  # fmt: skip
+    settings = SMALL | {
+        "functional": "kl_dv",
+        "arrangements": list(orders.ARRANGEMENTS),
+        "tau": 0.5,
+        "steps": 2,
+        "updates": 8,
+        "ratio": 3,
+        "penalty": 0.2,
+        "evaluations": 1,
+    }
     frames = orders.run(0, quiet, **settings)
     assert frames["table"]["arrangement"].tolist() == list(orders.ARRANGEMENTS)
     assert np.isfinite(frames["table"][["w2", "mmd2"]].to_numpy()).all()
@@ -354,11 +396,20 @@ def test_orders_study_runs_every_arrangement_and_repeats_itself():
 
 
 def test_steps_study_pairs_cells_and_adds_the_baseline():
-    settings = SMALL | {"names": ["kl_dv", "w1"], "taus": [0.5], "steps": 2, "iterations": 3, "r1": 0.2, "lipschitz": 10.0}
+    settings = SMALL | {
+        "names": ["kl_dv", "w1"],
+        "taus": [0.5],
+        "steps": 2,
+        "iterations": 3,
+        "r1": 0.2,
+        "lipschitz": 10.0,
+    }
     table = steps.run(0, quiet, **settings)["table"]
     assert table["tau"].tolist() == [math.inf, 0.5] * 2 and table["functional"].tolist() == ["kl_dv"] * 2 + ["w1"] * 2
     assert table.equals(steps.run(0, quiet, **settings)["table"])
     huge = steps.run(0, quiet, **(settings | {"names": ["kl_dv"], "taus": [1e12]}))["table"]
-    assert huge["w2"].iloc[0] == pytest.approx(huge["w2"].iloc[1], abs=1e-4), "one start, one set of batches for all cells"
+    assert huge["w2"].iloc[0] == pytest.approx(huge["w2"].iloc[1], abs=1e-4), (
+        "one start, one set of batches for all cells"
+    )
     with pytest.raises(UsageError, match="taus"):
         steps.run(0, quiet, **(settings | {"taus": [0.0]}))

@@ -15,9 +15,22 @@ from gwf.nets.conv import ConvMap
 from gwf.steps import implicit
 
 SETTINGS = {
-    "updates": 24, "phase": 8, "batch": 32, "tau": 0.5, "per_dimension": False, "nonsaturating": False,
-    "lr_map": 1e-3, "lr_critic": 1e-3, "penalty": 0.2, "penalty_every": 2, "lipschitz": 10.0, "ema": 0.9, "evaluate_every": 12,
-    "n_samples": 64, "threads": 1, "amp": False,
+    "updates": 24,
+    "phase": 8,
+    "batch": 32,
+    "tau": 0.5,
+    "per_dimension": False,
+    "nonsaturating": False,
+    "lr_map": 1e-3,
+    "lr_critic": 1e-3,
+    "penalty": 0.2,
+    "penalty_every": 2,
+    "lipschitz": 10.0,
+    "ema": 0.9,
+    "evaluate_every": 12,
+    "n_samples": 64,
+    "threads": 1,
+    "amp": False,
 }
 
 
@@ -127,7 +140,6 @@ class TestUpdate:
         assert not torch.equal(before, weights(t.T))
         assert all(float(triple[2]) == 0 for triple in losses) == (step != "jko")
 
-
     def test_mixed_precision_trains(self):
         t = trainer(amp=True)
         losses = [t.update() for _ in range(10)]
@@ -210,7 +222,15 @@ class TestRun:
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("tau", 0), ("lr_map", 2.0), ("ema", 1.5), ("batch", 1), ("updates", 0), ("penalty", -1), ("per_dimension", 1)],
+        [
+            ("tau", 0),
+            ("lr_map", 2.0),
+            ("ema", 1.5),
+            ("batch", 1),
+            ("updates", 0),
+            ("penalty", -1),
+            ("per_dimension", 1),
+        ],
     )
     def test_values_out_of_range_stop_before_training(self, name, value):
         with pytest.raises(UsageError, match=name):

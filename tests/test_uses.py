@@ -82,8 +82,15 @@ def test_velocities_point_to_the_other_batch():
     assert abs(float(V[0, :, 0].mean()) - 3) < 0.1 and abs(float(back[0, :, 0].mean()) + 3) < 0.1
 
 
-@pytest.mark.parametrize("estimator", [SinkhornImputer(steps=15, random_state=0), FlowImputer(steps=15, random_state=0),
-                                       FlowImputer("sliced", steps=10, random_state=0), FlowImputer("mmd", steps=10, random_state=0)])  # fmt: skip
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        SinkhornImputer(steps=15, random_state=0),
+        FlowImputer(steps=15, random_state=0),
+        FlowImputer("sliced", steps=10, random_state=0),
+        FlowImputer("mmd", steps=10, random_state=0),
+    ],
+)
 def test_imputers_keep_the_contract_of_estimators(estimator):
     X, holes = holed()
     twin = clone(estimator)
@@ -110,19 +117,31 @@ def test_one_call_uses_the_relation_between_columns():
     assert error < 0.5 * means
 
 
-@pytest.mark.parametrize("X, message", [
-    (np.ones(3), r"shape \(3,\)"), ([["a", 1.0]], "table of numbers"), (np.full((5, 2), np.inf), "infinite"),
-    (np.ones((3, 2)), "3 rows"), (np.where(np.arange(10).reshape(5, 2) % 2, np.nan, 1.0), r"columns \[1\]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "X, message",
+    [
+        (np.ones(3), r"shape \(3,\)"),
+        ([["a", 1.0]], "table of numbers"),
+        (np.full((5, 2), np.inf), "infinite"),
+        (np.ones((3, 2)), "3 rows"),
+        (np.where(np.arange(10).reshape(5, 2) % 2, np.nan, 1.0), r"columns \[1\]"),
+    ],
+)
 def test_bad_tables_are_named(X, message):
     with pytest.raises(UsageError, match=message):
         impute(X)
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"method": "sinkhron"}, "did you mean 'sinkhorn'"), ({"step": 3}, "did you mean 'steps'"), ({"reg": 0}, "reg = 0"),
-    ({"steps": 0}, "steps = 0"), ({"method": "flow", "field": "mdm"}, "did you mean"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"method": "sinkhron"}, "did you mean 'sinkhorn'"),
+        ({"step": 3}, "did you mean 'steps'"),
+        ({"reg": 0}, "reg = 0"),
+        ({"steps": 0}, "steps = 0"),
+        ({"method": "flow", "field": "mdm"}, "did you mean"),
+    ],
+)
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(UsageError, match=message):
         impute(holed()[1], **settings)
@@ -135,8 +154,13 @@ def test_an_imputer_that_is_not_fitted_says_so():
         SinkhornImputer(steps=1).fit(np.eye(6)[:, :2]).transform(np.ones((4, 3)))
 
 
-@pytest.mark.parametrize("p, published", [(0.5, {"mean": (0.858, 1.051), "iterative ridge": (0.718, 0.932), "5-NN": (0.709, 0.940)}),
-                                          (0.3, {"mean": (0.836, 1.034), "iterative ridge": (0.730, 0.982), "5-NN": (0.615, 0.847)})])  # fmt: skip
+@pytest.mark.parametrize(
+    "p, published",
+    [
+        (0.5, {"mean": (0.858, 1.051), "iterative ridge": (0.718, 0.932), "5-NN": (0.709, 0.940)}),
+        (0.3, {"mean": (0.836, 1.034), "iterative ridge": (0.730, 0.982), "5-NN": (0.615, 0.847)}),
+    ],
+)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_baselines_on_wine_to_the_printed_digits(p, published):
     rows = imputation.run(0, silent, data="wine", masks=["MCAR, seed 42"], p=p, methods=list(published))["table"]
@@ -196,9 +220,14 @@ def test_the_detector_keeps_the_contract_of_estimators():
     assert detector.predict([[9.0, 9.0]]).tolist() == [-1]
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"method": "knnn"}, "did you mean 'knn'"), ({"relaxation": -1.0}, "relaxation = -1"), ({"regg": 1}, "did you mean 'reg'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"method": "knnn"}, "did you mean 'knn'"),
+        ({"relaxation": -1.0}, "relaxation = -1"),
+        ({"regg": 1}, "did you mean 'reg'"),
+    ],
+)
 def test_bad_settings_of_scores_are_named(settings, message):
     with pytest.raises(UsageError, match=message):
         anomaly_scores(np.eye(4), np.eye(4), **settings)
@@ -216,7 +245,9 @@ def test_missing_cells_and_columns_are_named():
 def test_baselines_on_digits():
     """Means over the ten classes as published here first, +-.005 for the split (isolation forest, the slow one, left out)."""
     published = {"knn": 0.9975, "mahalanobis": 0.996, "lof": 0.993, "ocsvm": 0.980}
-    rows = anomalies.run(0, silent, data="digits", tasks=["others"], contaminations=[0.0], methods=list(published), relaxations=[])["table"]
+    rows = anomalies.run(
+        0, silent, data="digits", tasks=["others"], contaminations=[0.0], methods=list(published), relaxations=[]
+    )["table"]
     for method, value in rows.groupby("method")["AUROC"].mean().items():
         assert abs(value - published[method]) < 0.005
 
@@ -226,7 +257,11 @@ def test_splits_hold_what_they_say():
     reference, tested, strange = anomalies.split(X, labels, 3, "rare", 0.2, rng(0, "split"))
     own = int((labels == 3).sum())
     cut = int(0.8 * own)
-    assert len(reference) == cut + round(cut / 4) and strange.sum() == round((own - cut) / 9) and len(tested) == len(strange)
+    assert (
+        len(reference) == cut + round(cut / 4)
+        and strange.sum() == round((own - cut) / 9)
+        and len(tested) == len(strange)
+    )
 
 
 # Robust flows.
@@ -252,14 +287,38 @@ def test_a_stiff_relaxation_is_the_balanced_plan():
     assert float((plans[0] - plans[1]).abs().max()) < 1e-6
 
 
-OUTLIERS = dict(contaminations=[0.0, 0.05], kinds=["far", "near"], relaxations=[math.inf, 0.5], n=64, steps=4, iterations=10, converged=20,
-                generators=list(outliers.GENERATORS), trained_contaminations=[0.05], trained_relaxation=0.5, updates=2, batch=32)  # fmt: skip
-ANOMALIES = dict(data="wine", tasks=["others", "rare"], contaminations=[0.0, 0.2], methods=["kept_mass", "path", "knn"], relaxations=[0.1, 1.0])
+OUTLIERS = dict(
+    contaminations=[0.0, 0.05],
+    kinds=["far", "near"],
+    relaxations=[math.inf, 0.5],
+    n=64,
+    steps=4,
+    iterations=10,
+    converged=20,
+    generators=list(outliers.GENERATORS),
+    trained_contaminations=[0.05],
+    trained_relaxation=0.5,
+    updates=2,
+    batch=32,
+)
+ANOMALIES = dict(
+    data="wine",
+    tasks=["others", "rare"],
+    contaminations=[0.0, 0.2],
+    methods=["kept_mass", "path", "knn"],
+    relaxations=[0.1, 1.0],
+)
 IMPUTATION = dict(data="iris", masks=["MCAR", "MNAR"], p=0.3, methods=["minibatch OT flow", "mean", "5-NN"])
 
 
-@pytest.mark.parametrize("study, evidence, settings", [(outliers, outliers_evidence, OUTLIERS), (anomalies, anomalies_evidence, ANOMALIES),
-                                                       (imputation, imputation_evidence, IMPUTATION)])  # fmt: skip
+@pytest.mark.parametrize(
+    "study, evidence, settings",
+    [
+        (outliers, outliers_evidence, OUTLIERS),
+        (anomalies, anomalies_evidence, ANOMALIES),
+        (imputation, imputation_evidence, IMPUTATION),
+    ],
+)
 def test_studies_repeat_themselves_and_can_be_shown(study, evidence, settings):
     first, second = (study.run(3, silent, **settings) for _ in range(2))
     for name in first:
@@ -270,11 +329,17 @@ def test_studies_repeat_themselves_and_can_be_shown(study, evidence, settings):
     evidence.figure(cases)
 
 
-@pytest.mark.parametrize("study, settings, message", [
-    (outliers, OUTLIERS | {"kinds": ["fra"]}, "did you mean 'far'"), (outliers, OUTLIERS | {"contaminations": [0.9]}, "0.9"),
-    (anomalies, ANOMALIES | {"data": "wines"}, "did you mean 'wine'"), (anomalies, ANOMALIES | {"tasks": ["other"]}, "did you mean 'others'"),
-    (imputation, IMPUTATION | {"masks": ["MCAT"]}, "did you mean 'MCAR'"), (imputation, IMPUTATION | {"methods": ["meen"]}, "did you mean 'mean'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "study, settings, message",
+    [
+        (outliers, OUTLIERS | {"kinds": ["fra"]}, "did you mean 'far'"),
+        (outliers, OUTLIERS | {"contaminations": [0.9]}, "0.9"),
+        (anomalies, ANOMALIES | {"data": "wines"}, "did you mean 'wine'"),
+        (anomalies, ANOMALIES | {"tasks": ["other"]}, "did you mean 'others'"),
+        (imputation, IMPUTATION | {"masks": ["MCAT"]}, "did you mean 'MCAR'"),
+        (imputation, IMPUTATION | {"methods": ["meen"]}, "did you mean 'mean'"),
+    ],
+)
 def test_studies_name_what_is_wrong(study, settings, message):
     with pytest.raises(UsageError, match=message):
         study.run(0, silent, **settings)

@@ -93,8 +93,11 @@ def test_kl_through_any_reference_is_the_same_kl(ratio):
     R = ref.GaussianReference([0.0], [[0.9]])
     x = X[:, None].float()
     log_r = mu.log_density(x) - R.log_density(x)
-    invert = {"log": lambda l: l, "squared": lambda l: (l / 2).exp(),
-              "capped": lambda l: 20 / 3 * torch.logit(torch.log1p(l.exp()) / 20)}[ratio]  # fmt: skip
+    invert = {
+        "log": lambda l: l,
+        "squared": lambda l: (l / 2).exp(),
+        "capped": lambda l: 20 / 3 * torch.logit(torch.log1p(l.exp()) / 20),
+    }[ratio]
     found = duals.log_ratio(ratio)(invert(log_r))
     one = duals.log_ratio(ratio)(torch.tensor(duals.OUTPUT_OF_ONE[ratio], dtype=torch.float64))
     assert abs(float(one)) < 1e-9, "the output a network starts from is that of r = 1"
@@ -178,12 +181,26 @@ def short_flow(tau_of_loss=None):
     nu = ref.GaussianReference([1.0, -0.5], np.diag([0.5, 1.0]))
     torch.manual_seed(0)
     step = VariationalStep(
-        ref.KLThroughReference(nu.log_density), AffineResidualMLP(2, 0), QuadraticMLP(2, 0), tau_of_loss or 0.3,
-        generator(0, "z"), lr_map=2e-2, lr_critic=2e-2, betas=(0.9, 0.99))  # fmt: skip
+        ref.KLThroughReference(nu.log_density),
+        AffineResidualMLP(2, 0),
+        QuadraticMLP(2, 0),
+        tau_of_loss or 0.3,
+        generator(0, "z"),
+        lr_map=2e-2,
+        lr_critic=2e-2,
+        betas=(0.9, 0.99),
+    )
     cache = ParticleCache(standardised(torch.randn(4000, 2, generator=generator(0, "mu_0"))))
     laws = []
-    descend(step, cache, steps=2, iterations=150, batch=512, stream=generator(0, "batches"),
-            after=lambda k, maps, loss: laws.append(ref.moments(cache.x)))  # fmt: skip
+    descend(
+        step,
+        cache,
+        steps=2,
+        iterations=150,
+        batch=512,
+        stream=generator(0, "batches"),
+        after=lambda k, maps, loss: laws.append(ref.moments(cache.x)),
+    )
     return laws
 
 
@@ -232,19 +249,24 @@ def test_the_first_map_update_reuses_the_pass_of_the_critic():
     loss = ((y - x) ** 2).sum(1).mean() / 0.2 + (r(x).squeeze(1) + R.log_density(x) - nu.log_density(x)).mean()
     loss.backward()
     adam_T.step()
-    for own, plain in zip([*step.T.parameters(), *step.r.parameters()], [*T.parameters(), *r.parameters()], strict=True):
+    for own, plain in zip(
+        [*step.T.parameters(), *step.r.parameters()], [*T.parameters(), *r.parameters()], strict=True
+    ):
         assert torch.allclose(own, plain, atol=1e-6)
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: duals.get("hellingr"), "did you mean 'hellinger'"),
-    (lambda: duals.generalised_entropy(1.0), "m > 1"),
-    (lambda: ref.KLThroughReference(None, ratio="lg"), "did you mean 'log'"),
-    (lambda: ref.GaussianReference([0, 0], np.zeros((2, 2))), "positive definite"),
-    (lambda: VariationalStep(None, None, None, math.inf, None, lr_map=1, lr_critic=1), "tau"),
-    (lambda: descend(None, None, steps=0, iterations=1, batch=1, stream=None), "steps"),
-    (lambda: passes(5, 1, 1, "whol"), "did you mean 'whole'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: duals.get("hellingr"), "did you mean 'hellinger'"),
+        (lambda: duals.generalised_entropy(1.0), "m > 1"),
+        (lambda: ref.KLThroughReference(None, ratio="lg"), "did you mean 'log'"),
+        (lambda: ref.GaussianReference([0, 0], np.zeros((2, 2))), "positive definite"),
+        (lambda: VariationalStep(None, None, None, math.inf, None, lr_map=1, lr_critic=1), "tau"),
+        (lambda: descend(None, None, steps=0, iterations=1, batch=1, stream=None), "steps"),
+        (lambda: passes(5, 1, 1, "whol"), "did you mean 'whole'"),
+    ],
+)
 def test_arguments_out_of_range_are_named(call, words):
     with pytest.raises(UsageError, match=words):
         call()

@@ -11,18 +11,67 @@ from gwf.evidence import step_cost as cost_evidence
 from gwf.studies import gmm, ou, step_cost
 
 OU = {
-    "d": 2, "tau": 0.05, "steps": 2, "target": "rotation", "methods": ["vwgf", "sjko", "icnn"], "particles": [300],
-    "dt": 0.01, "iterations": 10, "first_iterations": 20, "batch": 128, "critic_updates": 2, "cache": 2000,
-    "standardise": True, "resimulate": False, "width": 8, "gaussian_part": True, "ratio": "log", "lr_map": 3e-3,
-    "lr_critic": 3e-3, "sjko_iterations": 10, "sjko_lr_map": 5e-3, "sjko_lr_critic": 2e-2, "icnn_iterations": 10,
-    "icnn_width": 8, "icnn_batch": 64, "icnn_lr": 5e-3, "n_evaluate": 1000, "n_energy": 200, "n_kde": 200, "n_density": 50,
-}  # fmt: skip
+    "d": 2,
+    "tau": 0.05,
+    "steps": 2,
+    "target": "rotation",
+    "methods": ["vwgf", "sjko", "icnn"],
+    "particles": [300],
+    "dt": 0.01,
+    "iterations": 10,
+    "first_iterations": 20,
+    "batch": 128,
+    "critic_updates": 2,
+    "cache": 2000,
+    "standardise": True,
+    "resimulate": False,
+    "width": 8,
+    "gaussian_part": True,
+    "ratio": "log",
+    "lr_map": 3e-3,
+    "lr_critic": 3e-3,
+    "sjko_iterations": 10,
+    "sjko_lr_map": 5e-3,
+    "sjko_lr_critic": 2e-2,
+    "icnn_iterations": 10,
+    "icnn_width": 8,
+    "icnn_batch": 64,
+    "icnn_lr": 5e-3,
+    "n_evaluate": 1000,
+    "n_energy": 200,
+    "n_kde": 200,
+    "n_density": 50,
+}
 GMM = {
-    "d": 2, "half_width": 5, "components": 3, "tau": 0.1, "steps": 2, "halve_after": 1, "methods": ["vwgf"],
-    "particles": [300], "dt": 0.05, "iterations": 5, "batch": 64, "critic_updates": 2, "map_updates": 1, "cache": 500,
-    "width": 8, "depth": 1, "ratio": "capped", "lr_map": 5e-3, "lr_critic": 5e-3, "icnn_iterations": 5, "icnn_width": 8,
-    "icnn_batch": 64, "icnn_lr": 1e-2, "n_mixture": 400, "fit_components": 3, "n_ksd": 200, "ksd_repeats": 2, "n_density": 50,
-}  # fmt: skip
+    "d": 2,
+    "half_width": 5,
+    "components": 3,
+    "tau": 0.1,
+    "steps": 2,
+    "halve_after": 1,
+    "methods": ["vwgf"],
+    "particles": [300],
+    "dt": 0.05,
+    "iterations": 5,
+    "batch": 64,
+    "critic_updates": 2,
+    "map_updates": 1,
+    "cache": 500,
+    "width": 8,
+    "depth": 1,
+    "ratio": "capped",
+    "lr_map": 5e-3,
+    "lr_critic": 5e-3,
+    "icnn_iterations": 5,
+    "icnn_width": 8,
+    "icnn_batch": 64,
+    "icnn_lr": 1e-2,
+    "n_mixture": 400,
+    "fit_components": 3,
+    "n_ksd": 200,
+    "ksd_repeats": 2,
+    "n_density": 50,
+}
 
 
 def quiet(done, total, **shown):
@@ -39,7 +88,9 @@ def no_window():
 def test_ornstein_uhlenbeck_study():
     tables = ou.run(0, quiet, **OU)
     rows = tables["table"].set_index("method")
-    assert rows.loc["VWGF", "log10 SymKL to exact JKO"] < -2, "two short steps, from N(0, I) to N(M, .) it would be > -1"
+    assert rows.loc["VWGF", "log10 SymKL to exact JKO"] < -2, (
+        "two short steps, from N(0, I) to N(M, .) it would be > -1"
+    )
     assert rows["energy distance"].notna().all() and len(tables["curve"]) == 6
     assert tables["table"].equals(ou.run(0, quiet, **OU)["table"]), "same seed, same bytes"
     cases = {"ou_d2": {name: frame.assign(seed=0) for name, frame in tables.items()}}
@@ -66,7 +117,9 @@ def test_mixture_study():
 
 
 def test_cost_of_a_step_grows_with_the_determinant_alone():
-    tables = step_cost.run(0, quiet, dimensions=[2, 8], width=16, batch=16, critic_updates=3, cg_iterations=8, updates=1)
+    tables = step_cost.run(
+        0, quiet, dimensions=[2, 8], width=16, batch=16, critic_updates=3, cg_iterations=8, updates=1
+    )
     growth = tables["table"].pivot(index="d", columns="method", values="million operations")
     ratio = growth.loc[8] / growth.loc[2]
     # Eight against two columns of a Hessian: at least 2; first and last layers of width 16: below 2.
@@ -76,14 +129,17 @@ def test_cost_of_a_step_grows_with_the_determinant_alone():
     cost_evidence.figure(cases)
 
 
-@pytest.mark.parametrize("study, change, words", [
-    (ou, {"target": "rotatoin"}, "did you mean 'rotation'"),
-    (ou, {"methods": ["vwgff"]}, "did you mean 'vwgf'"),
-    (ou, {"tau": 0.0}, "tau"),
-    (ou, {"width": 0, "gaussian_part": False}, "width = 0"),
-    (gmm, {"ratio": "cap"}, "did you mean 'capped'"),
-    (gmm, {"n_ksd": 1}, "n_ksd"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "study, change, words",
+    [
+        (ou, {"target": "rotatoin"}, "did you mean 'rotation'"),
+        (ou, {"methods": ["vwgff"]}, "did you mean 'vwgf'"),
+        (ou, {"tau": 0.0}, "tau"),
+        (ou, {"width": 0, "gaussian_part": False}, "width = 0"),
+        (gmm, {"ratio": "cap"}, "did you mean 'capped'"),
+        (gmm, {"n_ksd": 1}, "n_ksd"),
+    ],
+)
 def test_settings_out_of_range_are_named(study, change, words):
     with pytest.raises(UsageError, match=words):
         study.run(0, quiet, **({ou: OU, gmm: GMM}[study] | change))

@@ -19,8 +19,24 @@ from gwf.errors import UsageError, nearest
 
 FOLDER = Path(__file__).with_name("claims")
 ID = re.compile(r"(gwf|sjko|vwgf|w2fe|proposal)-[A-Z][1-9]\d*")
-COLUMNS = ["id", "paper", "claim", "published", "trust", "check", "run", "band", "value", "verdict",
-           "control_verdict", "evidence", "command", "finding", "control", "gpu"]  # fmt: skip
+COLUMNS = [
+    "id",
+    "paper",
+    "claim",
+    "published",
+    "trust",
+    "check",
+    "run",
+    "band",
+    "value",
+    "verdict",
+    "control_verdict",
+    "evidence",
+    "command",
+    "finding",
+    "control",
+    "gpu",
+]
 
 TRUST = {
     "paper": "paper, read first-hand",
@@ -77,8 +93,10 @@ def _band(raw, where):
         return None
     for name in raw:
         nearest(name, {"inside", "near", "why"}, f"field of the band of {where}")
-    inside, near = ({part: _interval(value, f"{where}, {part}") for part, value in raw.get(group, {}).items()}
-                    for group in ("inside", "near"))  # fmt: skip
+    inside, near = (
+        {part: _interval(value, f"{where}, {part}") for part, value in raw.get(group, {}).items()}
+        for group in ("inside", "near")
+    )
     if not inside or not raw.get("why"):
         raise UsageError(f"the band of {where} needs `inside` with a part, and `why`")
     for part in near:
@@ -172,8 +190,11 @@ def evidence_files(claim, profile):
             found.append(computed()[claim.id].measure.__module__.replace(".", "/") + ".py")
         elif kind == "study":
             cases = sorted((paths.RESULTS / profile / "studies").glob("*/case.json"))
-            found += [file.parent.relative_to(paths.ROOT).as_posix() for file in cases
-                      if yaml.safe_load(file.read_text()).get("study") == name]  # fmt: skip
+            found += [
+                file.parent.relative_to(paths.ROOT).as_posix()
+                for file in cases
+                if yaml.safe_load(file.read_text()).get("study") == name
+            ]
         elif kind == "runs":
             found.append({"digits": "report/tables/fd_digits.csv"}.get(name, f"report/tables/{name}.csv"))
         else:
@@ -209,20 +230,37 @@ def evaluate(profile, report):
         if (check is None) != bool(claim.otherwise):
             raise UsageError(f"claim {claim.id} must have either a check or `otherwise` in its data file")
         result = judge(claim, check, sources)
-        band = "" if claim.band is None else "; ".join(
-            f"{part}: {show_interval(*interval)}"
-            + (f" (in part: {show_interval(*claim.band.near[part])})" if part in claim.band.near else "")
-            for part, interval in claim.band.inside.items()) + f". {claim.band.why}"  # fmt: skip
+        band = (
+            ""
+            if claim.band is None
+            else "; ".join(
+                f"{part}: {show_interval(*interval)}"
+                + (f" (in part: {show_interval(*claim.band.near[part])})" if part in claim.band.near else "")
+                for part, interval in claim.band.inside.items()
+            )
+            + f". {claim.band.why}"
+        )
         gpu = claim.gpu and f"{claim.gpu['what']} About {claim.gpu['hours']} GPU hours: {claim.gpu['command']}"
-        rows.append({
-            "id": claim.id, "paper": claim.paper, "claim": claim.claim, "published": claim.published,
-            "trust": "; ".join(TRUST[tag] for tag in claim.trust), "check": claim.check, "run": " ".join(claim.run) or "none",
-            "band": band, "value": "; ".join(f"{part}: {show(value)}" for part, value in result.values.items()),
-            "verdict": result.verdict, "control_verdict": result.control_verdict,
-            "evidence": " ".join(_linked(path, report) for path in evidence_files(claim, profile)),
-            "command": command(claim, profile, report), "finding": result.finding, "control": claim.control,
-            "gpu": gpu or "",
-        })  # fmt: skip
+        rows.append(
+            {
+                "id": claim.id,
+                "paper": claim.paper,
+                "claim": claim.claim,
+                "published": claim.published,
+                "trust": "; ".join(TRUST[tag] for tag in claim.trust),
+                "check": claim.check,
+                "run": " ".join(claim.run) or "none",
+                "band": band,
+                "value": "; ".join(f"{part}: {show(value)}" for part, value in result.values.items()),
+                "verdict": result.verdict,
+                "control_verdict": result.control_verdict,
+                "evidence": " ".join(_linked(path, report) for path in evidence_files(claim, profile)),
+                "command": command(claim, profile, report),
+                "finding": result.finding,
+                "control": claim.control,
+                "gpu": gpu or "",
+            }
+        )
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.map(lambda text: " ".join(str(text).split()))
 
@@ -249,9 +287,13 @@ def markdown(frame, profile):
         lines.append(f"| {paper} | " + " | ".join(str(counts[name]) for name in VERDICTS) + " |")
     lines += ["", "What the verdicts mean:", ""]
     lines += [f"- **{name}**: {meaning}." for name, meaning in VERDICTS.items()]
-    lines += ["", "Every verdict follows from the measured value and a stated band, by one rule for all claims; where a band or a setting was chosen after a first look at the value, its reason says so. "
-              "The control repeats the check on evidence broken on purpose: it must come to another verdict. Claims are "
-              "in our own words; the published evidence says how far it can be trusted.", ""]  # fmt: skip
+    lines += [
+        "",
+        "Every verdict follows from the measured value and a stated band, by one rule for all claims; where a band or a setting was chosen after a first look at the value, its reason says so. "
+        "The control repeats the check on evidence broken on purpose: it must come to another verdict. Claims are "
+        "in our own words; the published evidence says how far it can be trusted.",
+        "",
+    ]
     for paper in works:
         lines += [f"## {paper}", ""]
         for row in frame[frame["paper"] == paper].to_dict("records"):
@@ -263,8 +305,14 @@ def _entry(row):
     verdict_text = f"**{row['verdict']}**"
     if row["verdict"] != "not-run" and row["evidence"]:
         verdict_text = f"[{row['verdict']}]({row['evidence'].split()[0]})"
-    lines = [f"### {row['id']}: {verdict_text}", "", row["claim"], "",
-             f"- Published ({row['trust']}): {row['published']}", f"- Check: {row['check']}"]  # fmt: skip
+    lines = [
+        f"### {row['id']}: {verdict_text}",
+        "",
+        row["claim"],
+        "",
+        f"- Published ({row['trust']}): {row['published']}",
+        f"- Check: {row['check']}",
+    ]
     if row["value"]:
         lines += [f"- Measured: {row['value']}. {row['finding']}".rstrip(), f"- Accepted: {row['band']}"]
     elif row["finding"]:
@@ -297,7 +345,9 @@ def read(report):
     """The ledger written into a report folder; `UsageError` with the command that makes it if it is not there."""
     file = Path(report) / "claims.csv"
     if not file.exists():
-        raise UsageError(f"there is no {file}. Make it with: make reproduce, or python -m gwf.claims <profile> {report}")
+        raise UsageError(
+            f"there is no {file}. Make it with: make reproduce, or python -m gwf.claims <profile> {report}"
+        )
     return pd.read_csv(file, dtype=str, keep_default_na=False)
 
 

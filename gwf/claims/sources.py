@@ -61,7 +61,9 @@ class Sources:
                 except UsageError:
                     continue
                 except KeyError:
-                    raise UsageError(f"metrics.json of {functional}-{step}-{dataset}-{seed} has no {metric!r}") from None
+                    raise UsageError(
+                        f"metrics.json of {functional}-{step}-{dataset}-{seed} has no {metric!r}"
+                    ) from None
                 rows.append({"functional": functional, "step": step, "seed": seed, "value": value})
         if not rows:
             raise NotRun(f"no finished runs on {dataset} in the profile {self.profile!r}")

@@ -27,19 +27,30 @@ def _pm(values, digits=3):
     values = values.dropna()
     if not len(values):
         return "–"
-    return f"{values.mean():.{digits}f}" + (f" ± {values.std():.{digits}f}" if len(values) > 1 and values.std() > 0 else "")
+    return f"{values.mean():.{digits}f}" + (
+        f" ± {values.std():.{digits}f}" if len(values) > 1 and values.std() > 0 else ""
+    )
 
 
 def table(cases):
     """A row per direction and method: accuracies, label agreement, distances over their floors, cost; mean and spread over seeds."""
     out = []
     for (direction, method), part in _rows(cases).groupby(["direction", "method"], sort=False):
-        out.append({
-            "direction": direction, "method": method, "kind": part["kind"].iloc[0], "accuracy": _pm(part["accuracy"]),
-            "accuracy, train-mode batch norm": _pm(part["accuracy_train_mode"]), "label agreement": _pm(part["label_agreement"]),
-            "energy distance / floor": _pm(part["energy"] / part["energy_floor"], 1), "sliced W2 / floor": _pm(part["sliced"] / part["sliced_floor"], 2),
-            "half squared displacement": _pm(part["half_squared_cost"], 1), "test images": int(part["n_test"].iloc[0]), "n": len(part),
-        })  # fmt: skip
+        out.append(
+            {
+                "direction": direction,
+                "method": method,
+                "kind": part["kind"].iloc[0],
+                "accuracy": _pm(part["accuracy"]),
+                "accuracy, train-mode batch norm": _pm(part["accuracy_train_mode"]),
+                "label agreement": _pm(part["label_agreement"]),
+                "energy distance / floor": _pm(part["energy"] / part["energy_floor"], 1),
+                "sliced W2 / floor": _pm(part["sliced"] / part["sliced_floor"], 2),
+                "half squared displacement": _pm(part["half_squared_cost"], 1),
+                "test images": int(part["n_test"].iloc[0]),
+                "n": len(part),
+            }
+        )
     return pd.DataFrame(out)
 
 
@@ -54,20 +65,27 @@ def _direction(direction, rows):
         best = learned.idxmax()
         word = "above" if learned[best] > line else "not above"
         above = int((learned > line).sum())
-        said.append(f"the most accurate of {len(learned)} learned maps, {best} at {learned[best]:.3f}, is {word} the per-pixel affine line ({above} are; "
-                    f"picked on the test set, where one accuracy has a standard error of {(line * (1 - line) / rows['n_test'].iloc[0]) ** 0.5:.3f}); "
-                    f"the best closed form has {mean[kinds.loc[mean.index] == 'closed form']['accuracy'].max():.3f}")
+        said.append(
+            f"the most accurate of {len(learned)} learned maps, {best} at {learned[best]:.3f}, is {word} the per-pixel affine line ({above} are; "
+            f"picked on the test set, where one accuracy has a standard error of {(line * (1 - line) / rows['n_test'].iloc[0]) ** 0.5:.3f}); "
+            f"the best closed form has {mean[kinds.loc[mean.index] == 'closed form']['accuracy'].max():.3f}"
+        )
     plan, held = mean.loc["exact transport"], mean.loc["class by class"]
     dearer = 100 * (held["half_squared_cost"] / plan["half_squared_cost"] - 1)
-    said.append(f"the exact plan keeps {show(float(plan['label_agreement']))} of the labels and reaches {plan['accuracy']:.3f}; keeping all of them costs "
-                f"{dearer:.1f} % more transport and reaches {held['accuracy']:.3f}")  # fmt: skip
+    said.append(
+        f"the exact plan keeps {show(float(plan['label_agreement']))} of the labels and reaches {plan['accuracy']:.3f}; keeping all of them costs "
+        f"{dearer:.1f} % more transport and reaches {held['accuracy']:.3f}"
+    )
     return "; ".join(said)
 
 
 def reading(cases):
     """Whether a learned map is above the affine line, and what least cost has to do with labels, per direction."""
     parts = [_direction(name, rows) for name, rows in _rows(cases).groupby("direction", sort=False)]
-    return ". ".join(parts) + ". Where the plan that keeps labels is the dearer one, a better solution of the transport problem need not classify better."
+    return (
+        ". ".join(parts)
+        + ". Where the plan that keeps labels is the dearer one, a better solution of the transport problem need not classify better."
+    )
 
 
 def figure(cases):
@@ -75,19 +93,29 @@ def figure(cases):
     use_style()
     rows = _rows(cases)
     directions = list(dict.fromkeys(rows["direction"]))
-    fig, panels = plt.subplots(1, len(directions), figsize=(WIDTH, 3.9), layout="constrained", squeeze=False, sharey=True)
+    fig, panels = plt.subplots(
+        1, len(directions), figsize=(WIDTH, 3.9), layout="constrained", squeeze=False, sharey=True
+    )
     for panel, direction in zip(panels[0], directions, strict=True):
         part = rows[(rows["direction"] == direction)].assign(ratio=lambda t: t["energy"] / t["energy_floor"])
-        means = part.groupby("method", sort=False).agg(kind=("kind", "first"), accuracy=("accuracy", "mean"), ratio=("ratio", "mean"))
+        means = part.groupby("method", sort=False).agg(
+            kind=("kind", "first"), accuracy=("accuracy", "mean"), ratio=("ratio", "mean")
+        )
         drawn = means.dropna(subset="ratio")
         for number, (method, row) in enumerate(drawn.iterrows(), 1):
             panel.plot(row["ratio"], row["accuracy"], MARKERS[row["kind"]], color=COLOURS[row["kind"]], ms=4.5)
-            panel.annotate(str(number), (row["ratio"], row["accuracy"]), xytext=(4, 2), textcoords="offset points", fontsize=7)
+            panel.annotate(
+                str(number), (row["ratio"], row["accuracy"]), xytext=(4, 2), textcoords="offset points", fontsize=7
+            )
         panel.axhline(means.loc["per-pixel affine", "accuracy"], color=COLOURS["closed form"], lw=0.8, ls="dashed")
         panel.axhline(means.loc["target's own images", "accuracy"], color=REAL, lw=0.8, ls="dashed")
         panel.set(xscale="log", xlabel="energy distance over its floor", title=direction, ylim=(0, 1))
     panels[0][0].set_ylabel("accuracy on the target's test set")
-    handles = [plt.Line2D([], [], marker=MARKERS[row["kind"]], color=COLOURS[row["kind"]], lw=0, label=f"{number} {method}", ms=4.5)
-               for number, (method, row) in enumerate(drawn.iterrows(), 1)]  # fmt: skip
+    handles = [
+        plt.Line2D(
+            [], [], marker=MARKERS[row["kind"]], color=COLOURS[row["kind"]], lw=0, label=f"{number} {method}", ms=4.5
+        )
+        for number, (method, row) in enumerate(drawn.iterrows(), 1)
+    ]
     fig.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=7.5)
     return fig

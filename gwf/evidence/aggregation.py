@@ -21,11 +21,20 @@ def table(cases):
     for case, tables in cases.items():
         frame = tables["table"]
         at = frame[frame["k"] == frame["k"].max()]
-        rows.append({"case": case, "k": int(at["k"].iloc[0]), "std learned": at["std_learned"].mean(),
-                     "std of the scheme": at["std_scheme"].iloc[0], "std of the flow": at["std_flow"].iloc[0],
-                     "W2 learned - scheme": at["w2_learned_to_scheme"].mean(), "spread": at["w2_learned_to_scheme"].std(),
-                     "W2 scheme - flow": at["w2_scheme_to_flow"].iloc[0],
-                     "W2 learned - flow": at["w2_learned_to_flow"].mean(), "seeds": len(at)})  # fmt: skip
+        rows.append(
+            {
+                "case": case,
+                "k": int(at["k"].iloc[0]),
+                "std learned": at["std_learned"].mean(),
+                "std of the scheme": at["std_scheme"].iloc[0],
+                "std of the flow": at["std_flow"].iloc[0],
+                "W2 learned - scheme": at["w2_learned_to_scheme"].mean(),
+                "spread": at["w2_learned_to_scheme"].std(),
+                "W2 scheme - flow": at["w2_scheme_to_flow"].iloc[0],
+                "W2 learned - flow": at["w2_learned_to_flow"].mean(),
+                "seeds": len(at),
+            }
+        )
     return pd.DataFrame(rows).round(4)
 
 
@@ -38,16 +47,27 @@ def figure(cases):
         mean = tables["table"].groupby("k").mean(numeric_only=True).iloc[1:]
         scheme = "unsplit" if "unsplit" in case else "split"
         style = "solid" if "density" in tables else "dashed"
-        left.plot(mean["t"], mean["w2_learned_to_scheme"], color=COLOURS[scheme], linestyle=style,
-                  label=f"{'double well' if style == 'solid' else 'quadratic'}, {scheme}")  # fmt: skip
+        left.plot(
+            mean["t"],
+            mean["w2_learned_to_scheme"],
+            color=COLOURS[scheme],
+            linestyle=style,
+            label=f"{'double well' if style == 'solid' else 'quadratic'}, {scheme}",
+        )
         if "density" in tables:
             density = tables["density"].groupby("x").mean(numeric_only=True)
             if not drawn:
                 right.plot(density.index, density["start"], color=REAL, linestyle="dotted", label="start")
                 right.plot(density.index, density["flow"], color=REAL, label="finite volumes")
                 drawn = True
-            right.step(density.index, density["learned"], where="mid", color=COLOURS[scheme], linewidth=1,
-                       label=f"learned, {scheme}")  # fmt: skip
+            right.step(
+                density.index,
+                density["learned"],
+                where="mid",
+                color=COLOURS[scheme],
+                linewidth=1,
+                label=f"learned, {scheme}",
+            )
     left.set(xlabel="time", ylabel="W2 of learned law to exact iterate", yscale="log")
     right.set(xlabel="x", ylabel="density at the last step")
     for ax in (left, right):

@@ -14,12 +14,16 @@ CAPTION = (
 )
 
 PUBLISHED = {
-    ("twonorm", "VWGF"): "within .01 of rivals [2nd]", ("twonorm", "JKO-ICNN"): ".982 / -.058 [code]",
-    ("ringnorm", "VWGF"): "within .01 of rivals [2nd]", ("ringnorm", "JKO-ICNN"): ".740 / -.499 [code]",
-    ("waveform", "VWGF"): ".785 / -.455 [2nd]", ("waveform", "JKO-ICNN"): ".781 / -.487 [code]",
-    ("twonorm", "SVGD"): ".98 / -.062 [2nd]", ("ringnorm", "SVGD"): ".74 / -.50 [2nd]",
+    ("twonorm", "VWGF"): "within .01 of rivals [2nd]",
+    ("twonorm", "JKO-ICNN"): ".982 / -.058 [code]",
+    ("ringnorm", "VWGF"): "within .01 of rivals [2nd]",
+    ("ringnorm", "JKO-ICNN"): ".740 / -.499 [code]",
+    ("waveform", "VWGF"): ".785 / -.455 [2nd]",
+    ("waveform", "JKO-ICNN"): ".781 / -.487 [code]",
+    ("twonorm", "SVGD"): ".98 / -.062 [2nd]",
+    ("ringnorm", "SVGD"): ".74 / -.50 [2nd]",
     ("waveform", "SVGD"): ".765 / -.465 [2nd]",
-}  # fmt: skip
+}
 """Accuracy / mean log predictive as published, with trust tags: read second-hand, or in the released result files."""
 _LOG_PREDICTIVE = {"twonorm": (-0.058,), "ringnorm": (-0.499,), "waveform": (-0.455, -0.487)}
 
@@ -40,16 +44,22 @@ def table(cases):
     for (data, prior, method), part in _all(cases).groupby(["data", "prior", "method"], sort=False):
         limit = part.accuracy_limit.iloc[0], part.log_predictive_limit.iloc[0]
         known = pd.notna(part.log_alpha).all()
-        rows.append({
-            "data": data, "prior": prior, "method": method, "accuracy": _spread(part.accuracy, 3),
-            "log predictive": _spread(part.log_predictive, 3),
-            "linear limit": "" if pd.isna(limit[0]) else f"{limit[0]:.3f} / {limit[1]:.3f}",
-            "published": PUBLISHED.get((data, method), ""),
-            "mean log alpha": _spread(part.log_alpha, 2) if known else "",
-            "exact given w": _spread(part.log_alpha_exact, 2) if known else "",
-            "w: sd": _spread(part.w_sd, 3) if known else "",
-            "w: error of mean / posterior sd": _spread(part.w_mean_error, 2) if known else "", "seeds": len(part),
-        })  # fmt: skip
+        rows.append(
+            {
+                "data": data,
+                "prior": prior,
+                "method": method,
+                "accuracy": _spread(part.accuracy, 3),
+                "log predictive": _spread(part.log_predictive, 3),
+                "linear limit": "" if pd.isna(limit[0]) else f"{limit[0]:.3f} / {limit[1]:.3f}",
+                "published": PUBLISHED.get((data, method), ""),
+                "mean log alpha": _spread(part.log_alpha, 2) if known else "",
+                "exact given w": _spread(part.log_alpha_exact, 2) if known else "",
+                "w: sd": _spread(part.w_sd, 3) if known else "",
+                "w: error of mean / posterior sd": _spread(part.w_mean_error, 2) if known else "",
+                "seeds": len(part),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -65,16 +75,23 @@ def figure(cases):
     for (name, prior, method), part in frame.groupby(["data", "prior", "method"], sort=False):
         at = data.index(name) + 0.15 * (methods.index(method) - (len(methods) - 1) / 2)
         at += 0.05 * (prior == "released")
-        style = {"color": shades[method], "marker": "o", "markersize": 4.5, "linestyle": "none", "elinewidth": 1,
-                 "markerfacecolor": shades[method] if prior == "stated" else "white"}  # fmt: skip
+        style = {
+            "color": shades[method],
+            "marker": "o",
+            "markersize": 4.5,
+            "linestyle": "none",
+            "elinewidth": 1,
+            "markerfacecolor": shades[method] if prior == "stated" else "white",
+        }
         for ax, column in zip(axes, ("log_predictive", "log_alpha"), strict=True):
             values = part[column].dropna()
             if values.empty:
                 continue
             middle = values.mean()
             new = ax is axes[0] and method not in labelled and prior == "stated"
-            ax.errorbar(at, middle, [[middle - values.min()], [values.max() - middle]],
-                        label=method if new else None, **style)  # fmt: skip
+            ax.errorbar(
+                at, middle, [[middle - values.min()], [values.max() - middle]], label=method if new else None, **style
+            )
             if new:
                 labelled.add(method)
         if part.log_alpha_exact.notna().all():

@@ -14,7 +14,14 @@ CAPTION = (
     "The linear map is optimal between Gaussians, is fitted on many samples in closed form, and trains nothing: the bar. "
     "Work is arithmetic operations of one outer iteration. W2 benchmark, penalised dual, L2-UVP at d = 2, 16, 64, 256: 5.0, 31.7, 40.1, 54.7 %; linear map 14.1, 41.6, 63.9, 67.4 % on other pairs [second-hand]."
 )
-COLOURS = {"W2 critic": "#D55E00", "Sinkhorn": "#0072B2", "sliced": "#009E73", "minibatch OT": "#CC79A7", "MMD, energy": "#E69F00", "linear map": REAL}
+COLOURS = {
+    "W2 critic": "#D55E00",
+    "Sinkhorn": "#0072B2",
+    "sliced": "#009E73",
+    "minibatch OT": "#CC79A7",
+    "MMD, energy": "#E69F00",
+    "linear map": REAL,
+}
 FREE, CRITIC = "Sinkhorn", "W2 critic"
 
 
@@ -31,13 +38,24 @@ def _pm(values, digits):
 
 def table(cases):
     """A row per pair, dimension and method; mean and spread over seeds."""
-    return pd.DataFrame([
-        {"pair": kind, "d": d, "method": method, "cosine at the start": _pm(part["cosine"], 3), "L2-UVP at the start, %": _pm(part["uvp"], 1),
-         "the same, best multiple": _pm(part["uvp_scaled"], 1), "L2-UVP of the trained map, %": _pm(part["uvp_map"], 1),
-         "energy distance / floor": _pm(part["energy_ratio"], 2), "sliced W2 / floor": _pm(part["sliced_ratio"], 2),
-         "million operations": _pm(part["million_operations"].iloc[:1], 1), "n": len(part)}
-        for (kind, d, method), part in _rows(cases).groupby(["kind", "d", "method"], sort=False)
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "pair": kind,
+                "d": d,
+                "method": method,
+                "cosine at the start": _pm(part["cosine"], 3),
+                "L2-UVP at the start, %": _pm(part["uvp"], 1),
+                "the same, best multiple": _pm(part["uvp_scaled"], 1),
+                "L2-UVP of the trained map, %": _pm(part["uvp_map"], 1),
+                "energy distance / floor": _pm(part["energy_ratio"], 2),
+                "sliced W2 / floor": _pm(part["sliced_ratio"], 2),
+                "million operations": _pm(part["million_operations"].iloc[:1], 1),
+                "n": len(part),
+            }
+            for (kind, d, method), part in _rows(cases).groupby(["kind", "d", "method"], sort=False)
+        ]
+    )
 
 
 def reading(cases):
@@ -56,12 +74,18 @@ def reading(cases):
         def words(pair, digits=2):
             return f"from {pair[0]:.{digits}f} to {pair[1]:.{digits}f}"
 
-        free, critic, cosine, work = ends(FREE, "energy_ratio"), ends(CRITIC, "energy_ratio"), ends(CRITIC, "cosine"), ends(FREE, "million_operations")
+        free, critic, cosine, work = (
+            ends(FREE, "energy_ratio"),
+            ends(CRITIC, "energy_ratio"),
+            ends(CRITIC, "cosine"),
+            ends(FREE, "million_operations"),
+        )
         line = mean.loc[("linear map", high), "energy_ratio"]
         better = sorted(m for m in there - {"linear map"} if mean.loc[(m, high), "energy_ratio"] < line)
         said.append(
             f"{kind}, d = {low} to {high}: energy distance over floor goes {words(free)} for Sinkhorn and {words(critic)} for the W2 critic, whose cosine goes {words(cosine)}; "
-            f"the work of a Sinkhorn iteration grows {work[1] / work[0]:.1f} times; below the linear map ({line:.2f}) at d = {high}: {', '.join(better) or 'none'}")  # fmt: skip
+            f"the work of a Sinkhorn iteration grows {work[1] / work[0]:.1f} times; below the linear map ({line:.2f}) at d = {high}: {', '.join(better) or 'none'}"
+        )
     return (". ".join(said) if said else "One dimension, or not both kinds of flow: no trend to read") + "."
 
 
@@ -76,9 +100,21 @@ def figure(cases):
             level = part.groupby("d")[name].agg(["mean", "min", "max"]).dropna()
             if name == "million_operations" and not mixture or level.empty:
                 continue
-            panel.plot(level.index, level["mean"], "o-" if mixture else "s--", color=COLOURS[method], mfc=COLOURS[method] if mixture else "white", ms=4, lw=1.2)
+            panel.plot(
+                level.index,
+                level["mean"],
+                "o-" if mixture else "s--",
+                color=COLOURS[method],
+                mfc=COLOURS[method] if mixture else "white",
+                ms=4,
+                lw=1.2,
+            )
             panel.vlines(level.index, level["min"], level["max"], color=COLOURS[method], lw=1)
-    for panel, title in zip(panels, ("cosine with the true displacement", "energy distance over floor", "million operations / iteration"), strict=True):
+    for panel, title in zip(
+        panels,
+        ("cosine with the true displacement", "energy distance over floor", "million operations / iteration"),
+        strict=True,
+    ):
         panel.set(xscale="log", xlabel="dimension $d$", ylabel=title)
         panel.set_xticks(sorted(rows["d"].unique()), [str(d) for d in sorted(rows["d"].unique())])
         panel.xaxis.set_minor_locator(NullLocator())
@@ -90,7 +126,10 @@ def figure(cases):
     methods = [method for method in COLOURS if method in set(rows["method"])]
     handles = [plt.Line2D([], [], color=COLOURS[method], marker="o", ms=4, label=method) for method in methods]
     kinds = set(rows["kind"])
-    handles += [plt.Line2D([], [], color=REAL, marker=m, mfc=fill, ls=line, ms=4, label=k) for k, m, fill, line in
-                (("mixture", "o", REAL, "-"), ("gaussian", "s", "white", "--")) if k in kinds]  # fmt: skip
+    handles += [
+        plt.Line2D([], [], color=REAL, marker=m, mfc=fill, ls=line, ms=4, label=k)
+        for k, m, fill, line in (("mixture", "o", REAL, "-"), ("gaussian", "s", "white", "--"))
+        if k in kinds
+    ]
     fig.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7.5)
     return fig

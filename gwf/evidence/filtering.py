@@ -20,8 +20,11 @@ PUBLISHED = {1000: -1.40, 50000: -2.37}
 JKO_ICNN = -1.77
 """The same for JKO-ICNN, at 13,627 s per run."""
 
-_LAWS = {"bootstrap filter": ("#0072B2", "o", "-"), "exact draws": (REAL, "s", "--"),
-         "smoothed truth": ("#CC79A7", "^", ":")}  # fmt: skip
+_LAWS = {
+    "bootstrap filter": ("#0072B2", "o", "-"),
+    "exact draws": (REAL, "s", "--"),
+    "smoothed truth": ("#CC79A7", "^", ":"),
+}
 
 
 def _all(cases):
@@ -36,15 +39,20 @@ def table(cases):
         by = {law: rows_of for law, rows_of in part.groupby("law")}
         own = by["bootstrap filter"]
         low, middle, high = own.log10.quantile([0.25, 0.5, 0.75])
-        rows.append({
-            "particles": n, "log10 SymKL, median": f"{middle:.2f}", "quartiles": f"{low:.2f} / {high:.2f}",
-            "floor: exact draws": f"{by['exact draws'].log10.median():.2f}",
-            "floor: smoothed truth": f"{by['smoothed truth'].log10.median():.2f}",
-            "published [code]": f"{PUBLISHED[n]:.2f}" if n in PUBLISHED else "",
-            "beside JKO-ICNN's -1.77": "better" if middle < JKO_ICNN else "worse",
-            "W1, median": f"{own.w1.median():.4f}", "W1 floor: exact draws": f"{by['exact draws'].w1.median():.4f}",
-            "paths": len(own),
-        })  # fmt: skip
+        rows.append(
+            {
+                "particles": n,
+                "log10 SymKL, median": f"{middle:.2f}",
+                "quartiles": f"{low:.2f} / {high:.2f}",
+                "floor: exact draws": f"{by['exact draws'].log10.median():.2f}",
+                "floor: smoothed truth": f"{by['smoothed truth'].log10.median():.2f}",
+                "published [code]": f"{PUBLISHED[n]:.2f}" if n in PUBLISHED else "",
+                "beside JKO-ICNN's -1.77": "better" if middle < JKO_ICNN else "worse",
+                "W1, median": f"{own.w1.median():.4f}",
+                "W1 floor: exact draws": f"{by['exact draws'].w1.median():.4f}",
+                "paths": len(own),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -68,10 +76,20 @@ def figure(cases):
         right.plot(q.index, q[0.5], color=shade, marker=marker, linestyle=line, label=law)
         right.fill_between(q.index, q[0.25], q[0.75], color=shade, alpha=0.15, linewidth=0)
     right.axhline(JKO_ICNN, color="#882255", linestyle="--", linewidth=1.2)
-    right.annotate("JKO-ICNN, published", (1, JKO_ICNN), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                   fontsize=8, color="#882255", xytext=(0, 2), textcoords="offset points")  # fmt: skip
-    right.plot(list(PUBLISHED), list(PUBLISHED.values()), "x", color="black", markersize=7,
-               label="bootstrap filter, published")  # fmt: skip
+    right.annotate(
+        "JKO-ICNN, published",
+        (1, JKO_ICNN),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=8,
+        color="#882255",
+        xytext=(0, 2),
+        textcoords="offset points",
+    )
+    right.plot(
+        list(PUBLISHED), list(PUBLISHED.values()), "x", color="black", markersize=7, label="bootstrap filter, published"
+    )
     right.set(xscale="log", xlabel="particles", ylabel="log10 SymKL [nats]")
     right.legend(loc="lower left", fontsize=7.5)
     return fig

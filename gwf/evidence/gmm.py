@@ -15,10 +15,11 @@ CAPTION = (
 )
 COLOURS = {"VWGF": "#0072B2", "JKO-ICNN": "#009E73", "Langevin": "#E69F00", "exact": REAL}
 PUBLISHED = {
-    ("VWGF", 2): "KSD -1.52, SymKL -0.72 [code, fig]", ("VWGF", 4): "KSD -1.71, SymKL -0.75 [code, fig]",
+    ("VWGF", 2): "KSD -1.52, SymKL -0.72 [code, fig]",
+    ("VWGF", 4): "KSD -1.71, SymKL -0.75 [code, fig]",
     ("VWGF", 8): "KSD -1.64, SymKL -0.52 [code, fig]",
     ("JKO-ICNN, exact log det", 2): "KSD -1.60, SymKL -1.37 [code, fig]",
-}  # fmt: skip
+}
 SCORES = {"log10 KSD": "$\\log_{10}$ KSD", "log10 SymKL, fitted mixture": "$\\log_{10}$ SymKL (fitted mixture)"}
 
 
@@ -58,8 +59,17 @@ def figure(cases):
         for shift, (method, group) in enumerate(rows.groupby("method", sort=False)):
             level = group.groupby("d")[score]
             places = [dimensions.index(d) + 0.06 * (shift - 2) for d in level.mean().index]
-            panel.errorbar(places, level.mean(), level.std().fillna(0), color=_colour(method), marker="osD^v"[shift % 5],
-                           ms=4, lw=0, elinewidth=1, label=method)  # fmt: skip
+            panel.errorbar(
+                places,
+                level.mean(),
+                level.std().fillna(0),
+                color=_colour(method),
+                marker="osD^v"[shift % 5],
+                ms=4,
+                lw=0,
+                elinewidth=1,
+                label=method,
+            )
         panel.set(ylabel=title, xlabel="dimension $d$")
         panel.set_xticks(range(len(dimensions)), dimensions)
         panel.set_xlim(-0.4, len(dimensions) - 0.6)

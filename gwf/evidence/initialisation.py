@@ -11,8 +11,8 @@ TITLE = "Initialising the map by a Wasserstein gradient flow"
 CAPTION = (
     "Ring of eight Gaussians. Particles follow the Sinkhorn flow, the map is regressed on where each latent went, then Euler steps go on; every run "
     "has the work of the cold start, flow and regression included (work is counted in regression steps of the map; a curve starts where phase 1 "
-    "ends). \"Other flow\" is a control: phase 1 aims at four Gaussians. W1 is taken on even latents; the floor is W1 between two data sets. Rows "
-    "\"particles\" are flows without a map, against fresh data; w2fe's setting with exact transport gave us W1 .037 (full batch of 512) and .073 "
+    'ends). "Other flow" is a control: phase 1 aims at four Gaussians. W1 is taken on even latents; the floor is W1 between two data sets. Rows '
+    '"particles" are flows without a map, against fresh data; w2fe\'s setting with exact transport gave us W1 .037 (full batch of 512) and .073 '
     "(batches of 128, modes inflated to .132). NSGF++, the published form, reports images only (MNIST FID 3.8) [second-hand]."
 )
 COLOURS = {"none": "#000000", "flow": "#0072B2", "flow, straight": "#009E73", "other flow": "#CC79A7"}
@@ -29,17 +29,36 @@ def table(cases):
     out = []
     for (field, init), part in joined(cases).groupby(["field", "init"], sort=False):
         reached = np.isfinite(part["work_to_threshold"])
-        out.append({
-            "row": f"{TITLES[field]}, {init}", "work before": part["work_before"].mean(), "W1 after it": part["w1_after_init"].mean(),
-            "work to threshold": part["work_to_threshold"].median(), "reached in": f"{reached.sum()} of {len(part)}",
-            "work in all": part["work"].mean(), "final W1": part["w1_even"].mean(), "spread": part["w1_even"].std(),
-            "final W1, independent latents": part["w1"].mean(), "std in modes": part["std_within"].mean(), "floor": part["w1_floor"].mean(),
-            "floor, independent": part["w1_floor_independent"].mean(), "published": "none", "n": len(part),
-        })  # fmt: skip
+        out.append(
+            {
+                "row": f"{TITLES[field]}, {init}",
+                "work before": part["work_before"].mean(),
+                "W1 after it": part["w1_after_init"].mean(),
+                "work to threshold": part["work_to_threshold"].median(),
+                "reached in": f"{reached.sum()} of {len(part)}",
+                "work in all": part["work"].mean(),
+                "final W1": part["w1_even"].mean(),
+                "spread": part["w1_even"].std(),
+                "final W1, independent latents": part["w1"].mean(),
+                "std in modes": part["std_within"].mean(),
+                "floor": part["w1_floor"].mean(),
+                "floor, independent": part["w1_floor_independent"].mean(),
+                "published": "none",
+                "n": len(part),
+            }
+        )
     particles = joined(cases, "particles")
     for (field, batch), part in particles.groupby(["field", "batch"], sort=False) if len(particles) else []:
-        out.append({"row": f"particles, {field}, batch {batch}", "final W1": part["w1"].mean(), "spread": part["w1"].std(),
-                    "std in modes": part["std_within"].mean(), "published": "none", "n": len(part)})  # fmt: skip
+        out.append(
+            {
+                "row": f"particles, {field}, batch {batch}",
+                "final W1": part["w1"].mean(),
+                "spread": part["w1"].std(),
+                "std in modes": part["std_within"].mean(),
+                "published": "none",
+                "n": len(part),
+            }
+        )
     return pd.DataFrame(out)
 
 
@@ -57,8 +76,14 @@ def compare(rows):
         cold, warm = by["none"], by["flow"]
         noise = 2 * np.sqrt(cold["w1_even"].var() / len(cold) + warm["w1_even"].var() / len(warm))
         first, second = (runs["work_to_threshold"].median() for runs in (warm, cold))
-        out.append({"field": field, "ratio": first / second if np.isfinite(second) else 0.0 if np.isfinite(first) else np.nan,
-                    "difference": warm["w1_even"].mean() - cold["w1_even"].mean(), "noise": noise})  # fmt: skip
+        out.append(
+            {
+                "field": field,
+                "ratio": first / second if np.isfinite(second) else 0.0 if np.isfinite(first) else np.nan,
+                "difference": warm["w1_even"].mean() - cold["w1_even"].mean(),
+                "noise": noise,
+            }
+        )
     return pd.DataFrame(out)
 
 
@@ -77,8 +102,10 @@ def reading(cases):
         if np.isnan(row["noise"]):
             final = f"final W1 differs by {row['difference']:+.3f} (one seed)"
         else:
-            final = (f"final W1 differs by {row['difference']:+.3f}, {'within' if abs(row['difference']) <= row['noise'] else 'beyond'} "
-                     f"the seed noise of {row['noise']:.3f}")  # fmt: skip
+            final = (
+                f"final W1 differs by {row['difference']:+.3f}, {'within' if abs(row['difference']) <= row['noise'] else 'beyond'} "
+                f"the seed noise of {row['noise']:.3f}"
+            )
         said.append(f"{TITLES[row['field']]}: {work}; {final}.")
     return " ".join(said)
 
@@ -88,7 +115,9 @@ def figure(cases):
     use_style()
     curve, rows = joined(cases, "curve"), joined(cases)
     fields = list(dict.fromkeys(curve["field"]))
-    figure, panels = plt.subplots(1, len(fields), figsize=(WIDTH, 2.8), layout="constrained", sharey=True, squeeze=False)
+    figure, panels = plt.subplots(
+        1, len(fields), figsize=(WIDTH, 2.8), layout="constrained", sharey=True, squeeze=False
+    )
     for panel, field in zip(panels[0], fields, strict=True):
         for init, part in curve[curve["field"] == field].groupby("init", sort=False):
             mean = part.groupby("work")["w1_even"].mean()

@@ -22,10 +22,22 @@ def table(cases):
     """A row per map, rule and step."""
     rows = []
     for (net, rule, k), part in joined(cases).groupby(["map", "latents", "step"], sort=False):
-        rows.append({"map": net, "latents": rule, "step": k, "E Var_z T": part["variance_z"].mean(), "sd over seeds": part["variance_z"].std(),
-                     "exact": part["variance_z_exact"].iloc[0], "mean": part["mean"].mean(), "mean, exact": part["mean_exact"].iloc[0],
-                     "standard deviation": part["sd"].mean(), "standard deviation, exact": part["sd_exact"].iloc[0],
-                     "published": "none", "n": len(part)})  # fmt: skip
+        rows.append(
+            {
+                "map": net,
+                "latents": rule,
+                "step": k,
+                "E Var_z T": part["variance_z"].mean(),
+                "sd over seeds": part["variance_z"].std(),
+                "exact": part["variance_z_exact"].iloc[0],
+                "mean": part["mean"].mean(),
+                "mean, exact": part["mean_exact"].iloc[0],
+                "standard deviation": part["sd"].mean(),
+                "standard deviation, exact": part["sd_exact"].iloc[0],
+                "published": "none",
+                "n": len(part),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -33,12 +45,21 @@ def figure(cases):
     """E Var_z T and the law's standard deviation by step."""
     figure, panels = plt.subplots(1, 2, figsize=(7.0, 2.6), layout="constrained")
     rows = joined(cases)
-    for panel, column, title in zip(panels, ("variance_z", "sd"), ("E Var$_z$ T", "standard deviation of the law"), strict=True):
+    for panel, column, title in zip(
+        panels, ("variance_z", "sd"), ("E Var$_z$ T", "standard deviation of the law"), strict=True
+    ):
         for (net, rule), part in rows.groupby(["map", "latents"], sort=False):
             mean = part.groupby("step")[[column, f"{column}_exact"]].mean()
             if net == "affine":
                 panel.plot(mean.index, mean[f"{column}_exact"], color=COLOURS[rule], lw=1.2, label=f"{rule}, exact")
-            panel.plot(mean.index, mean[column], "o" if net == "affine" else "x", color=COLOURS[rule], ms=5, label=f"{rule}, {net}")
+            panel.plot(
+                mean.index,
+                mean[column],
+                "o" if net == "affine" else "x",
+                color=COLOURS[rule],
+                ms=5,
+                label=f"{rule}, {net}",
+            )
         panel.set(xlabel="step k", ylabel=title, xticks=sorted(rows["step"].unique()))
     panels[0].legend(fontsize=7)
     return figure

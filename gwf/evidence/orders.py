@@ -28,12 +28,22 @@ def table(cases):
         wide = rows.pivot(index="seed", columns="arrangement", values="w2")
         for name, part in rows.groupby("arrangement", sort=False):
             gap = wide[name] - wide["alternating"] if "alternating" in wide else pd.Series(dtype=float)
-            out.append({
-                "case": case, "arrangement": name, "W2": part["w2"].mean(), "W2 seed sd": part["w2"].std(),
-                "W2 floor": part["w2_floor"].mean(), "MMD2": part["mmd2"].mean(), "MMD2 seed sd": part["mmd2"].std(),
-                "MMD2 floor": part["mmd2_floor"].mean(), "W2 minus one-to-one": gap.mean(), "its seed sd": gap.std(),
-                "published": PUBLISHED, "n": part["seed"].nunique(),
-            })  # fmt: skip
+            out.append(
+                {
+                    "case": case,
+                    "arrangement": name,
+                    "W2": part["w2"].mean(),
+                    "W2 seed sd": part["w2"].std(),
+                    "W2 floor": part["w2_floor"].mean(),
+                    "MMD2": part["mmd2"].mean(),
+                    "MMD2 seed sd": part["mmd2"].std(),
+                    "MMD2 floor": part["mmd2_floor"].mean(),
+                    "W2 minus one-to-one": gap.mean(),
+                    "its seed sd": gap.std(),
+                    "published": PUBLISHED,
+                    "n": part["seed"].nunique(),
+                }
+            )
     return pd.DataFrame(out)
 
 

@@ -17,11 +17,15 @@ CAPTION = (
 )
 COLOURS = {"VWGF": "#0072B2", "S-JKO": "#D55E00", "JKO-ICNN": "#009E73", "Euler": "#E69F00"}
 PUBLISHED = {
-    ("VWGF", 2): "-3.34 [code]", ("VWGF", 6): "-2.99 [code]", ("VWGF", 16): "-2.36 [code]", ("VWGF", 32): "-2.06 [code]",
+    ("VWGF", 2): "-3.34 [code]",
+    ("VWGF", 6): "-2.99 [code]",
+    ("VWGF", 16): "-2.36 [code]",
+    ("VWGF", 32): "-2.06 [code]",
     ("JKO-ICNN, exact log det", 2): "-2.39 [code], other targets",
     ("JKO-ICNN, exact log det", 6): "-2.11 [code], other targets",
-    ("S-JKO (whole map)", 2): "-2.4 [2nd], other targets", ("S-JKO (whole map)", 6): "-0.8 [2nd], other targets",
-}  # fmt: skip
+    ("S-JKO (whole map)", 2): "-2.4 [2nd], other targets",
+    ("S-JKO (whole map)", 6): "-0.8 [2nd], other targets",
+}
 SCORES = {
     "log10 SymKL": "moments",
     "log10 SymKL, kernel density": "kernel density",
@@ -40,16 +44,22 @@ def table(cases):
     for (case, d, method), group in _rows(cases).groupby(["case", "d", "method"], sort=False):
         if method == "exact flow":
             continue
-        rows.append({
-            "case": case, "d": d, "method": method, "seeds": len(group),
-            "diverged": int(group["energy distance"].isna().sum()),
-            "log10 SymKL": _pm(group["log10 SymKL"]), "exact JKO": _pm(group["exact JKO"]),
-            "log10 SymKL to exact JKO": _pm(group["log10 SymKL to exact JKO"]),
-            "kernel density": _pm(group["log10 SymKL, kernel density"]),
-            "map density": _pm(group["log10 SymKL, map density"]),
-            "energy distance": _pm(group["energy distance"], 4),
-            "published": PUBLISHED.get((method, d), ""),
-        })  # fmt: skip
+        rows.append(
+            {
+                "case": case,
+                "d": d,
+                "method": method,
+                "seeds": len(group),
+                "diverged": int(group["energy distance"].isna().sum()),
+                "log10 SymKL": _pm(group["log10 SymKL"]),
+                "exact JKO": _pm(group["exact JKO"]),
+                "log10 SymKL to exact JKO": _pm(group["log10 SymKL to exact JKO"]),
+                "kernel density": _pm(group["log10 SymKL, kernel density"]),
+                "map density": _pm(group["log10 SymKL, map density"]),
+                "energy distance": _pm(group["energy distance"], 4),
+                "published": PUBLISHED.get((method, d), ""),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -80,8 +90,18 @@ def figure(cases):
         colour = _colour(method)
         number = styles[colour] = styles.get(colour, -1) + 1
         level = group.groupby("d")["log10 SymKL"]
-        left.errorbar(level.mean().index, level.mean(), level.std().fillna(0), color=colour, marker="osD^"[number % 4],
-                      ms=4, lw=1, ls=["-", "--", ":", "-."][number % 4], label=method, capsize=2)  # fmt: skip
+        left.errorbar(
+            level.mean().index,
+            level.mean(),
+            level.std().fillna(0),
+            color=colour,
+            marker="osD^"[number % 4],
+            ms=4,
+            lw=1,
+            ls=["-", "--", ":", "-."][number % 4],
+            label=method,
+            capsize=2,
+        )
     dimensions = sorted(rows.d.unique())
     left.set(xscale="log", xlabel="dimension $d$", ylabel="$\\log_{10}$ SymKL of the moments")
     left.set_xticks(dimensions, [str(d) for d in dimensions])

@@ -20,12 +20,24 @@ def joined(cases):
 
 def table(cases):
     """A row per tau: mean over seeds, and the greatest over seeds where small is good."""
-    rows = joined(cases).groupby(["p", "tau"], sort=False).agg(
-        cosine=("cosine", "mean"), least_cosine=("cosine", "min"), relative_error=("relative_error", "mean"),
-        greatest_error=("relative_error", "max"), residual=("residual", "mean"), order_of_error=("order_error", "mean"),
-        order_of_residual=("order_residual", "mean"), cosine_with_gradient=("cosine_gradient", "mean"), n=("seed", "nunique"),
-    )  # fmt: skip
-    return rows.reset_index().assign(exact="cosine 1, order 1", published="o(1) as tau falls [second-hand: gwf, proposition 6.3]")
+    rows = (
+        joined(cases)
+        .groupby(["p", "tau"], sort=False)
+        .agg(
+            cosine=("cosine", "mean"),
+            least_cosine=("cosine", "min"),
+            relative_error=("relative_error", "mean"),
+            greatest_error=("relative_error", "max"),
+            residual=("residual", "mean"),
+            order_of_error=("order_error", "mean"),
+            order_of_residual=("order_residual", "mean"),
+            cosine_with_gradient=("cosine_gradient", "mean"),
+            n=("seed", "nunique"),
+        )
+    )
+    return rows.reset_index().assign(
+        exact="cosine 1, order 1", published="o(1) as tau falls [second-hand: gwf, proposition 6.3]"
+    )
 
 
 def figure(cases):

@@ -30,14 +30,24 @@ def table(cases):
             at = frame[frame["k"] == k]
             one, d = at.iloc[0], int(at["d"].iloc[0])
             published = PUBLISHED.get(k, (None, None)) if case == "porous_d3" else (None, None)
-            rows.append({
-                "case": case, "d": d, "k": k, "G learned": at["G_learned"].mean(), "spread": at["G_learned"].std(),
-                "G exact JKO": one["G_jko"], "off by %": 100 * (at["G_learned"].mean() / one["G_jko"] - 1),
-                "radius off by %": 100 * (at["radius_learned"].mean() / one["radius_jko"] - 1),
-                "G by the dual": at["G_dual"].mean(), "G flow": one["G_flow"],
-                "G, released \"exact\"": one["G_released_truth"] if d in RELEASED else None,
-                "published learned [code, fig]": published[0], "published \"exact\" [code, fig]": published[1],
-                "seeds": len(at)})  # fmt: skip
+            rows.append(
+                {
+                    "case": case,
+                    "d": d,
+                    "k": k,
+                    "G learned": at["G_learned"].mean(),
+                    "spread": at["G_learned"].std(),
+                    "G exact JKO": one["G_jko"],
+                    "off by %": 100 * (at["G_learned"].mean() / one["G_jko"] - 1),
+                    "radius off by %": 100 * (at["radius_learned"].mean() / one["radius_jko"] - 1),
+                    "G by the dual": at["G_dual"].mean(),
+                    "G flow": one["G_flow"],
+                    'G, released "exact"': one["G_released_truth"] if d in RELEASED else None,
+                    "published learned [code, fig]": published[0],
+                    'published "exact" [code, fig]': published[1],
+                    "seeds": len(at),
+                }
+            )
     return pd.DataFrame(rows).round(4)
 
 

@@ -19,10 +19,17 @@ KEYS = ["case", "toy", "width", "batch", "label", "method", "persistency", "eps"
 RATE, LEVEL = 1e-4, 0.3
 #: (method, persistency) -> colour and line style; others are grey.
 LOOK = {
-    ("w2fe", 1): ("#56B4E9", "-"), ("w2fe", 3): ("#0072B2", "-"), ("w2fe", 10): ("#332288", "-"), ("w2fe_released", 10): ("#332288", ":"),
-    ("w2gan", 1): ("#56B4E9", "--"), ("naive", 10): ("#D55E00", "--"), ("wgan_lp", 1): ("#E69F00", "--"), ("w1fe_lp", 10): ("#E69F00", "-"),
-    ("sinkhorn", 10): ("#009E73", "-"), ("sinkhorn", 1): ("#44AA99", "-"),
-}  # fmt: skip
+    ("w2fe", 1): ("#56B4E9", "-"),
+    ("w2fe", 3): ("#0072B2", "-"),
+    ("w2fe", 10): ("#332288", "-"),
+    ("w2fe_released", 10): ("#332288", ":"),
+    ("w2gan", 1): ("#56B4E9", "--"),
+    ("naive", 10): ("#D55E00", "--"),
+    ("wgan_lp", 1): ("#E69F00", "--"),
+    ("w1fe_lp", 10): ("#E69F00", "-"),
+    ("sinkhorn", 10): ("#009E73", "-"),
+    ("sinkhorn", 1): ("#44AA99", "-"),
+}
 SHOWN = [("w2fe", 1), ("w2fe", 3), ("w2fe", 10), ("naive", 10), ("wgan_lp", 1), ("w1fe_lp", 10), ("sinkhorn", 10)]
 TOY_COLOURS = {"w2fe": "#332288", "sinkhorn": "#009E73"}
 AXES = {"iteration": "outer iterations", "generator_updates": "generator updates", "critic_updates": "critic updates"}
@@ -52,14 +59,31 @@ def table(cases):
         by_seed = [part for _, part in rows.groupby("seed")]
         late = pd.Series([part.loc[part["iteration"] >= part["iteration"].max() / 2, "w1"].mean() for part in by_seed])
         end = rows[rows["iteration"] == rows["iteration"].max()]
-        row = {"case": about["case"], "toy": about["toy"], "method": about["label"], "persistency": about["persistency"], "eps": about["eps"],
-               "learning rate": about["lr"], "schedule": about["schedule"], "outer iterations": about["iterations"],
-               "iterations to W1 = .3": np.mean([first_below(part, LEVEL) for part in by_seed]),
-               "W1, second half": late.mean(), "sd": late.std(), "W1 at the end": end["w1"].mean(), "averaged weights": end["w1_ema"].mean(),
-               "floor": rows["floor_w1"].mean(), "floor, independent latents": rows["floor_w1_independent"].mean(),
-               "W2 at the end": end["w2"].mean(), "floor W2, independent latents": rows["floor_w2_independent"].mean()}  # fmt: skip
+        row = {
+            "case": about["case"],
+            "toy": about["toy"],
+            "method": about["label"],
+            "persistency": about["persistency"],
+            "eps": about["eps"],
+            "learning rate": about["lr"],
+            "schedule": about["schedule"],
+            "outer iterations": about["iterations"],
+            "iterations to W1 = .3": np.mean([first_below(part, LEVEL) for part in by_seed]),
+            "W1, second half": late.mean(),
+            "sd": late.std(),
+            "W1 at the end": end["w1"].mean(),
+            "averaged weights": end["w1_ema"].mean(),
+            "floor": rows["floor_w1"].mean(),
+            "floor, independent latents": rows["floor_w1_independent"].mean(),
+            "W2 at the end": end["w2"].mean(),
+            "floor W2, independent latents": rows["floor_w2_independent"].mean(),
+        }
         if "spread" in rows:
-            row |= {"spread in modes": end["spread"].mean(), "share within 3 sd": end["share_3sd"].mean(), "modes": end["modes"].mean()}
+            row |= {
+                "spread in modes": end["spread"].mean(),
+                "share within 3 sd": end["share_3sd"].mean(),
+                "modes": end["modes"].mean(),
+            }
         out.append(row | {"published": "none [unknown]", "n": len(by_seed)})
     return pd.DataFrame(out).round(4)
 
@@ -98,29 +122,44 @@ def reading(cases):
     """What the numbers say: speed by persistency at one rate and at tuned rates, the frozen target, the schedule."""
     rows, out = joined(cases), []
     small = comparison(rows)
-    took = {J: steps_to(chosen(small, "w2fe", J, lr=RATE)) for J in sorted(small.loc[small["method"] == "w2fe", "persistency"].unique())}
+    took = {
+        J: steps_to(chosen(small, "w2fe", J, lr=RATE))
+        for J in sorted(small.loc[small["method"] == "w2fe", "persistency"].unique())
+    }
     took = {J: n for J, n in took.items() if not np.isnan(n)}
     if took:
-        out.append(f"Outer iterations to W1 = {LEVEL} at the rate {RATE:g}: " + ", ".join(f"{said(n)} (persistency {J})" for J, n in took.items()) + ".")
+        out.append(
+            f"Outer iterations to W1 = {LEVEL} at the rate {RATE:g}: "
+            + ", ".join(f"{said(n)} (persistency {J})" for J, n in took.items())
+            + "."
+        )
     tuned = {}
     for J in took:
         part = small[(small["method"] == "w2fe") & (small["persistency"] == J) & (small["schedule"] == "constant")]
         tuned[J] = min((steps_to(rate), lr) for lr, rate in part.groupby("lr"))
     if len(tuned) > 1:
-        out.append("At the fastest rate of each: " + ", ".join(f"{said(n)} (persistency {J}, rate {lr:g})" for J, (n, lr) in tuned.items()) + ".")
+        out.append(
+            "At the fastest rate of each: "
+            + ", ".join(f"{said(n)} (persistency {J}, rate {lr:g})" for J, (n, lr) in tuned.items())
+            + "."
+        )
     late = {}
     for name in ("naive", "w2fe"):
         part = chosen(small, name, 10, lr=RATE)
         if len(part):
             late[name] = part.loc[part["iteration"] >= part["iterations"] / 2, "w1"].mean()
     if len(late) == 2:
-        out.append(f"Ten generator steps, W1 over the second half: {late['naive']:.3f} without and {late['w2fe']:.3f} with a frozen target.")
+        out.append(
+            f"Ten generator steps, W1 over the second half: {late['naive']:.3f} without and {late['w2fe']:.3f} with a frozen target."
+        )
     for key, part in rows[rows["schedule"] == "cosine"].groupby(["width", "toy", "label", "persistency"], sort=False):
         if key[1] != "ring":
             continue
         end = part[part["iteration"] == part["iteration"].max()]
-        out.append(f"{key[2]} with persistency {key[3]}, width {key[0]}, rates along a cosine: W1 {end['w1'].mean():.3f} at the end, W2 {end['w2'].mean():.3f}; "
-                   f"a perfect map of independent latents scores {end['floor_w1_independent'].mean():.3f} and {end['floor_w2_independent'].mean():.3f}.")  # fmt: skip
+        out.append(
+            f"{key[2]} with persistency {key[3]}, width {key[0]}, rates along a cosine: W1 {end['w1'].mean():.3f} at the end, W2 {end['w2'].mean():.3f}; "
+            f"a perfect map of independent latents scores {end['floor_w1_independent'].mean():.3f} and {end['floor_w2_independent'].mean():.3f}."
+        )
     return " ".join(out)
 
 
@@ -173,13 +212,28 @@ def tuned(panel, small):
     for J, rows in part.groupby("persistency"):
         for style, (lr, group) in zip(styles, rows.groupby("lr"), strict=False):
             x, w = curve(group)
-            panel.plot(x[1:], w[1:], color=LOOK.get(("w2fe", J), (REAL,))[0], ls=style, lw=1.2, label=f"{J}: {lr:.0e}".replace("e-0", "e−"))
+            panel.plot(
+                x[1:],
+                w[1:],
+                color=LOOK.get(("w2fe", J), (REAL,))[0],
+                ls=style,
+                lw=1.2,
+                label=f"{J}: {lr:.0e}".replace("e-0", "e−"),
+            )
     floors(panel, small)
     dress(panel, "outer iterations")
     counted(panel)
     panel.set_ylim(0.012, 1.15)
-    panel.legend(fontsize=6, title="persistency: rate", title_fontsize=6.5, ncols=2, loc="lower left", columnspacing=1.0, handlelength=1.6,
-                 labelspacing=0.2)  # fmt: skip
+    panel.legend(
+        fontsize=6,
+        title="persistency: rate",
+        title_fontsize=6.5,
+        ncols=2,
+        loc="lower left",
+        columnspacing=1.0,
+        handlelength=1.6,
+        labelspacing=0.2,
+    )
 
 
 def scheduled(panel, large):
@@ -202,8 +256,16 @@ def ends(panel, rows):
         floor = here["floor_w1_independent"].mean()
         panel.plot([i - 0.3, i + 0.3], [floor] * 2, color=REAL, lw=1.2, ls=":")
         for shift, (method, part) in zip((-0.12, 0.12), here.groupby("method"), strict=False):
-            panel.errorbar(i + shift, part["w1"].mean(), part["w1"].std() if len(part) > 1 else 0, fmt="o", ms=4, lw=1,
-                           color=TOY_COLOURS.get(method, REAL), label=part["label"].iloc[0] if i == 0 else None)  # fmt: skip
+            panel.errorbar(
+                i + shift,
+                part["w1"].mean(),
+                part["w1"].std() if len(part) > 1 else 0,
+                fmt="o",
+                ms=4,
+                lw=1,
+                color=TOY_COLOURS.get(method, REAL),
+                label=part["label"].iloc[0] if i == 0 else None,
+            )
     panel.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
     panel.set(ylim=(0, None), xlabel="W₁ at the end")
     panel.legend(fontsize=6.5)
@@ -222,5 +284,7 @@ def figure(cases):
     tuned(panels[1, 0], small)
     for panel, part, draw in ((panels[1, 1], large, scheduled), (panels[1, 2], others, ends)):
         draw(panel, part) if len(part) else panel.axis("off")
-    fig.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=7, title="method, persistency", title_fontsize=7)
+    fig.legend(
+        handles=handles, loc="outside upper center", ncols=4, fontsize=7, title="method, persistency", title_fontsize=7
+    )
     return fig

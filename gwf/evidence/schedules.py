@@ -13,13 +13,27 @@ CAPTION = (
     "One loop, one map, equal outer iterations; the field and the schedule differ. W1 to fresh data at the end of training, on even latents (what "
     "the map got wrong) and on independent ones (as w2fe takes it). The two have different floors: two data sets, each with n / 8 points in every mode, "
     "are nearer to one another than independent points of the same law are to a data set, so that a perfect map fed with independent latents stays "
-    "above the former. \"Closed\" is the share of the gap between the constant rate and the floor (even latents). Work is counted in "
+    'above the former. "Closed" is the share of the gap between the constant rate and the floor (even latents). Work is counted in '
     "regression steps of the map. No paper of the family isolates the schedule."
 )
-NAMES = {"constant": "constant", "cosine": "cosine of the rates", "euler": "Euler step falls", "temperature": "temperature falls",
-         "average": "averaged weights", "rising": "rates rise", "all": "all together"}  # fmt: skip
-COLOURS = {"w2": "#0072B2", "w1": "#E69F00", "sinkhorn": "#D55E00", "sinkhorn_single": "#661100", "sliced": "#009E73",
-           "mmd": "#CC79A7", "minibatch_ot": "#56B4E9"}  # fmt: skip
+NAMES = {
+    "constant": "constant",
+    "cosine": "cosine of the rates",
+    "euler": "Euler step falls",
+    "temperature": "temperature falls",
+    "average": "averaged weights",
+    "rising": "rates rise",
+    "all": "all together",
+}
+COLOURS = {
+    "w2": "#0072B2",
+    "w1": "#E69F00",
+    "sinkhorn": "#D55E00",
+    "sinkhorn_single": "#661100",
+    "sliced": "#009E73",
+    "mmd": "#CC79A7",
+    "minibatch_ot": "#56B4E9",
+}
 
 
 def main(cases):
@@ -59,8 +73,17 @@ def tuned(persistency):
     for J, part in persistency.groupby("persistency"):
         medians = part.groupby("lr")[["reached", "work_to_threshold"]].median()
         best = medians["reached"].idxmin()
-        out.append({"J": J, "first": medians["reached"].iloc[0], "best": medians.loc[best, "reached"], "rate": best,
-                    "work": medians.loc[best, "work_to_threshold"], "cap": part["cap"].iloc[0], "first_rate": medians.index[0]})  # fmt: skip
+        out.append(
+            {
+                "J": J,
+                "first": medians["reached"].iloc[0],
+                "best": medians.loc[best, "reached"],
+                "rate": best,
+                "work": medians.loc[best, "work_to_threshold"],
+                "cap": part["cap"].iloc[0],
+                "first_rate": medians.index[0],
+            }
+        )
     return pd.DataFrame(out)
 
 
@@ -81,8 +104,13 @@ def table(cases):
     out += results(full, "w2fe's networks and batch: ") if len(full) else []
     persistency = joined(cases, "persistency")
     for _, row in tuned(persistency).iterrows() if len(persistency) else []:
-        out.append({"row": f"Sinkhorn, J = {row['J']:.0f}, best rate {row['rate']:g}: {row['best']:g} iterations ({row['first']:g} at {row['first_rate']:g})",
-                    "work to threshold": row["work"], "n": persistency["seed"].nunique()})  # fmt: skip
+        out.append(
+            {
+                "row": f"Sinkhorn, J = {row['J']:.0f}, best rate {row['rate']:g}: {row['best']:g} iterations ({row['first']:g} at {row['first_rate']:g})",
+                "work to threshold": row["work"],
+                "n": persistency["seed"].nunique(),
+            }
+        )
     return pd.DataFrame(out)
 
 
@@ -90,13 +118,24 @@ def results(rows, prefix):
     """A dict per field and schedule, the name of the row with `prefix`."""
     out, shares = [], closed(rows).set_index(["field", "schedule"])["share"]
     for (field, schedule), part in rows.groupby(["field", "schedule"], sort=False):
-        out.append({
-            "row": f"{prefix}{TITLES[field]}, {NAMES[schedule]}", "W1": part["w1_even"].mean(), "spread": part["w1_even"].std(), "W2": part["w2_even"].mean(),
-            "floor W1": part["w1_floor"].mean(), "closed": shares[field, schedule] if schedule != "constant" else None,
-            "W1, independent": part["w1"].mean(), "floor, independent": part["w1_floor_independent"].mean(), "mode KL": part["mode_kl"].mean(),
-            "std in modes": part["std_within"].mean(), "failed": f"{int(part['failed'].sum())} of {len(part)}", "work": part["work"].mean(),
-            "work to threshold": part["work_to_threshold"].median() if schedule == "constant" else None, "n": len(part),
-        })  # fmt: skip
+        out.append(
+            {
+                "row": f"{prefix}{TITLES[field]}, {NAMES[schedule]}",
+                "W1": part["w1_even"].mean(),
+                "spread": part["w1_even"].std(),
+                "W2": part["w2_even"].mean(),
+                "floor W1": part["w1_floor"].mean(),
+                "closed": shares[field, schedule] if schedule != "constant" else None,
+                "W1, independent": part["w1"].mean(),
+                "floor, independent": part["w1_floor_independent"].mean(),
+                "mode KL": part["mode_kl"].mean(),
+                "std in modes": part["std_within"].mean(),
+                "failed": f"{int(part['failed'].sum())} of {len(part)}",
+                "work": part["work"].mean(),
+                "work to threshold": part["work_to_threshold"].median() if schedule == "constant" else None,
+                "n": len(part),
+            }
+        )
     return out
 
 
@@ -106,22 +145,33 @@ def reading(cases):
     shares = closed(rows)
     shares = shares[shares["schedule"] == "all"]
     if len(shares):
-        said.append("All schedules together close " + ", ".join(f"{100 * row['share']:.0f} % ({TITLES[row['field']]})" for _, row in shares.iterrows())
-                    + " of the gap to the floor; half was the hypothesis.")  # fmt: skip
+        said.append(
+            "All schedules together close "
+            + ", ".join(f"{100 * row['share']:.0f} % ({TITLES[row['field']]})" for _, row in shares.iterrows())
+            + " of the gap to the floor; half was the hypothesis."
+        )
     work = rows[rows["schedule"] == "constant"].groupby("field")["work_to_threshold"].median()
     critic, free = work[[f for f in work.index if f in CRITICS]], work[[f for f in work.index if f not in CRITICS]]
     if len(critic) and len(free):
-        said.append(f"Least work to the threshold: {free.min():.0f} without a critic, " + (f"{critic.min():.0f}" if np.isfinite(critic.min()) else "never") + " with one.")
+        said.append(
+            f"Least work to the threshold: {free.min():.0f} without a critic, "
+            + (f"{critic.min():.0f}" if np.isfinite(critic.min()) else "never")
+            + " with one."
+        )
     full = full_size(cases)
     if len(full):
         best = full.groupby("schedule")["w1_even"].mean()
-        said.append(f"With w2fe's networks and batch the W2 critic ends at W1 {best['constant']:.3f} with constant rates and at {best.min():.3f} with "
-                    f"the best schedule ({NAMES[best.idxmin()]}).")  # fmt: skip
+        said.append(
+            f"With w2fe's networks and batch the W2 critic ends at W1 {best['constant']:.3f} with constant rates and at {best.min():.3f} with "
+            f"the best schedule ({NAMES[best.idxmin()]})."
+        )
     persistency = joined(cases, "persistency")
     if len(persistency):
         first, best = gains(persistency)
         if np.isfinite(first) and np.isfinite(best) and best > 0:
-            said.append(f"Persistency above 1 gains {first:.1f} times the iterations at the smallest rate and {best:.1f} times with tuned rates.")
+            said.append(
+                f"Persistency above 1 gains {first:.1f} times the iterations at the smallest rate and {best:.1f} times with tuned rates."
+            )
     return " ".join(said)
 
 
@@ -136,13 +186,28 @@ def figure(cases):
         part = rows[rows["schedule"] == name].groupby("field")["w1_even"].agg(["mean", "std"]).reindex(fields)
         place = np.arange(len(fields)) + 0.11 * (i - (len(names) - 1) / 2)
         colour = "#000000" if name == "constant" else "#D55E00" if name == "all" else "#777777"
-        left.errorbar(place, part["mean"], part["std"].fillna(0), fmt=marks[name], ms=4.5 if name in ("constant", "all") else 3.5, lw=0.8, color=colour,
-                      mfc=colour if name in ("constant", "all") else "white", label=NAMES[name])  # fmt: skip
+        left.errorbar(
+            place,
+            part["mean"],
+            part["std"].fillna(0),
+            fmt=marks[name],
+            ms=4.5 if name in ("constant", "all") else 3.5,
+            lw=0.8,
+            color=colour,
+            mfc=colour if name in ("constant", "all") else "white",
+            label=NAMES[name],
+        )
     left.axhline(rows["w1_floor"].mean(), color=REAL, lw=1, ls="dotted")
-    left.set_xticks(range(len(fields)), [TITLES[f].replace(", single batch", "\nsingle batch").replace(" ", "\n", 1) for f in fields], fontsize=7)
+    left.set_xticks(
+        range(len(fields)),
+        [TITLES[f].replace(", single batch", "\nsingle batch").replace(" ", "\n", 1) for f in fields],
+        fontsize=7,
+    )
     left.set(ylabel="W₁ at the end, even latents", yscale="log")
     left.yaxis.set_minor_formatter(plt.NullFormatter())
-    ticks = [t for t in (0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8) if left.get_ylim()[0] <= t <= left.get_ylim()[1]]
+    ticks = [
+        t for t in (0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8) if left.get_ylim()[0] <= t <= left.get_ylim()[1]
+    ]
     left.set_yticks(ticks, [f"{t:g}" for t in ticks])
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", fontsize=7, ncols=4)
     if len(persistency):

@@ -17,8 +17,14 @@ CAPTION = (
     "The ratio of variances is that of no JKO over step 1; published differences are in FID on CIFAR-10 (main, complementary table)."
 )
 #: best JKO minus no JKO of the paper's two tables, FID on CIFAR-10 with the small network, second-hand.
-PUBLISHED = {"kl": "−0.31, +0.68", "kl_dv": "−0.12, +0.74", "chi2": "−0.59, −0.54", "js_ns": "+0.63, +0.03",
-             "w1": "−12.71, −14.02", "mmd": "−33.63, −9.09"}  # fmt: skip
+PUBLISHED = {
+    "kl": "−0.31, +0.68",
+    "kl_dv": "−0.12, +0.74",
+    "chi2": "−0.59, −0.54",
+    "js_ns": "+0.63, +0.03",
+    "w1": "−12.71, −14.02",
+    "mmd": "−33.63, −9.09",
+}
 DRAWS = 10_000
 
 
@@ -61,11 +67,20 @@ def table(cases):
             ways["step 1"] = wide[1.0] - wide[math.inf]
         for way, differences in ways.items():
             mean, low, high = bootstrap(differences)
-            row |= {f"{way} − no JKO": mean, f"{way}: low": low, f"{way}: high": high, f"{way}: tie": bool(low <= 0 <= high)}
+            row |= {
+                f"{way} − no JKO": mean,
+                f"{way}: low": low,
+                f"{way}: high": high,
+                f"{way}: tie": bool(low <= 0 <= high),
+            }
         if 1.0 in wide and len(wide) > 1:
             row["variance ratio"] = wide[math.inf].var() / wide[1.0].var()
         published = PUBLISHED.get(name)
-        row |= {"floor": rows["w2_floor"].mean(), "published": f"{published} [second-hand]" if published else "none", "n": len(wide)}
+        row |= {
+            "floor": rows["w2_floor"].mean(),
+            "published": f"{published} [second-hand]" if published else "none",
+            "n": len(wide),
+        }
         out.append(row)
     return pd.DataFrame(out)
 
@@ -78,27 +93,44 @@ def reading(cases):
         low, high = row["best step: low"], row["best step: high"]
         groups["tie" if low <= 0 <= high else "gain" if high < 0 else "lose"].append(row["functional"])
     said = [f"{', '.join(names)} {verb}" for verb, names in groups.items() if names]
-    return "At the best step, by the bootstrap interval: " + ("; ".join(said) if said else "fewer than five seeds tell nothing") + "."
+    return (
+        "At the best step, by the bootstrap interval: "
+        + ("; ".join(said) if said else "fewer than five seeds tell nothing")
+        + "."
+    )
 
 
 def figure(cases):
     """W2 by column, and the paired differences with their intervals."""
     use_style()
     rows = joined(cases)
-    names, taus = list(dict.fromkeys(rows["functional"])), sorted(rows["tau"].unique(), key=lambda t: (math.isfinite(t), t))
+    names, taus = (
+        list(dict.fromkeys(rows["functional"])),
+        sorted(rows["tau"].unique(), key=lambda t: (math.isfinite(t), t)),
+    )
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.0), layout="constrained", width_ratios=(1.2, 1))
     for i, name in enumerate(names):
         wide = rows[rows["functional"] == name].pivot_table(index="seed", columns="tau", values="w2")
         shift = np.arange(len(taus)) + 0.08 * (i - (len(names) - 1) / 2)
-        left.errorbar(shift, wide[taus].mean(), wide[taus].std().fillna(0), fmt="o", ms=3.5, lw=1, color=colour(name),
-                      label=functional_title(name))  # fmt: skip
+        left.errorbar(
+            shift,
+            wide[taus].mean(),
+            wide[taus].std().fillna(0),
+            fmt="o",
+            ms=3.5,
+            lw=1,
+            color=colour(name),
+            label=functional_title(name),
+        )
         for way, mark, offset in (("best step", "o", 0.12), ("step 1", "s", -0.12)):
             chosen = best_chosen_on_the_others(wide) if way == "best step" else wide.get(1.0)
             if chosen is None:
                 continue
             mean, low, high = bootstrap(chosen - wide[math.inf])
             right.plot([low, high], [i + offset] * 2, color=colour(name), lw=1.2)
-            right.plot(mean, i + offset, mark, ms=4, color=colour(name), mfc=colour(name) if way == "best step" else "white")
+            right.plot(
+                mean, i + offset, mark, ms=4, color=colour(name), mfc=colour(name) if way == "best step" else "white"
+            )
     left.axhline(rows["w2_floor"].mean(), color=REAL, lw=1)
     left.set_xticks(range(len(taus)), [f"{tau:g}" if math.isfinite(tau) else "no JKO" for tau in taus])
     left.set(xlabel="step tau", ylabel="W₂ to true points", ylim=(0, None))

@@ -14,8 +14,14 @@ CAPTION = (
     "value is m, bars are the spread along the ascent. Right: the gradients of the saturating and the non-saturating "
     "Jensen-Shannon losses with a fitted discriminator; they add up to the gradient of KL."
 )
-COLOURS = {"KL": colour("kl"), "KL-DV": colour("kl_dv"), "chi2": colour("chi2"), "chi2 tight": colour("chi2_tight"),
-           "JS saturating": colour("js"), "JS non-saturating": colour("js_ns")}  # fmt: skip
+COLOURS = {
+    "KL": colour("kl"),
+    "KL-DV": colour("kl_dv"),
+    "chi2": colour("chi2"),
+    "chi2 tight": colour("chi2_tight"),
+    "JS saturating": colour("js"),
+    "JS non-saturating": colour("js_ns"),
+}
 
 
 def joined(cases):
@@ -26,10 +32,17 @@ def joined(cases):
 def table(cases):
     """A row per quantity, bound, setting and batch: mean over seeds, its spread, spread within a run, exact value."""
     by = ["quantity", "bound", "setting", "batch"]
-    rows = joined(cases).groupby(by, sort=False).agg(
-        value=("measured", "mean"), seed_sd=("measured", "std"), batch_sd=("spread", "mean"), exact=("exact", "first"),
-        n=("seed", "nunique"),
-    )  # fmt: skip
+    rows = (
+        joined(cases)
+        .groupby(by, sort=False)
+        .agg(
+            value=("measured", "mean"),
+            seed_sd=("measured", "std"),
+            batch_sd=("spread", "mean"),
+            exact=("exact", "first"),
+            n=("seed", "nunique"),
+        )
+    )
     return rows.reset_index().assign(published="none")
 
 
@@ -37,7 +50,11 @@ def figure(cases):
     """Bias against B, gradient of the map against B, and the two Jensen-Shannon gradients against m."""
     use_style()
     rows = joined(cases)
-    rows = rows.groupby(["part", "bound", "setting", "batch"], sort=False)[["measured", "spread", "exact"]].mean().reset_index()
+    rows = (
+        rows.groupby(["part", "bound", "setting", "batch"], sort=False)[["measured", "spread", "exact"]]
+        .mean()
+        .reset_index()
+    )
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 2.7), layout="constrained")
     for (bound, setting), part in rows[rows["part"] == "bias"].groupby(["bound", "setting"], sort=False):
         if bound in ("KL-DV", "chi2 tight"):
@@ -47,7 +64,9 @@ def figure(cases):
     left.set(xlabel="batch B", ylabel="bias of the bound")
     for i, (bound, part) in enumerate(rows[rows["part"] == "ascent"].groupby("bound", sort=False)):
         at = part["batch"] * (0.94, 1.06)[i]
-        middle.errorbar(at, part["measured"], part["spread"], fmt="o", ms=4, lw=1, capsize=2, color=COLOURS[bound], label=bound)
+        middle.errorbar(
+            at, part["measured"], part["spread"], fmt="o", ms=4, lw=1, capsize=2, color=COLOURS[bound], label=bound
+        )
         middle.axhline(part["exact"].iloc[0], color=REAL, lw=1)
     middle.set(xscale="log", xlabel="batch B", ylabel="gradient of the map")
     for panel, part in ((left, "bias"), (middle, "ascent")):

@@ -52,13 +52,27 @@ ENTROPIES = {
     "kl": Entropy(lambda t: xlogy(t, t) - t + 1, np.expm1, np.exp, np.exp, stride=5.0),
     # The parabola continues f* below s = -2, where the true conjugate is -1. Its Newton step is the better one, and the
     # minimiser is the same, because marginals of a plan cannot be negative.
-    "chi2": Entropy(lambda t: (t - 1) ** 2, lambda s: np.where(s >= -2, s + s**2 / 4, -1.0),
-                    lambda s: 1 + s / 2, lambda s: np.full_like(s, 0.5)),
-    "js": Entropy(lambda t: xlogy(t, t) - (t + 1) * np.log((t + 1) / 2), lambda s: -np.log(2 - np.exp(s)),
-                  lambda s: np.exp(s) / (2 - np.exp(s)), lambda s: 2 * np.exp(s) / (2 - np.exp(s)) ** 2, np.log(2)),
-    "softplus": Entropy(_softplus_f, lambda s: 2 * (np.logaddexp(0, s) - np.log(2)),
-                        lambda s: 2 * expit(s), lambda s: 2 * expit(s) * expit(-s), most=2.0),
-}  # fmt: skip
+    "chi2": Entropy(
+        lambda t: (t - 1) ** 2,
+        lambda s: np.where(s >= -2, s + s**2 / 4, -1.0),
+        lambda s: 1 + s / 2,
+        lambda s: np.full_like(s, 0.5),
+    ),
+    "js": Entropy(
+        lambda t: xlogy(t, t) - (t + 1) * np.log((t + 1) / 2),
+        lambda s: -np.log(2 - np.exp(s)),
+        lambda s: np.exp(s) / (2 - np.exp(s)),
+        lambda s: 2 * np.exp(s) / (2 - np.exp(s)) ** 2,
+        np.log(2),
+    ),
+    "softplus": Entropy(
+        _softplus_f,
+        lambda s: 2 * (np.logaddexp(0, s) - np.log(2)),
+        lambda s: 2 * expit(s),
+        lambda s: 2 * expit(s) * expit(-s),
+        most=2.0,
+    ),
+}
 """Generators by name: KL(rho|nu), Pearson chi2(rho|nu), *twice* Jensen-Shannon in nats, softplus (ratio capped at 2)."""
 
 
@@ -124,7 +138,11 @@ def _conjugate(entropy, potential, weights):
 
 def primal_value(plan, C, a, b, source="hard", target="kl"):
     """<C, plan> + D_{f_1}(plan 1 | a) + D_{f_2}(plan^T 1 | b); a hard marginal is taken on trust."""
-    return float((C * plan).sum()) + _penalty(_entropy(source), plan.sum(1), a) + _penalty(_entropy(target), plan.sum(0), b)
+    return (
+        float((C * plan).sum())
+        + _penalty(_entropy(source), plan.sum(1), a)
+        + _penalty(_entropy(target), plan.sum(0), b)
+    )
 
 
 def semidual_value(v, C, a, b, source="hard", target="kl"):

@@ -23,7 +23,9 @@ from gwf.errors import UsageError, in_range
 def _check(d, m):
     in_range(d, 1, 10_000, "d")
     if not m > 1:
-        raise UsageError(f"m = {m!r} is out of range: the porous-medium equation needs m > 1 (m = 1 is the heat equation)")
+        raise UsageError(
+            f"m = {m!r} is out of range: the porous-medium equation needs m > 1 (m = 1 is the heat equation)"
+        )
 
 
 def exponents(d, m):
@@ -64,7 +66,11 @@ def entropy(R, d, m):
     r"""G = G_1 R^{-d(m-1)} of the unit-mass law of radius R, with G_1 = int mu^m/(m-1) at R = 1."""
     _check(d, m)
     p = 1 / (m - 1)
-    return math.exp(_log_bump(d, p * m) - m * _log_bump(d, p)) / (m - 1) * np.asarray(R, dtype=np.float64) ** (-d * (m - 1.0))
+    return (
+        math.exp(_log_bump(d, p * m) - m * _log_bump(d, p))
+        / (m - 1)
+        * np.asarray(R, dtype=np.float64) ** (-d * (m - 1.0))
+    )
 
 
 def sample(n, R, d, m, rng):

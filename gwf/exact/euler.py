@@ -87,7 +87,9 @@ def w2_flow(m_0, C_0, m_1, C_1, t):
     `displacement`; returns m(t), C(t). t = inf gives nu.
     """
     in_range(t, 0, math.inf, "t")
-    return _push(np.asarray(m_0, dtype=np.float64), _symmetric(C_0, "C_0"), *displacement(m_0, C_0, m_1, C_1), -math.expm1(-t))
+    return _push(
+        np.asarray(m_0, dtype=np.float64), _symmetric(C_0, "C_0"), *displacement(m_0, C_0, m_1, C_1), -math.expm1(-t)
+    )
 
 
 def w2_euler(m_0, C_0, m_1, C_1, eps, steps, velocity=displacement):

@@ -204,7 +204,7 @@ def diffuse(x, steps, dt, beta, rng, block=8192):
     out, noise = np.empty(len(x)), np.float32(math.sqrt(2 * dt / beta))
     pull, wave = np.float32(1 - dt / 2), np.float32(-2 * dt)
     for start in range(0, len(x), block):
-        z = x[start:start + block].astype(np.float32)
+        z = x[start : start + block].astype(np.float32)
         cosine, xi = np.empty_like(z), np.empty_like(z)
         for _ in range(steps):
             rng.standard_normal(dtype=np.float32, out=xi)
@@ -217,5 +217,5 @@ def diffuse(x, steps, dt, beta, rng, block=8192):
             z += cosine
             xi *= noise
             z += xi
-        out[start:start + block] = z
+        out[start : start + block] = z
     return out

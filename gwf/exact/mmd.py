@@ -23,7 +23,9 @@ def _pairs(x, y, bandwidth):
 def half_mmd2(x, y, bandwidth):
     """F of particles x (n, d) against y (m, d): pairs i = j included, so that F is the exact value of the two empirical laws."""
     in_range(bandwidth, 0, np.inf, "bandwidth", open_low=True)
-    return float((_pairs(x, x, bandwidth)[0].mean() + _pairs(y, y, bandwidth)[0].mean()) / 2 - _pairs(x, y, bandwidth)[0].mean())
+    return float(
+        (_pairs(x, x, bandwidth)[0].mean() + _pairs(y, y, bandwidth)[0].mean()) / 2 - _pairs(x, y, bandwidth)[0].mean()
+    )
 
 
 def witness_gradient(x, y, bandwidth):
@@ -64,7 +66,9 @@ def jko_step(x, y, tau, bandwidth):
         value = n * half_mmd2(u, y, bandwidth) + ((u - x) ** 2).sum() / (2 * tau)
         return value, residual(u, x, y, tau, bandwidth).ravel()
 
-    rough = minimize(objective, x.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 5000, "gtol": 1e-7, "ftol": 1e-15})
+    rough = minimize(
+        objective, x.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 5000, "gtol": 1e-7, "ftol": 1e-15}
+    )
     fine = root(lambda u: objective(u)[1], rough.x, tol=1e-12)
     best = fine.x if np.abs(objective(fine.x)[1]).max() < np.abs(objective(rough.x)[1]).max() else rough.x
     value, gradient = objective(best)

@@ -23,7 +23,6 @@ import numpy as np
 
 from gwf.errors import UsageError, in_range
 
-
 RANK = 1e-10  # combinations of features whose variance under nu is smaller than this share count as zero
 
 

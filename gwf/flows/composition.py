@@ -144,8 +144,9 @@ class VariationalStep:
         Adam updates of r and of T for every batch, 3 and 1 in vwgf's OU. All see the same y and z.
     """
 
-    def __init__(self, functional, T, r, tau, stream, *, lr_map, lr_critic, critic_updates=3, map_updates=1,
-                 betas=(0.9, 0.999)):  # fmt: skip
+    def __init__(
+        self, functional, T, r, tau, stream, *, lr_map, lr_critic, critic_updates=3, map_updates=1, betas=(0.9, 0.999)
+    ):
         if not 0 < tau < math.inf:
             raise UsageError(f"tau = {tau!r} is out of range: it must lie in (0, inf)")
         if critic_updates < 1 or map_updates < 1:

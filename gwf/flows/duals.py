@@ -11,8 +11,8 @@ rows are derived here. Chapter: notebooks/vwgf.ipynb.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 import torch.nn.functional as fn
@@ -65,43 +65,63 @@ def generalised_entropy(m, omega=1.0):
         raise UsageError(f"m = {m!r}, omega = {omega!r} are out of range: generalised entropy needs m > 1, omega > 0")
     scale = omega ** (m - 1)
     return Dual(
-        "generalised_entropy", f"generalised entropy, m = {m:g}",
+        "generalised_entropy",
+        f"generalised entropy, m = {m:g}",
         f=lambda t: scale * t**m / (m - 1),
         A=lambda r: scale * m / (m - 1) * r ** (m - 1),
         B=lambda r: scale * r**m,
         optimum=lambda t: t,
         variable=fn.softplus,
-    )  # fmt: skip
+    )
 
 
 _ROWS = [
     Dual("kl", "KL(mu | R)", f=lambda t: t * t.log(), A=lambda r: r.log() + 1, B=lambda r: r, optimum=lambda t: t),
     Dual(
-        "js", "2 JS(mu, R)",
+        "js",
+        "2 JS(mu, R)",
         f=lambda t: t * t.log() - (t + 1) * ((t + 1) / 2).log(),
-        A=lambda w: (2 - w).log(), B=lambda w: -w.log(),
-        optimum=lambda t: 2 / (1 + t), variable=lambda u: 2 * torch.sigmoid(u),
+        A=lambda w: (2 - w).log(),
+        B=lambda w: -w.log(),
+        optimum=lambda t: 2 / (1 + t),
+        variable=lambda u: 2 * torch.sigmoid(u),
     ),
     Dual(
-        "reverse_kl", "KL(R | mu)",
-        f=lambda t: -t.log(), A=lambda r: -1 / r, B=lambda r: r.log() - 1, optimum=lambda t: t,
+        "reverse_kl",
+        "KL(R | mu)",
+        f=lambda t: -t.log(),
+        A=lambda r: -1 / r,
+        B=lambda r: r.log() - 1,
+        optimum=lambda t: t,
     ),
     Dual(
-        "hellinger", "squared Hellinger",
-        f=lambda t: (t.sqrt() - 1) ** 2, A=lambda s: 1 - 1 / s, B=lambda s: s - 1, optimum=torch.sqrt,
+        "hellinger",
+        "squared Hellinger",
+        f=lambda t: (t.sqrt() - 1) ** 2,
+        A=lambda s: 1 - 1 / s,
+        B=lambda s: s - 1,
+        optimum=torch.sqrt,
     ),
     Dual(
-        "chi2", "Pearson chi2",
-        f=lambda t: (t - 1) ** 2, A=lambda r: 2 * (r - 1), B=lambda r: r**2 - 1, optimum=lambda t: t,
+        "chi2",
+        "Pearson chi2",
+        f=lambda t: (t - 1) ** 2,
+        A=lambda r: 2 * (r - 1),
+        B=lambda r: r**2 - 1,
+        optimum=lambda t: t,
         variable=lambda u: u,
     ),
     Dual(
-        "tv", "total variation",
-        f=lambda t: (t - 1).abs() / 2, A=lambda h: h, B=lambda h: h, optimum=lambda t: (t - 1).sign() / 2,
+        "tv",
+        "total variation",
+        f=lambda t: (t - 1).abs() / 2,
+        A=lambda h: h,
+        B=lambda h: h,
+        optimum=lambda t: (t - 1).sign() / 2,
         variable=lambda u: torch.tanh(u) / 2,
     ),
     generalised_entropy(2.0),
-]  # fmt: skip
+]
 _BY_NAME = {row.name: row for row in _ROWS}
 
 
@@ -120,11 +140,7 @@ def _log_capped(u):
     return torch.log(torch.expm1(20 * torch.sigmoid(3 * u / 20)).clamp_min(1e-5))
 
 
-LOG_RATIO = {
-    "log": lambda u: u,
-    "squared": lambda u: torch.log(u.square() + 1e-12),
-    "capped": _log_capped,
-}
+LOG_RATIO = {"log": lambda u: u, "squared": lambda u: torch.log(u.square() + 1e-12), "capped": _log_capped}
 """log r from the network's output u: r = exp(u); r = u^2 (vwgf's OU); r = exp(20 sigmoid(3u/20)) - 1 (its mixtures)."""
 
 OUTPUT_OF_ONE = {"log": 0.0, "squared": 1.0, "capped": -20 / 3 * math.log(20 / math.log(2) - 1)}

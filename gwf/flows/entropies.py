@@ -122,9 +122,14 @@ class Scaled(Entropy):
 
 
 ENTROPIES = {
-    "kl": Entropy(), "kl_dv": Profiled(), "chi2": Chi2(), "softplus": Softplus(),
-    "softplus_uotm": SoftplusUnshifted(), "linear": Linear(), "js": JensenShannon(),
-}  # fmt: skip
+    "kl": Entropy(),
+    "kl_dv": Profiled(),
+    "chi2": Chi2(),
+    "softplus": Softplus(),
+    "softplus_uotm": SoftplusUnshifted(),
+    "linear": Linear(),
+    "js": JensenShannon(),
+}
 
 
 def entropy(name):

@@ -20,8 +20,15 @@ from gwf.functionals.sinkhorn import Sinkhorn
 from gwf.functionals.sliced import Sliced
 from gwf.nets.plane import PlanePotential
 
-TITLES = {"w2": "W2 critic", "w1": "W1 critic", "sinkhorn": "Sinkhorn", "sinkhorn_single": "Sinkhorn, single batch",
-          "sliced": "sliced W2", "mmd": "MMD", "minibatch_ot": "minibatch OT"}  # fmt: skip
+TITLES = {
+    "w2": "W2 critic",
+    "w1": "W1 critic",
+    "sinkhorn": "Sinkhorn",
+    "sinkhorn_single": "Sinkhorn, single batch",
+    "sliced": "sliced W2",
+    "mmd": "MMD",
+    "minibatch_ot": "minibatch OT",
+}
 CRITICS = ("w2", "w1")
 
 
@@ -70,12 +77,15 @@ def work(name, batch, persistency, unit, *, critic_steps=5, iterations=20, direc
     passes over its matrix 2 (iterations + 1) times; a kernel 4 times.
     """
     entries = batch * batch / 1e6
-    return persistency + {
-        "w2": lambda: critic_steps * unit["w2"],
-        "w1": lambda: critic_steps * unit["w1"],
-        "sinkhorn": lambda: 4 * (iterations + 1) * entries * unit["entries"],
-        "sinkhorn_single": lambda: 4 * (iterations + 1) * entries * unit["entries"],
-        "sliced": lambda: 2 * batch * directions / 1e6 * 8 * unit["entries"],
-        "mmd": lambda: 8 * entries * unit["entries"],
-        "minibatch_ot": lambda: entries * unit["assignment"],
-    }[nearest(name, TITLES, "field")]()
+    return (
+        persistency
+        + {
+            "w2": lambda: critic_steps * unit["w2"],
+            "w1": lambda: critic_steps * unit["w1"],
+            "sinkhorn": lambda: 4 * (iterations + 1) * entries * unit["entries"],
+            "sinkhorn_single": lambda: 4 * (iterations + 1) * entries * unit["entries"],
+            "sliced": lambda: 2 * batch * directions / 1e6 * 8 * unit["entries"],
+            "mmd": lambda: 8 * entries * unit["entries"],
+            "minibatch_ot": lambda: entries * unit["assignment"],
+        }[nearest(name, TITLES, "field")]()
+    )

@@ -100,7 +100,9 @@ class Learned:
 
     def state_dict(self):
         """Networks and optimiser."""
-        return {name: net.state_dict() for name, net in self._networks.items()} | {"optimiser": self.optimiser.state_dict()}
+        return {name: net.state_dict() for name, net in self._networks.items()} | {
+            "optimiser": self.optimiser.state_dict()
+        }
 
     def load_state_dict(self, state):
         """Go on from where `state_dict` was taken."""
@@ -127,13 +129,28 @@ class DualField(Learned):
         Weight of a further penalty E (h(x))_+^2: 10 in w2fe's image experiments.
     """
 
-    def __init__(self, p, e, weight=200.0, lr=5e-4, critic_steps=5, betas=(0.9, 0.999), target="theory", functional="w2", positive=0.0):
+    def __init__(
+        self,
+        p,
+        e,
+        weight=200.0,
+        lr=5e-4,
+        critic_steps=5,
+        betas=(0.9, 0.999),
+        target="theory",
+        functional="w2",
+        positive=0.0,
+    ):
         super().__init__({"p": p, "e": e}, lr, critic_steps, betas)
         self.p, self.e, self.weight, self.positive = p, e, weight, positive
         self.functional = functionals.get(functional)
         # A loss of another form, also a subclass's, is left to autograd.
-        self.by_hand = (functional == "w2" and type(self).loss is DualField.loss
-                        and relu_dual.is_relu_network(p) and relu_dual.is_relu_network(e))  # fmt: skip
+        self.by_hand = (
+            functional == "w2"
+            and type(self).loss is DualField.loss
+            and relu_dual.is_relu_network(p)
+            and relu_dual.is_relu_network(e)
+        )
         self.released = nearest(target, ("theory", "released"), "target") == "released"
 
     def loss(self, x, y, generator):

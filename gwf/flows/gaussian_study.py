@@ -146,8 +146,23 @@ def kl_of_map(T, mu_0, nu):
     return float(w[near] @ integrand / w[near].sum())
 
 
-def learn(T, h, mu_0, nu, tau, steps, *, functional="kl_dv", iterations=200, critic_updates=2, batch=512,
-          lr_map=5e-3, lr_critic=2e-2, seed=0, label=None):  # fmt: skip
+def learn(
+    T,
+    h,
+    mu_0,
+    nu,
+    tau,
+    steps,
+    *,
+    functional="kl_dv",
+    iterations=200,
+    critic_updates=2,
+    batch=512,
+    lr_map=5e-3,
+    lr_critic=2e-2,
+    seed=0,
+    label=None,
+):
     r"""Train `steps` JKO steps of size tau on map T and critic h, and measure the law after each.
 
     Per outer step, `iterations` times: `critic_updates` updates of h and one of T, both by Adam with betas

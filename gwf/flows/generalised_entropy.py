@@ -299,9 +299,7 @@ class RatioNet(nn.Sequential):
     """
 
     def __init__(self, d, width):
-        super().__init__(
-            nn.Linear(d, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
-        )
+        super().__init__(nn.Linear(d, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
 
 
 class AffineIncrement(nn.Module):

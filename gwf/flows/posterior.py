@@ -197,11 +197,20 @@ class FollowingReference(VariationalStep):
         R is refitted every so many updates, to T of so many particles of mu_k.
     """
 
-    def __init__(self, log_nu, d, tau, stream, *, width, depth, lr_map, lr_critic, critic_updates=3, every=5,
-                 particles=1024):  # fmt: skip
+    def __init__(
+        self, log_nu, d, tau, stream, *, width, depth, lr_map, lr_critic, critic_updates=3, every=5, particles=1024
+    ):
         self.net = QuadraticMLP(d, width, depth)
-        super().__init__(KLThroughReference(log_nu), WhitenedMap(d, width, depth), self.net, tau, stream,
-                         lr_map=lr_map, lr_critic=lr_critic, critic_updates=critic_updates)  # fmt: skip
+        super().__init__(
+            KLThroughReference(log_nu),
+            WhitenedMap(d, width, depth),
+            self.net,
+            tau,
+            stream,
+            lr_map=lr_map,
+            lr_critic=lr_critic,
+            critic_updates=critic_updates,
+        )
         if every < 1 or particles <= d:
             raise UsageError(f"every must be at least 1 and particles more than d = {d}")
         self.r = lambda x: self.net((x - self._m) @ self._whiten.T)

@@ -20,8 +20,12 @@ from gwf.functionals.w2 import half_squared, pairs_between
 def is_relu_network(net):
     """Whether `net` is a `Sequential` of linear layers with biases, ReLUs between them, and one output."""
     layers = list(net) if isinstance(net, nn.Sequential) else []
-    return (len(layers) % 2 == 1 and all(type(m) is nn.Linear and m.bias is not None for m in layers[::2])
-            and all(type(m) is nn.ReLU for m in layers[1::2]) and layers[-1].out_features == 1)  # fmt: skip
+    return (
+        len(layers) % 2 == 1
+        and all(type(m) is nn.Linear and m.bias is not None for m in layers[::2])
+        and all(type(m) is nn.ReLU for m in layers[1::2])
+        and layers[-1].out_features == 1
+    )
 
 
 class Pass:

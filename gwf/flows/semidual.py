@@ -27,7 +27,6 @@ from gwf.errors import UsageError
 from gwf.flows.entropies import LOG_2, entropy
 from gwf.flows.penalties import r1
 
-
 # The proximal cost.
 
 
@@ -223,8 +222,23 @@ def cosine(share):
     return 0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2
 
 
-def train(step, T, sources, data, phases, *, lr_map, lr_potential, batch, generator, noise=no_noise, schedule=constant,
-          betas=(0.5, 0.9), after=None, progress=None):  # fmt: skip
+def train(
+    step,
+    T,
+    sources,
+    data,
+    phases,
+    *,
+    lr_map,
+    lr_potential,
+    batch,
+    generator,
+    noise=no_noise,
+    schedule=constant,
+    betas=(0.5, 0.9),
+    after=None,
+    progress=None,
+):
     r"""Train T and the potential of `step` through K = len(phases) steps, freezing T after each; networks and Adam carry on.
 
     An iteration is one update of each player on one batch of x, z and y: T is evaluated once, its output used

@@ -38,8 +38,10 @@ class Wasserstein2(Explicit):
         images = given - slope
         p_images, h_T = p(images), e(images[:n])
         h_T = h_T - p_images[:n]
-        excess = (torch.cat([p_y + h_x, p_a + e_between - p_b])
-                  - torch.cat([half_squared(x, y), half_squared(between[:n], between[n:])])).clamp_min(0)  # fmt: skip
+        excess = (
+            torch.cat([p_y + h_x, p_a + e_between - p_b])
+            - torch.cat([half_squared(x, y), half_squared(between[:n], between[n:])])
+        ).clamp_min(0)
         equal = torch.cat([p_y + h_T, p_images[n:] + h_x]) - half_squared(slope)
         return -(p_y + h_x).mean() + 2 * weight * (excess.square().mean() + equal.square().mean())
 

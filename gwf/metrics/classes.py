@@ -27,9 +27,7 @@ def class_histogram(labels, classes=10):
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
-        raise UsageError(
-            f"labels have shape {labels.shape} and type {labels.dtype}: they must be integers, shape (n,)"
-        )
+        raise UsageError(f"labels have shape {labels.shape} and type {labels.dtype}: they must be integers, shape (n,)")
     if labels.min() < 0 or labels.max() >= classes:
         raise UsageError(f"labels span [{labels.min()}, {labels.max()}]: they must lie in [0, {classes - 1}]")
     return np.bincount(labels, minlength=classes) / labels.size

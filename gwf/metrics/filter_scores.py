@@ -31,7 +31,7 @@ def smooth(p, bandwidth, dx):
     offsets = np.arange(-reach, reach + 1) * dx
     kernel = np.exp(-((offsets / bandwidth) ** 2) / 2)
     full = np.convolve(p, kernel / kernel.sum())
-    return np.maximum(full[reach:reach + len(p)], np.finfo(np.float64).tiny)
+    return np.maximum(full[reach : reach + len(p)], np.finfo(np.float64).tiny)
 
 
 def kernel_density(x, nodes, bandwidth=None):

@@ -182,6 +182,5 @@ def frechet_distance(x, y):
        NeurIPS 2017, arXiv 1706.08500.
     """
     return frechet_from_stats(
-        FrechetStats().update(as_samples(x, "x", at_least=2)),
-        FrechetStats().update(as_samples(y, "y", at_least=2)),
+        FrechetStats().update(as_samples(x, "x", at_least=2)), FrechetStats().update(as_samples(y, "y", at_least=2))
     )

@@ -47,9 +47,9 @@ def random_affine(x, stream):
     u = torch.rand(5, len(x), generator=stream, device=x.device) * 2 - 1
     angle, scale, shear = ROTATION * u[0], 1 + SCALE * u[1], SHEAR * u[2]
     cos, sin = scale * angle.cos(), scale * angle.sin()
-    theta = torch.stack(
-        [cos, shear * cos - sin, SHIFT * u[3], sin, shear * sin + cos, SHIFT * u[4]], dim=1
-    ).view(-1, 2, 3)
+    theta = torch.stack([cos, shear * cos - sin, SHIFT * u[3], sin, shear * sin + cos, SHIFT * u[4]], dim=1).view(
+        -1, 2, 3
+    )
     grid = F.affine_grid(theta, x.shape, align_corners=False)
     # grid_sample pads with 0, so the background is moved from -1 to 0 and back.
     return F.grid_sample(x + 1, grid, align_corners=False) - 1
@@ -141,7 +141,7 @@ def extract(net, images, batch=500):
     device = next(net.parameters()).device
     features, labels = [], []
     for start in range(0, len(images), batch):
-        x = to_model(images[start:start + batch]).to(device)
+        x = to_model(images[start : start + batch]).to(device)
         raw = net.features(x.contiguous(memory_format=torch.channels_last))
         labels.append(net.logits(raw).argmax(1))
         features.append(net.scale * raw)

@@ -174,9 +174,9 @@ def fit_mixture(x, components, rng, iterations=60, ridge=1e-6):
         share = np.exp(parts - logsumexp(parts, axis=1, keepdims=True))
         mass = np.maximum(share.sum(0), 1e-10)
         means = share.T @ x / mass[:, None]
-        covariances = np.stack([
-            (share[:, j, None] * (x - means[j])).T @ (x - means[j]) / mass[j] for j in range(components)
-        ])
+        covariances = np.stack(
+            [(share[:, j, None] * (x - means[j])).T @ (x - means[j]) / mass[j] for j in range(components)]
+        )
         law = GaussianMixture(mass / mass.sum(), means, covariances + ridge * np.eye(d))
     return law
 

@@ -95,7 +95,11 @@ class Trainer(base.Trainer):
 
     def state_dict(self):
         """Everything the rest of the run depends on."""
-        return super().state_dict() | {"field": self.field.state_dict(), "frozen": self.frozen, "critic_loss": self.critic_loss}
+        return super().state_dict() | {
+            "field": self.field.state_dict(),
+            "frozen": self.frozen,
+            "critic_loss": self.critic_loss,
+        }
 
     def load_state_dict(self, state):
         """Go on from where `state_dict` was taken."""

@@ -31,7 +31,5 @@ def read(study, profile):
     found = {}
     for file in sorted((RESULTS / profile / "studies").glob("*/case.json")):
         if json.loads(file.read_text())["study"] == study:
-            found[file.parent.name] = {
-                table.stem: pd.read_csv(table) for table in sorted(file.parent.glob("*.csv"))
-            }
+            found[file.parent.name] = {table.stem: pd.read_csv(table) for table in sorted(file.parent.glob("*.csv"))}
     return found

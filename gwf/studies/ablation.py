@@ -42,8 +42,23 @@ def passes(K, first, later):
     return 2 * first + later * (K - 1) * (K + 2), 3 * (first + later * (K - 1))
 
 
-def run(seed, progress, *, taus, entropies, K, K_at_fixed_total, tau, total, net, noises, noise_iterations,
-        timed_phases, timed_iterations, timed_width):
+def run(
+    seed,
+    progress,
+    *,
+    taus,
+    entropies,
+    K,
+    K_at_fixed_total,
+    tau,
+    total,
+    net,
+    noises,
+    noise_iterations,
+    timed_phases,
+    timed_iterations,
+    timed_width,
+):
     """Run both sweeps for one seed.
 
     Parameters
@@ -75,18 +90,32 @@ def run(seed, progress, *, taus, entropies, K, K_at_fixed_total, tau, total, net
         method = "sjko" if name == "kl" else "jsd"
         phases = [total] if k == 1 else [total // 2] + [total // 2 // (k - 1)] * (k - 1)
         laws, inside, _ = modes.learn(
-            seed, lambda i, _, **shown: progress(index * total + i, everything, **shown), toy="gaussians", method=method,
-            tau=step, phases=phases, **net,
-        )  # fmt: skip
+            seed,
+            lambda i, _, **shown: progress(index * total + i, everything, **shown),
+            toy="gaussians",
+            method=method,
+            tau=step,
+            phases=phases,
+            **net,
+        )
         exact = mixtures.grid_of_modes(mixtures.twenty_five_gaussians(step, k)[-1]).ravel()
-        rows.append({
-            "sweep": sweep, "entropy": name, "tau": step, "K": k, "updates": sum(phases),
-            "tv_to_exact": np.abs(laws[-1] - exact).sum() / 2 if name == "kl" else np.nan,
-            "tv_to_uniform": np.abs(laws[-1] - 1 / 25).sum() / 2, "tv_to_uniform_exact": np.abs(exact - 1 / 25).sum() / 2,
-            "modes": int((laws[-1] >= 0.1 / 25).sum()), "modes_exact": int((exact >= 0.1 / 25).sum()),
-            "inside": inside[-1], "passes_composition": passes(k, phases[0], phases[-1])[0],
-            "passes_whole": passes(k, phases[0], phases[-1])[1],
-        })  # fmt: skip
+        rows.append(
+            {
+                "sweep": sweep,
+                "entropy": name,
+                "tau": step,
+                "K": k,
+                "updates": sum(phases),
+                "tv_to_exact": np.abs(laws[-1] - exact).sum() / 2 if name == "kl" else np.nan,
+                "tv_to_uniform": np.abs(laws[-1] - 1 / 25).sum() / 2,
+                "tv_to_uniform_exact": np.abs(exact - 1 / 25).sum() / 2,
+                "modes": int((laws[-1] >= 0.1 / 25).sum()),
+                "modes_exact": int((exact >= 0.1 / 25).sum()),
+                "inside": inside[-1],
+                "passes_composition": passes(k, phases[0], phases[-1])[0],
+                "passes_whole": passes(k, phases[0], phases[-1])[1],
+            }
+        )
     rows += [one_mode(seed, s, noise_iterations) for s in noises]
     frames = {"table": pd.DataFrame(rows).round(4)}
     if timed_phases:
@@ -99,14 +128,31 @@ def one_mode(seed, noise, iterations, tau=2.0):
     in_range(noise, 0, math.inf, "noise")
     S, T, found = math.sqrt(mixtures.VARIANCE), AffineMap([0.0], [0.3], [0.0]), []
     sd.train(
-        sd.SemiDualStep(sd.entropy("kl_dv"), OneMode(S), sd.Anchor(tau)), T, lambda n, g: (torch.randn(n, 1, generator=g), 0.0),
-        lambda n, g: S * torch.randn(n, 1, generator=g), [iterations], lr_map=3e-3, lr_potential=2e-2, batch=512,
-        generator=generator(seed, f"one mode {noise}"), noise=lambda k: noise, schedule=sd.cosine,
+        sd.SemiDualStep(sd.entropy("kl_dv"), OneMode(S), sd.Anchor(tau)),
+        T,
+        lambda n, g: (torch.randn(n, 1, generator=g), 0.0),
+        lambda n, g: S * torch.randn(n, 1, generator=g),
+        [iterations],
+        lr_map=3e-3,
+        lr_potential=2e-2,
+        batch=512,
+        generator=generator(seed, f"one mode {noise}"),
+        noise=lambda k: noise,
+        schedule=sd.cosine,
         after=lambda k, T: found.append(abs(T.s.item())),
-    )  # fmt: skip
+    )
     exact = float(gaussian.jko_step(0.0, 1.0, 0.0, math.hypot(S, noise), tau)[1])
-    return {"sweep": "noise", "entropy": "kl", "tau": tau, "K": 1, "updates": iterations, "noise": noise, "sd": found[0],
-            "sd_exact": exact, "sd_of_data": math.hypot(S, noise)}  # fmt: skip
+    return {
+        "sweep": "noise",
+        "entropy": "kl",
+        "tau": tau,
+        "K": 1,
+        "updates": iterations,
+        "noise": noise,
+        "sd": found[0],
+        "sd_exact": exact,
+        "sd_of_data": math.hypot(S, noise),
+    }
 
 
 class OneMode(nn.Module):
@@ -146,8 +192,15 @@ def timing(phases, iterations, width, batch=100):
                                 x = increment(x, z)
                         gradients(step, T, x, z, data(batch, stream), player)
                 spent.append(time.process_time() - began)
-            rows.append({"form": form, "phase": k, "ms": 1e3 * float(np.median(spent)), "generators": 2 if form == "whole" else k + 1,
-                         "stored_mb": 4e-6 * sum(p.numel() for p in T.parameters()) * (2 if form == "whole" else k + 1)})  # fmt: skip
+            rows.append(
+                {
+                    "form": form,
+                    "phase": k,
+                    "ms": 1e3 * float(np.median(spent)),
+                    "generators": 2 if form == "whole" else k + 1,
+                    "stored_mb": 4e-6 * sum(p.numel() for p in T.parameters()) * (2 if form == "whole" else k + 1),
+                }
+            )
             if form == "whole":
                 step.anchor.advance(T)
             else:

@@ -57,7 +57,13 @@ class Judge:
     """
 
     def __init__(self, seed, labels, target_train, train_labels, test, test_labels, n, directions):
-        self.labels, self.train, self.train_labels, self.test, self.test_labels = labels, target_train, train_labels, test, test_labels
+        self.labels, self.train, self.train_labels, self.test, self.test_labels = (
+            labels,
+            target_train,
+            train_labels,
+            test,
+            test_labels,
+        )
         draw = rng(seed, "judge")
         self.n = min(n, len(labels), len(target_train), len(test))
         self.w = draw.standard_normal((test.shape[1], directions))
@@ -65,7 +71,10 @@ class Judge:
         self.few = test[draw.permutation(len(test))[: self.n]]
         self.chosen = draw.permutation(len(labels))[: self.n]
         own = target_train[draw.permutation(len(target_train))[: self.n]]
-        self.floors = {"energy_floor": energy_distance(own, self.few), "sliced_floor": ad.sliced_w2(own, self.few, self.w)}
+        self.floors = {
+            "energy_floor": energy_distance(own, self.few),
+            "sliced_floor": ad.sliced_w2(own, self.few, self.w),
+        }
 
     def accuracy(self, moved):
         """One-nearest-neighbour accuracy on all of the target's test set."""
@@ -75,15 +84,22 @@ class Judge:
         """Row of one method that moves all source images."""
         few = moved[self.chosen]
         partner = ad.nearest_index(few, self.train)
-        return {"accuracy": self.accuracy(moved), "label_agreement": float((self.train_labels[partner] == self.labels[self.chosen]).mean()),
-                "energy": energy_distance(few, self.few), "sliced": ad.sliced_w2(few, self.few, self.w)}  # fmt: skip
+        return {
+            "accuracy": self.accuracy(moved),
+            "label_agreement": float((self.train_labels[partner] == self.labels[self.chosen]).mean()),
+            "energy": energy_distance(few, self.few),
+            "sliced": ad.sliced_w2(few, self.few, self.w),
+        }
 
     def discrete(self, moved, rows, P, columns):
         """Row of a plan between the source images `rows` and the target images `columns`; its own label agreement."""
         few = moved[: self.n]
-        return {"accuracy": ad.one_nearest(moved, self.labels[rows], self.test, self.test_labels),
-                "label_agreement": ad.agreement(P, self.labels[rows], self.train_labels[columns]),
-                "energy": energy_distance(few, self.few), "sliced": ad.sliced_w2(few, self.few, self.w)}  # fmt: skip
+        return {
+            "accuracy": ad.one_nearest(moved, self.labels[rows], self.test, self.test_labels),
+            "label_agreement": ad.agreement(P, self.labels[rows], self.train_labels[columns]),
+            "energy": energy_distance(few, self.few),
+            "sliced": ad.sliced_w2(few, self.few, self.w),
+        }
 
 
 def moved_by(T, start, train_mode):
@@ -93,8 +109,28 @@ def moved_by(T, start, train_mode):
         return T(start).double().numpy()
 
 
-def run(seed, progress, *, source, target, folder, ridge, plan_points, learned, iterations, batch, lr, critic_lr, critic_steps,
-        persistency, eps_w1, reg, evaluations, points, directions):
+def run(
+    seed,
+    progress,
+    *,
+    source,
+    target,
+    folder,
+    ridge,
+    plan_points,
+    learned,
+    iterations,
+    batch,
+    lr,
+    critic_lr,
+    critic_steps,
+    persistency,
+    eps_w1,
+    reg,
+    evaluations,
+    points,
+    directions,
+):
     """One direction for one seed.
 
     Parameters
@@ -139,10 +175,26 @@ def run(seed, progress, *, source, target, folder, ridge, plan_points, learned, 
     direction = f"{source} to {target}"
 
     def add(method, kind, values, cost=np.nan, train_mode=np.nan):
-        rows.append({"direction": direction, "method": method, "kind": kind, **values, "accuracy_train_mode": train_mode,
-                     "half_squared_cost": cost, **judge.floors, "n_source": len(x), "n_test": len(test)})  # fmt: skip
+        rows.append(
+            {
+                "direction": direction,
+                "method": method,
+                "kind": kind,
+                **values,
+                "accuracy_train_mode": train_mode,
+                "half_squared_cost": cost,
+                **judge.floors,
+                "n_source": len(x),
+                "n_test": len(test),
+            }
+        )
 
-    closed = {"none": x, "mean shift": ad.mean_shift(x, y)(x), "per-pixel affine": affine, "Gaussian map": ad.gaussian(x, y, ridge)(x)}
+    closed = {
+        "none": x,
+        "mean shift": ad.mean_shift(x, y)(x),
+        "per-pixel affine": affine,
+        "Gaussian map": ad.gaussian(x, y, ridge)(x),
+    }
     for name, moved in closed.items():
         add(name, "closed form", judge(moved), np.square(moved - x).sum(1).mean() / 2)
 
@@ -160,15 +212,39 @@ def run(seed, progress, *, source, target, folder, ridge, plan_points, learned, 
         start = torch.tensor(affine if name.endswith(FROM_AFFINE) else x, dtype=torch.float32)
         torch.manual_seed(derive(seed, f"adaptation {direction} {name}"))
         stream, T = generator(seed, f"adaptation {direction} {name}"), ad.DigitMap(x.shape[1])
-        step = make_step(method, T, lr=lr, critic_lr=critic_lr, critic_steps=critic_steps, persistency=persistency, eps_w1=eps_w1, reg=reg)
+        step = make_step(
+            method,
+            T,
+            lr=lr,
+            critic_lr=critic_lr,
+            critic_steps=critic_steps,
+            persistency=persistency,
+            eps_w1=eps_w1,
+            reg=reg,
+        )
         source_of = batches(start)
         for k in range(1, iterations + 1):
             iterate(step, data, source_of, batch, stream)
             if k in marks:
-                curve.append({"direction": direction, "method": name, "iteration": k,
-                              "accuracy": judge.accuracy(moved_by(T, start, False))})  # fmt: skip
+                curve.append(
+                    {
+                        "direction": direction,
+                        "method": name,
+                        "iteration": k,
+                        "accuracy": judge.accuracy(moved_by(T, start, False)),
+                    }
+                )
             progress(index * iterations + k, len(learned) * iterations)
         moved = moved_by(T, start, False)
-        add(name, "learned", judge(moved), np.square(moved - x).sum(1).mean() / 2, judge.accuracy(moved_by(T, start, True)))
+        add(
+            name,
+            "learned",
+            judge(moved),
+            np.square(moved - x).sum(1).mean() / 2,
+            judge.accuracy(moved_by(T, start, True)),
+        )
     progress(1, 1)
-    return {"table": pd.DataFrame(rows).round(5), "curve": pd.DataFrame(curve, columns=["direction", "method", "iteration", "accuracy"]).round(5)}
+    return {
+        "table": pd.DataFrame(rows).round(5),
+        "curve": pd.DataFrame(curve, columns=["direction", "method", "iteration", "accuracy"]).round(5),
+    }

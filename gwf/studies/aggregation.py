@@ -38,8 +38,28 @@ from gwf.seeding import derive, generator, rng
 LEVELS = (np.arange(200) + 0.5) / 200
 
 
-def run(seed, progress, *, kernel, scheme, std, eps, tau, K, particles, partners, iterations, ratio_updates, batch,
-        width, lr_map, lr_ratio, warm_up, half_width, cells):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    kernel,
+    scheme,
+    std,
+    eps,
+    tau,
+    K,
+    particles,
+    partners,
+    iterations,
+    ratio_updates,
+    batch,
+    width,
+    lr_map,
+    lr_ratio,
+    warm_up,
+    half_width,
+    cells,
+):
     """One learned sequence of K steps from N(0, diag(std^2)).
 
     Parameters
@@ -70,8 +90,10 @@ def run(seed, progress, *, kernel, scheme, std, eps, tau, K, particles, partners
     in_range(K, 1, 1000, "K")
     std = np.asarray(std, dtype=np.float64)
     if std.ndim != 1 or not (std > 0).all() or (kernel == "double_well" and len(std) != 1):
-        raise UsageError(f"std = {std.tolist()!r} must be positive numbers, one for each coordinate"
-                         " (exactly one with the kernel double_well)")  # fmt: skip
+        raise UsageError(
+            f"std = {std.tolist()!r} must be positive numbers, one for each coordinate"
+            " (exactly one with the kernel double_well)"
+        )
     d, gaussian = len(std), kernel == "quadratic"
 
     torch.manual_seed(derive(seed, "networks"))
@@ -80,9 +102,18 @@ def run(seed, progress, *, kernel, scheme, std, eps, tau, K, particles, partners
     T = AffineIncrement(d) if gaussian else ResidualMLP(d, width, 2)
     step = VariationalStep(dual, T, tau, eps, [] if scheme == "split" else [Interaction(W)])
     x = torch.tensor(_start(std, particles, rng(seed, "particles")), dtype=torch.float32)
-    flow = VariationalFlow(step, x, generator(seed, "training"), iterations=iterations, ratio_updates=ratio_updates,
-                           batch=batch, lr_map=lr_map, lr_ratio=lr_ratio, warm_up=warm_up,
-                           push=Push(W, tau, partners) if scheme == "split" else None)  # fmt: skip
+    flow = VariationalFlow(
+        step,
+        x,
+        generator(seed, "training"),
+        iterations=iterations,
+        ratio_updates=ratio_updates,
+        batch=batch,
+        lr_map=lr_map,
+        lr_ratio=lr_ratio,
+        warm_up=warm_up,
+        push=Push(W, tau, partners) if scheme == "split" else None,
+    )
     laws = [flow.x.double().numpy()]
     for k in range(1, K + 1):
         flow.advance()
@@ -116,10 +147,18 @@ def _gaussian_table(laws, std, eps, tau, t, scheme):
         flow = exact.quadratic_flow(std, eps, t[k])
         learned = x.std(0)
         drift = (x.mean(0) ** 2).sum()  # the exact mean stays at 0
-        rows.append({"k": k, "t": t[k], "std_learned": _rms(learned), "std_scheme": _rms(s), "std_flow": _rms(flow),
-                     "w2_learned_to_scheme": math.sqrt(drift + ((learned - s) ** 2).sum()),
-                     "w2_scheme_to_flow": math.sqrt(((s - flow) ** 2).sum()),
-                     "w2_learned_to_flow": math.sqrt(drift + ((learned - flow) ** 2).sum())})  # fmt: skip
+        rows.append(
+            {
+                "k": k,
+                "t": t[k],
+                "std_learned": _rms(learned),
+                "std_scheme": _rms(s),
+                "std_flow": _rms(flow),
+                "w2_learned_to_scheme": math.sqrt(drift + ((learned - s) ** 2).sum()),
+                "w2_scheme_to_flow": math.sqrt(((s - flow) ** 2).sum()),
+                "w2_learned_to_flow": math.sqrt(drift + ((learned - flow) ** 2).sum()),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -130,10 +169,18 @@ def _line_tables(laws, kernel, std, eps, tau, t, scheme, half_width, cells):
     rows = []
     for k, x in enumerate(laws):
         learned, flow = np.quantile(x[:, 0], LEVELS), exact.quantiles_of(grid, mu[k], LEVELS)
-        rows.append({"k": k, "t": t[k], "std_learned": learned.std(), "std_scheme": iterates[k].std(),
-                     "std_flow": flow.std(), "w2_learned_to_scheme": _rms(learned - iterates[k]),
-                     "w2_scheme_to_flow": _rms(iterates[k] - flow),
-                     "w2_learned_to_flow": _rms(learned - flow)})  # fmt: skip
+        rows.append(
+            {
+                "k": k,
+                "t": t[k],
+                "std_learned": learned.std(),
+                "std_scheme": iterates[k].std(),
+                "std_flow": flow.std(),
+                "w2_learned_to_scheme": _rms(learned - iterates[k]),
+                "w2_scheme_to_flow": _rms(iterates[k] - flow),
+                "w2_learned_to_flow": _rms(learned - flow),
+            }
+        )
     bins = np.linspace(-1.5, 1.5, 61)
     density = pd.DataFrame({"x": (bins[1:] + bins[:-1]) / 2})
     density["learned"] = np.histogram(laws[-1][:, 0], bins)[0] / len(laws[-1]) / np.diff(bins)

@@ -88,7 +88,9 @@ def run(seed, progress, *, data, tasks, contaminations, methods, relaxations, cl
                         if method == "iforest":
                             settings = {"random_state": derive(seed, "forest") % 2**32}
                         score = anomaly_scores(tested, reference, method, **settings)
-                        rows.append((data, task, contamination, normal, method, relaxation, roc_auc_score(strange, score)))
+                        rows.append(
+                            (data, task, contamination, normal, method, relaxation, roc_auc_score(strange, score))
+                        )
                 done += 1
                 progress(done, len(tasks) * len(contaminations) * len(classes), task=task, contamination=contamination)
     columns = ["data", "task", "contamination", "class", "method", "relaxation", "AUROC"]

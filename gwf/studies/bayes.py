@@ -31,8 +31,29 @@ MODE, WIDE, LANGEVIN, SVGD, VWGF = "mode (MAP)", "mode, made wide", "Langevin (M
 METHODS = (MODE, WIDE, LANGEVIN, SVGD, VWGF)
 
 
-def run(seed, progress, *, data, rows, priors, chains, langevin_steps, particles, svgd_steps, tau, steps, iterations,
-        batch, data_batch, cache, width, depth, lr_map, lr_critic, decay):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    data,
+    rows,
+    priors,
+    chains,
+    langevin_steps,
+    particles,
+    svgd_steps,
+    tau,
+    steps,
+    iterations,
+    batch,
+    data_batch,
+    cache,
+    width,
+    depth,
+    lr_map,
+    lr_critic,
+    decay,
+):
     """All methods on one data set, for every prior.
 
     Parameters
@@ -76,8 +97,9 @@ def run(seed, progress, *, data, rows, priors, chains, langevin_steps, particles
         target = LogisticPosterior(*train, prior)
         centre, root = target.laplace()
         draws = {MODE: target.mode()[None], WIDE: widened(target.mode(), train, generator(seed, f"wide {data}"))}
-        draws[LANGEVIN], accepted = langevin(target, centre, root, chains, langevin_steps,
-                                             generator(seed, f"langevin {data} {prior}"), tick)  # fmt: skip
+        draws[LANGEVIN], accepted = langevin(
+            target, centre, root, chains, langevin_steps, generator(seed, f"langevin {data} {prior}"), tick
+        )
         start = torch.randn(particles, target.d_w + 1, generator=generator(seed, f"svgd {data}"), dtype=torch.float64)
         start[:, -1] += centre[-1]
         draws[SVGD] = svgd(target, start, 0.05, svgd_steps, after=lambda i, x: tick())
@@ -85,24 +107,55 @@ def run(seed, progress, *, data, rows, priors, chains, langevin_steps, particles
         def after(k, theta, prior=prior):
             accuracy, log_predictive = predictive(theta[:2048], *test)
             tick(iterations, vwgf=log_predictive)
-            curve.append({"prior": prior, "step": k, "time": k * tau, "accuracy": accuracy,
-                          "log_predictive": log_predictive} | spread(theta))  # fmt: skip
+            curve.append(
+                {"prior": prior, "step": k, "time": k * tau, "accuracy": accuracy, "log_predictive": log_predictive}
+                | spread(theta)
+            )
 
-        draws[VWGF] = vwgf(seed, train, prior, tau=tau, steps=steps, iterations=iterations, batch=batch,
-                           data_batch=data_batch, cache=cache, width=width, depth=depth, lr_map=lr_map,
-                           lr_critic=lr_critic, decay=decay, after=after)  # fmt: skip
+        draws[VWGF] = vwgf(
+            seed,
+            train,
+            prior,
+            tau=tau,
+            steps=steps,
+            iterations=iterations,
+            batch=batch,
+            data_batch=data_batch,
+            cache=cache,
+            width=width,
+            depth=depth,
+            lr_map=lr_map,
+            lr_critic=lr_critic,
+            decay=decay,
+            after=after,
+        )
         for method in METHODS:
             theta = draws[method].double()
             accuracy, log_predictive = predictive(theta[:4096], *test)
             limits = breiman.limit(data)
-            row = {"data": data, "prior": prior, "method": method, "accuracy": accuracy, "accuracy_limit": limits[0],
-                   "log_predictive": log_predictive, "log_predictive_limit": limits[1]}  # fmt: skip
+            row = {
+                "data": data,
+                "prior": prior,
+                "method": method,
+                "accuracy": accuracy,
+                "accuracy_limit": limits[0],
+                "log_predictive": log_predictive,
+                "log_predictive_limit": limits[1],
+            }
             if method != WIDE:
                 row |= spread(theta) | {"log_alpha_exact": target.log_alpha_given(theta[:4096, :-1].numpy())[0].mean()}
                 row["w_mean_error"] = distance_of_means(theta, draws[LANGEVIN])
             table.append(row | {"accepted": accepted if method == LANGEVIN else math.nan})
-        curve.append({"prior": prior, "step": -1, "time": math.nan, "accuracy": table[-3]["accuracy"],
-                      "log_predictive": table[-3]["log_predictive"]} | spread(draws[LANGEVIN]))  # fmt: skip
+        curve.append(
+            {
+                "prior": prior,
+                "step": -1,
+                "time": math.nan,
+                "accuracy": table[-3]["accuracy"],
+                "log_predictive": table[-3]["log_predictive"],
+            }
+            | spread(draws[LANGEVIN])
+        )
     return {"table": rounded(pd.DataFrame(table)), "curve": rounded(pd.DataFrame(curve))}
 
 
@@ -124,14 +177,39 @@ def langevin(target, centre, root, chains, steps, stream, tick):
     return theta[torch.randperm(len(theta), generator=stream)], accepted
 
 
-def vwgf(seed, train, prior, *, tau, steps, iterations, batch, data_batch, cache, width, depth, lr_map, lr_critic,
-         decay, after):  # fmt: skip
+def vwgf(
+    seed,
+    train,
+    prior,
+    *,
+    tau,
+    steps,
+    iterations,
+    batch,
+    data_batch,
+    cache,
+    width,
+    depth,
+    lr_map,
+    lr_critic,
+    decay,
+    after,
+):
     """Particles (cache, d) of mu_K; `after(k, particles)` is called for k = 0 (the start), ..., K."""
-    target = LogisticPosterior(*train, prior, torch.float32, min(data_batch, len(train[1])),
-                               generator(seed, f"data batch {prior}"))  # fmt: skip
+    target = LogisticPosterior(
+        *train, prior, torch.float32, min(data_batch, len(train[1])), generator(seed, f"data batch {prior}")
+    )
     torch.manual_seed(derive(seed, f"weights {prior}"))
-    step = FollowingReference(target, target.d_w + 1, tau, generator(seed, f"reference {prior}"), width=width,
-                              depth=depth, lr_map=lr_map, lr_critic=lr_critic)  # fmt: skip
+    step = FollowingReference(
+        target,
+        target.d_w + 1,
+        tau,
+        generator(seed, f"reference {prior}"),
+        width=width,
+        depth=depth,
+        lr_map=lr_map,
+        lr_critic=lr_critic,
+    )
     rates = step.rates
     stream = generator(seed, f"start {prior}")
     theta = draw_prior(cache, target.d_w, stream)
@@ -142,8 +220,16 @@ def vwgf(seed, train, prior, *, tau, steps, iterations, batch, data_batch, cache
     def before(k):
         step.rates = tuple(rate * decay**k for rate in rates)
 
-    descend(step, kept, steps=steps, iterations=iterations, batch=batch, stream=stream, before=before,
-            after=lambda k, maps, loss: after(k + 1, kept.x))  # fmt: skip
+    descend(
+        step,
+        kept,
+        steps=steps,
+        iterations=iterations,
+        batch=batch,
+        stream=stream,
+        before=before,
+        after=lambda k, maps, loss: after(k + 1, kept.x),
+    )
     return kept.x
 
 
@@ -164,8 +250,11 @@ def spread(theta):
     """Mean and standard deviation of log alpha, root mean square standard deviation of w."""
     theta = theta.double()
     deviation = theta.std(0, correction=0)
-    return {"log_alpha": float(theta[:, -1].mean()), "log_alpha_sd": float(deviation[-1]),
-            "w_sd": float(deviation[:-1].square().mean().sqrt())}  # fmt: skip
+    return {
+        "log_alpha": float(theta[:, -1].mean()),
+        "log_alpha_sd": float(deviation[-1]),
+        "w_sd": float(deviation[:-1].square().mean().sqrt()),
+    }
 
 
 def distance_of_means(theta, reference):

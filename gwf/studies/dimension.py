@@ -81,7 +81,12 @@ def make_field(name, d, *, width, weight, critic_lr, critic_steps, reg):
     if name == "W2 critic":
         nets = [PlanePotential(d, width) for _ in range(2)]
         return DualField(*nets, weight=weight, lr=critic_lr, critic_steps=critic_steps)
-    functional = {"Sinkhorn": Sinkhorn(reg=reg), "sliced": Sliced(), "minibatch OT": "minibatch_ot", "MMD, energy": "mmd"}
+    functional = {
+        "Sinkhorn": Sinkhorn(reg=reg),
+        "sliced": Sliced(),
+        "minibatch OT": "minibatch_ot",
+        "MMD, energy": "mmd",
+    }
     return Direct(functional[name])
 
 
@@ -114,9 +119,11 @@ def operations(name, step, pair, batch, iterations_of_plan):
         iterate(step, pair.data, pair.source, batch, generator(0, "operations"))
     n, d = batch, pair.d
     by_hand = {
-        "Sinkhorn": 2 * 2 * iterations_of_plan * 4 * n * n, "sliced": 2 * Sliced().directions * n * math.log2(n),
-        "minibatch OT": n**3 + 3 * n * n * d, "MMD, energy": 2 * 3 * n * n * d,
-    }  # fmt: skip
+        "Sinkhorn": 2 * 2 * iterations_of_plan * 4 * n * n,
+        "sliced": 2 * Sliced().directions * n * math.log2(n),
+        "minibatch OT": n**3 + 3 * n * n * d,
+        "MMD, energy": 2 * 3 * n * n * d,
+    }
     return counter.total + by_hand.get(name, 0.0)
 
 
@@ -136,20 +143,48 @@ class Judge:
 
     def distances(self, samples):
         """Mean energy distance and sliced W2 of samples, one for each of the data's."""
-        found = [(energy_distance(x, y), ad.sliced_w2(x, y, self.w))
-                 for x, y in zip([x.detach().double().numpy() for x in samples], self.data, strict=True)]  # fmt: skip
+        found = [
+            (energy_distance(x, y), ad.sliced_w2(x, y, self.w))
+            for x, y in zip([x.detach().double().numpy() for x in samples], self.data, strict=True)
+        ]
         return np.mean(found, axis=0)
 
     def __call__(self, T):
         """Columns of a map: distances of T# mu_0 over their floors."""
         with torch.no_grad():
             energy, sliced = self.distances([T(start) for start in self.starts])
-        return {"energy": energy, "energy_floor": self.floor[0], "energy_ratio": energy / self.floor[0],
-                "sliced": sliced, "sliced_floor": self.floor[1], "sliced_ratio": sliced / self.floor[1]}  # fmt: skip
+        return {
+            "energy": energy,
+            "energy_floor": self.floor[0],
+            "energy_ratio": energy / self.floor[0],
+            "sliced": sliced,
+            "sliced_floor": self.floor[1],
+            "sliced_ratio": sliced / self.floor[1],
+        }
 
 
-def run(seed, progress, *, kinds, dimensions, fields, iterations, batch, persistency, lr, width, weight, critic_lr, critic_steps,
-        start_updates, start_repeats, reg, moment_samples, points, directions):
+def run(
+    seed,
+    progress,
+    *,
+    kinds,
+    dimensions,
+    fields,
+    iterations,
+    batch,
+    persistency,
+    lr,
+    width,
+    weight,
+    critic_lr,
+    critic_steps,
+    start_updates,
+    start_repeats,
+    reg,
+    moment_samples,
+    points,
+    directions,
+):
     """All pairs and fields for one seed.
 
     Parameters
@@ -203,23 +238,44 @@ def run(seed, progress, *, kinds, dimensions, fields, iterations, batch, persist
             fitted = ad.gaussian(x.double().numpy(), y.double().numpy())
             linear = lambda z, fitted=fitted: torch.from_numpy(fitted(z.double().numpy()))  # noqa: E731
             cosine, uvp, scaled = error(linear)
-            rows.append(where | {"method": LINEAR, "cosine": cosine, "uvp": uvp, "uvp_scaled": scaled, "uvp_map": uvp} | judge(linear))
+            rows.append(
+                where
+                | {"method": LINEAR, "cosine": cosine, "uvp": uvp, "uvp_scaled": scaled, "uvp_map": uvp}
+                | judge(linear)
+            )
             for name in fields:
                 label = f"dimension {kind} {d} {name}"
                 torch.manual_seed(derive(seed, label))
-                stream, settings = generator(seed, label), {"width": width, "weight": weight, "critic_lr": critic_lr, "critic_steps": critic_steps, "reg": reg}
+                stream, settings = (
+                    generator(seed, label),
+                    {
+                        "width": width,
+                        "weight": weight,
+                        "critic_lr": critic_lr,
+                        "critic_steps": critic_steps,
+                        "reg": reg,
+                    },
+                )
                 field = make_field(name, d, **settings)
-                cosine, uvp, scaled = accuracy(*field_at_start(field, pair, stream, batch, start_updates, start_repeats), spread)
+                cosine, uvp, scaled = accuracy(
+                    *field_at_start(field, pair, stream, batch, start_updates, start_repeats), spread
+                )
                 T = PlaneMap(d, width, normalise=False)
-                step = Euler(T, field, torch.optim.Adam(T.parameters(), lr, fused=True), eps=1.0, persistency=persistency)
+                step = Euler(
+                    T, field, torch.optim.Adam(T.parameters(), lr, fused=True), eps=1.0, persistency=persistency
+                )
                 began = time.perf_counter()
                 for _ in range(iterations):
                     iterate(step, pair.data, pair.source, batch, stream)
                     done += 1
                     progress(done, total, d=d)
                 times.append(where | {"method": name, "seconds": round(time.perf_counter() - began, 3)})
-                rows.append(where | {"method": name, "cosine": cosine, "uvp": uvp, "uvp_scaled": scaled, "uvp_map": error(T)[1]} | judge(T)
-                            | {"million_operations": operations(name, step, pair, batch, Sinkhorn().iterations) / 1e6})  # fmt: skip
+                rows.append(
+                    where
+                    | {"method": name, "cosine": cosine, "uvp": uvp, "uvp_scaled": scaled, "uvp_map": error(T)[1]}
+                    | judge(T)
+                    | {"million_operations": operations(name, step, pair, batch, Sinkhorn().iterations) / 1e6}
+                )
     table = pd.DataFrame(rows)
     numbers = table.columns.difference(["kind", "d", "method"])
     table[numbers] = table[numbers].map(lambda value: float(f"{value:.5g}"))

@@ -65,9 +65,14 @@ def modes_of(x, toy):
     centres = toy.centres.numpy()
     weights = np.full(len(centres), 1 / len(centres)) if toy.weights is None else toy.weights.numpy().astype(float)
     found = metrics.mode_statistics(x, centres, toy.std, weights=weights / weights.sum())
-    return {"modes": found["modes"], "modes_all": len(centres), "share_3sd": found["share_3sd"],
-            "mode_kl": histogram_kl(found["masses"], weights / weights.sum()), "std_within": within(x, centres, toy.std),
-            "std_true": toy.std}, found["masses"]  # fmt: skip
+    return {
+        "modes": found["modes"],
+        "modes_all": len(centres),
+        "share_3sd": found["share_3sd"],
+        "mode_kl": histogram_kl(found["masses"], weights / weights.sum()),
+        "std_within": within(x, centres, toy.std),
+        "std_true": toy.std,
+    }, found["masses"]
 
 
 def scores(x, data, toy, stream, n):
@@ -75,15 +80,26 @@ def scores(x, data, toy, stream, n):
     out, masses = modes_of(x, toy)
     fake, real = x[:n], data(n, stream).numpy()
     precision, recall = metrics.precision_recall(real, fake)
-    out |= {"precision": precision, "recall": recall, "w1": metrics.wasserstein(fake, real, 1),
-            "w2": metrics.wasserstein(fake, real, 2), "energy": metrics.energy_distance(fake, real)}  # fmt: skip
+    out |= {
+        "precision": precision,
+        "recall": recall,
+        "w1": metrics.wasserstein(fake, real, 1),
+        "w2": metrics.wasserstein(fake, real, 2),
+        "energy": metrics.energy_distance(fake, real),
+    }
     rare = masses[-2:] if toy.weights is not None else [np.nan, np.nan]
-    return out | {"minor_1": rare[0], "minor_2": rare[1], "minor_true": np.nan if toy.weights is None else float(toy.weights[-1])}
+    return out | {
+        "minor_1": rare[0],
+        "minor_2": rare[1],
+        "minor_true": np.nan if toy.weights is None else float(toy.weights[-1]),
+    }
 
 
 def cosine(step):
     """share -> sets the rates of the map and of the critics, if any."""
-    groups = [g for o in (step.optimiser, getattr(step.field, "optimiser", None)) if o is not None for g in o.param_groups]
+    groups = [
+        g for o in (step.optimiser, getattr(step.field, "optimiser", None)) if o is not None for g in o.param_groups
+    ]
     first = [group["lr"] for group in groups]
 
     def at(share):
@@ -114,15 +130,45 @@ def self_term(seed, regs, plan_iterations, n, steps, eps):
     for reg in regs:
         for other, title in (("halves", "two batches"), ("same", "single batch")):
             field = Direct(Sinkhorn(reg, plan_iterations, relative=False))
-            x = flow(field, toy.source(n, generator(seed, "start")), y, eps, steps, generator(seed, "parts"), other=other)
+            x = flow(
+                field, toy.source(n, generator(seed, "start")), y, eps, steps, generator(seed, "parts"), other=other
+            )
             x = x.numpy()
-            rows.append({"self_term": title, "reg": reg, "w1": metrics.wasserstein(x, toy.data(n, generator(seed, "held")).numpy(), 1),
-                         "std_within": within(x, toy.centres.numpy(), toy.std, 8), "std_true": toy.std})  # fmt: skip
+            rows.append(
+                {
+                    "self_term": title,
+                    "reg": reg,
+                    "w1": metrics.wasserstein(x, toy.data(n, generator(seed, "held")).numpy(), 1),
+                    "std_within": within(x, toy.centres.numpy(), toy.std, 8),
+                    "std_true": toy.std,
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def run(seed, progress, *, toy_names, fields, regs, eps, lr, width, batch, iterations, persistency, plan_iterations,
-        n_modes, n_distance, floors, self_regs, self_n, self_steps, self_eps, points):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    toy_names,
+    fields,
+    regs,
+    eps,
+    lr,
+    width,
+    batch,
+    iterations,
+    persistency,
+    plan_iterations,
+    n_modes,
+    n_distance,
+    floors,
+    self_regs,
+    self_n,
+    self_steps,
+    self_eps,
+    points,
+):
     """Learn a map for each toy and field and score it.
 
     Parameters
@@ -158,18 +204,40 @@ def run(seed, progress, *, toy_names, fields, regs, eps, lr, width, batch, itera
     for toy_name in toy_names:
         toy = toys.get(toy_name)
         stream = generator(seed, "floor")
-        real = pd.DataFrame([scores(toy.data(n_modes, stream).numpy(), toy.data, toy, stream, n_distance) for _ in range(floors)])
+        real = pd.DataFrame(
+            [scores(toy.data(n_modes, stream).numpy(), toy.data, toy, stream, n_distance) for _ in range(floors)]
+        )
         rows.append({"toy": toy_name, "field": "data", **real.mean()})
-        kept.append(pd.DataFrame(toy.data(points, stream).numpy(), columns=["x", "y"]).assign(toy=toy_name, field="data"))
+        kept.append(
+            pd.DataFrame(toy.data(points, stream).numpy(), columns=["x", "y"]).assign(toy=toy_name, field="data")
+        )
         for name, reg in cells:
             began = time.process_time()
-            T = learn(seed, toy, name, lambda i, done=done, name=name: progress(done + i, total, field=name), width=width,
-                      batch=batch, iterations=iterations, persistency=persistency, lr=lr, eps=eps.get(name, 1.0),
-                      reg=0.02 if np.isnan(reg) else reg, plan_iterations=plan_iterations)  # fmt: skip
+            T = learn(
+                seed,
+                toy,
+                name,
+                lambda i, done=done, name=name: progress(done + i, total, field=name),
+                width=width,
+                batch=batch,
+                iterations=iterations,
+                persistency=persistency,
+                lr=lr,
+                eps=eps.get(name, 1.0),
+                reg=0.02 if np.isnan(reg) else reg,
+                plan_iterations=plan_iterations,
+            )
             times.append({"toy": toy_name, "field": name, "reg": reg, "seconds": round(time.process_time() - began, 2)})
             done += iterations
             x = images(T, toy.source(n_modes, generator(seed, "latents"))).numpy()
-            rows.append({"toy": toy_name, "field": name, "reg": reg, **scores(x, toy.data, toy, generator(seed, "test"), n_distance)})
+            rows.append(
+                {
+                    "toy": toy_name,
+                    "field": name,
+                    "reg": reg,
+                    **scores(x, toy.data, toy, generator(seed, "test"), n_distance),
+                }
+            )
             kept.append(pd.DataFrame(x[:points], columns=["x", "y"]).assign(toy=toy_name, field=name, reg=reg))
     frames = {"table": pd.DataFrame(rows).round(5), "timing": pd.DataFrame(times)}
     frames["points"] = pd.concat(kept, ignore_index=True).round(3)

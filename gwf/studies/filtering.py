@@ -62,11 +62,25 @@ def run(seed, progress, *, paths, particles, dt, dx, low, high, beta, sigma, int
             x = bootstrap_filter(problem, y[:, path], n, dt, rng(seed, f"filter {path} {n}"))
             exact = draw_from_grid(p, grid.x, n, rng(seed, f"exact draws {path} {n}"))
             for law, points in ((FILTER, x), (DRAWS, exact)):
-                rows.append({"path": path, "particles": n, "law": law, "bandwidth": scott(points),
-                             "sym_kl": sym_kl(p, kernel_density(points, grid.x), grid.dx),
-                             "w1": w1_to_grid(points, p, grid.x)})  # fmt: skip
-            rows.append({"path": path, "particles": n, "law": SMOOTHED, "bandwidth": scott(x),
-                         "sym_kl": sym_kl(p, smooth(p, scott(x), grid.dx), grid.dx)})  # fmt: skip
+                rows.append(
+                    {
+                        "path": path,
+                        "particles": n,
+                        "law": law,
+                        "bandwidth": scott(points),
+                        "sym_kl": sym_kl(p, kernel_density(points, grid.x), grid.dx),
+                        "w1": w1_to_grid(points, p, grid.x),
+                    }
+                )
+            rows.append(
+                {
+                    "path": path,
+                    "particles": n,
+                    "law": SMOOTHED,
+                    "bandwidth": scott(x),
+                    "sym_kl": sym_kl(p, smooth(p, scott(x), grid.dx), grid.dx),
+                }
+            )
             if path == 0:
                 estimates[f"{n}"] = kernel_density(x, grid.x)
             progress(2 + path * len(particles) + list(particles).index(n), total, particles=n)

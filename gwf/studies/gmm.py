@@ -50,9 +50,39 @@ class Target:
         return torch.softmax(x @ self.centres.T - self.half_squares, 1) @ self.centres - x
 
 
-def run(seed, progress, *, d, half_width, components, tau, steps, halve_after, methods, particles, dt, iterations,
-        batch, critic_updates, map_updates, cache, width, depth, ratio, lr_map, lr_critic, icnn_iterations, icnn_width,
-        icnn_batch, icnn_lr, n_mixture, fit_components, n_ksd, ksd_repeats, n_density):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    d,
+    half_width,
+    components,
+    tau,
+    steps,
+    halve_after,
+    methods,
+    particles,
+    dt,
+    iterations,
+    batch,
+    critic_updates,
+    map_updates,
+    cache,
+    width,
+    depth,
+    ratio,
+    lr_map,
+    lr_critic,
+    icnn_iterations,
+    icnn_width,
+    icnn_batch,
+    icnn_lr,
+    n_mixture,
+    fit_components,
+    n_ksd,
+    ksd_repeats,
+    n_density,
+):
     """One mixture in dimension d, by every method of `methods` and by Langevin clouds of sizes `particles`.
 
     Returns
@@ -61,9 +91,15 @@ def run(seed, progress, *, d, half_width, components, tau, steps, halve_after, m
         "table": a row per method. "curve": dual value of KL and moment spread per step of vwgf. "points": up to 500
         points of each method, their first two coordinates.
     """
-    for name, value, low, high in (("d", d, 1, 256), ("tau", tau, 1e-4, 10), ("steps", steps, 1, 1000),
-                                   ("dt", dt, 1e-5, 1), ("n_ksd", n_ksd, 10, 5000), ("width", width, 1, 4096),
-                                   ("fit_components", fit_components, 1, 100)):  # fmt: skip
+    for name, value, low, high in (
+        ("d", d, 1, 256),
+        ("tau", tau, 1e-4, 10),
+        ("steps", steps, 1, 1000),
+        ("dt", dt, 1e-5, 1),
+        ("n_ksd", n_ksd, 10, 5000),
+        ("width", width, 1, 4096),
+        ("fit_components", fit_components, 1, 100),
+    ):
         in_range(value, low, high, name)
     nearest(ratio, LOG_RATIO, "ratio")
     for method in methods:
@@ -85,11 +121,18 @@ def run(seed, progress, *, d, half_width, components, tau, steps, halve_after, m
         beta = PUBLISHED_SCALE.get(d) or ksd_scale(target.law.sample(1000, rng(seed, "gmm scale")))
         stein = float(np.mean([ksd(part, target.law.score(part), beta) for part in clouds]))
         symkl = symkl_mixture(x[:n_mixture], target.law, fit_components, n_mixture, draw)
-        rows.append({
-            "method": name, "d": d, "time": round(sum(taus), 6), "n": min(len(x), n_mixture),
-            "log10 KSD": _log10(stein), "KSD": float(f"{stein:.4g}"), "log10 SymKL, fitted mixture": _log10(symkl),
-            "log10 SymKL, map density": by_density,
-        })  # fmt: skip
+        rows.append(
+            {
+                "method": name,
+                "d": d,
+                "time": round(sum(taus), 6),
+                "n": min(len(x), n_mixture),
+                "log10 KSD": _log10(stein),
+                "KSD": float(f"{stein:.4g}"),
+                "log10 SymKL, fitted mixture": _log10(symkl),
+                "log10 SymKL, map density": by_density,
+            }
+        )
         points.extend({"method": name, "x_1": round(float(p[0]), 3), "x_2": round(float(p[1 % d]), 3)} for p in x[:300])
         tell()
 
@@ -100,9 +143,18 @@ def run(seed, progress, *, d, half_width, components, tau, steps, halve_after, m
         if method == "vwgf":
             T, r = AffineResidualMLP(d, width, depth), QuadraticMLP(d, width, depth)
             torch.nn.init.constant_(r.linear.bias, OUTPUT_OF_ONE[ratio])
-            step = VariationalStep(KLThroughReference(target.log_density, ratio=ratio), T, r, tau, stream,
-                                   lr_map=lr_map, lr_critic=lr_critic, critic_updates=critic_updates,
-                                   map_updates=map_updates, betas=(0.9, 0.99))  # fmt: skip
+            step = VariationalStep(
+                KLThroughReference(target.log_density, ratio=ratio),
+                T,
+                r,
+                tau,
+                stream,
+                lr_map=lr_map,
+                lr_critic=lr_critic,
+                critic_updates=critic_updates,
+                map_updates=map_updates,
+                betas=(0.9, 0.99),
+            )
         else:
             psi = DenseICNN(d, icnn_width)
             fit_identity(psi, lambda n, g: START * torch.randn(n, d, generator=g), stream, 200, 256)
@@ -116,16 +168,32 @@ def run(seed, progress, *, d, half_width, components, tau, steps, halve_after, m
 
         def after(k, maps, loss, step=step, name=METHODS[method], cloud=particle_cache, method=method, stream=stream):
             nonlocal start
-            value = step.dual_value(start[:8192], step.functional.sample(8192, stream)) if method == "vwgf" else math.nan
-            curve.append({
-                "method": name, "k": k + 1, "t": round(sum(taus[: k + 1]), 6), "dual KL": float(f"{value:.4g}"),
-                "root mean square": float(f"{float(cloud.x.square().mean().sqrt()):.4g}"),
-            })  # fmt: skip
+            value = (
+                step.dual_value(start[:8192], step.functional.sample(8192, stream)) if method == "vwgf" else math.nan
+            )
+            curve.append(
+                {
+                    "method": name,
+                    "k": k + 1,
+                    "t": round(sum(taus[: k + 1]), 6),
+                    "dual KL": float(f"{value:.4g}"),
+                    "root mean square": float(f"{float(cloud.x.square().mean().sqrt()):.4g}"),
+                }
+            )
             start = cloud.x
             tell(map_loss=loss)
 
-        maps = descend(step, particle_cache, steps=steps, iterations=own[0], first=2 * own[0], batch=own[1],
-                       stream=generator(seed, f"gmm batches {method}"), before=before, after=after)  # fmt: skip
+        maps = descend(
+            step,
+            particle_cache,
+            steps=steps,
+            iterations=own[0],
+            first=2 * own[0],
+            batch=own[1],
+            stream=generator(seed, f"gmm batches {method}"),
+            before=before,
+            after=after,
+        )
         z = START * torch.randn(n_mixture, d, generator=generator(seed, "gmm evaluate"))
         score(METHODS[method], maps(z).double().numpy(), _by_density(maps, z[:n_density], target, seed, n_density))
     for n in particles:

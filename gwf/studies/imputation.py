@@ -69,7 +69,11 @@ def _logistic(slope, p):
 
 def fill(method, X, seed):
     """X, NaN where missing, filled in by a method of `OURS` or `USUAL`."""
-    usual = {"mean": SimpleImputer, "5-NN": lambda: KNNImputer(n_neighbors=5), "iterative ridge": lambda: IterativeImputer(random_state=0, max_iter=50)}
+    usual = {
+        "mean": SimpleImputer,
+        "5-NN": lambda: KNNImputer(n_neighbors=5),
+        "iterative ridge": lambda: IterativeImputer(random_state=0, max_iter=50),
+    }
     nearest(method, [*OURS, *usual], "method of imputation")
     if method in usual:
         return usual[method]().fit_transform(X)

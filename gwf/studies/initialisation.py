@@ -57,7 +57,10 @@ def pairs_of(init, seed, toy, *, particles, flow_steps, short_steps, flow_eps, r
     cost = 2 * (plan_iterations + 1) * entries * unit["cloud"]
     if init == "flow, straight":
         distances = torch.cdist(x.double(), y.double()).square().numpy()
-        x, cost = y[torch.from_numpy(linear_sum_assignment(distances)[1])], cost + particles**2 / 1e6 * unit["assignment"]
+        x, cost = (
+            y[torch.from_numpy(linear_sum_assignment(distances)[1])],
+            cost + particles**2 / 1e6 * unit["assignment"],
+        )
     return z, x, cost
 
 
@@ -76,17 +79,67 @@ def particle_bars(seed, toy, n, batch, steps, eps, reg, plan_iterations):
     """Rows of particle flows against fresh data: held-out W1 and spread inside modes, full batch and minibatches."""
     rows = []
     held = toy.data(n, generator(seed, "held")).numpy()
-    for name, field in (("minibatch OT", Direct("minibatch_ot")), ("Sinkhorn", Direct(Sinkhorn(reg, plan_iterations, relative=False)))):
+    for name, field in (
+        ("minibatch OT", Direct("minibatch_ot")),
+        ("Sinkhorn", Direct(Sinkhorn(reg, plan_iterations, relative=False))),
+    ):
         for size in (n, batch):
-            x = flow(field, toy.source(n, generator(seed, "start")), toy.data, eps, steps, generator(seed, "parts"), batch=size).numpy()
-            rows.append({"field": name, "n": n, "batch": size, "steps": steps, "w1": metrics.wasserstein(x, held, 1),
-                         "std_within": within(x, toy.centres.numpy(), toy.std, 8), "std_true": toy.std})  # fmt: skip
+            x = flow(
+                field,
+                toy.source(n, generator(seed, "start")),
+                toy.data,
+                eps,
+                steps,
+                generator(seed, "parts"),
+                batch=size,
+            ).numpy()
+            rows.append(
+                {
+                    "field": name,
+                    "n": n,
+                    "batch": size,
+                    "steps": steps,
+                    "w1": metrics.wasserstein(x, held, 1),
+                    "std_within": within(x, toy.centres.numpy(), toy.std, 8),
+                    "std_true": toy.std,
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def run(seed, progress, *, inits, fields, eps, iterations, width, batch, persistency, lr, critic_steps, reg, plan_iterations,
-        particles, flow_steps, short_steps, flow_eps, regression_steps, regression_lr, every, n, pairs, n_modes, n_curve,
-        threshold, unit, bar_particles, bar_batch, bar_steps, bar_eps):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    inits,
+    fields,
+    eps,
+    iterations,
+    width,
+    batch,
+    persistency,
+    lr,
+    critic_steps,
+    reg,
+    plan_iterations,
+    particles,
+    flow_steps,
+    short_steps,
+    flow_eps,
+    regression_steps,
+    regression_lr,
+    every,
+    n,
+    pairs,
+    n_modes,
+    n_curve,
+    threshold,
+    unit,
+    bar_particles,
+    bar_batch,
+    bar_steps,
+    bar_eps,
+):
     """Train from every initialisation under every field for one seed, all with the work of the cold start.
 
     Parameters
@@ -121,17 +174,38 @@ def run(seed, progress, *, inits, fields, eps, iterations, width, batch, persist
         cost = family.work(field, batch, persistency, unit, critic_steps=critic_steps, iterations=plan_iterations)
         budget = iterations[field] * cost
         for init in inits:
-            T, step = build(seed, field, width=width, lr=lr, eps=eps.get(field, 1.0), persistency=persistency,
-                            critic_steps=critic_steps, reg=reg, plan_iterations=plan_iterations)  # fmt: skip
+            T, step = build(
+                seed,
+                field,
+                width=width,
+                lr=lr,
+                eps=eps.get(field, 1.0),
+                persistency=persistency,
+                critic_steps=critic_steps,
+                reg=reg,
+                plan_iterations=plan_iterations,
+            )
             began, spent = time.process_time(), 0.0
             if init != "none":
-                z, x, spent = pairs_of(init, seed, toy, particles=particles, flow_steps=flow_steps, short_steps=short_steps,
-                                       flow_eps=flow_eps, reg=reg, plan_iterations=plan_iterations, unit=unit)  # fmt: skip
+                z, x, spent = pairs_of(
+                    init,
+                    seed,
+                    toy,
+                    particles=particles,
+                    flow_steps=flow_steps,
+                    short_steps=short_steps,
+                    flow_eps=flow_eps,
+                    reg=reg,
+                    plan_iterations=plan_iterations,
+                    unit=unit,
+                )
                 regress(T, z, x, regression_steps, regression_lr, batch, generator(seed, "regression"))
                 spent += regression_steps
                 if spent > budget:
-                    raise UsageError(f"iterations = {iterations[field]} of {field} are {budget:.0f} units of work, less than the {spent:.0f} "
-                                     f"of the initialisation {init!r}: take more")  # fmt: skip
+                    raise UsageError(
+                        f"iterations = {iterations[field]} of {field} are {budget:.0f} units of work, less than the {spent:.0f} "
+                        f"of the initialisation {init!r}: take more"
+                    )
             first_seconds, first_work = time.process_time() - began, spent
             value = quick.w(T, quick.even, 1)
             about = {"field": field, "init": init}
@@ -149,11 +223,28 @@ def run(seed, progress, *, inits, fields, eps, iterations, width, batch, persist
                     reached = min(reached, spent) if value < threshold else reached
                 progress(done + i, total, field=field)
             done += iterations[field]
-            rows.append({**about, "work": budget, "work_before": first_work, "iterations": i, "w1_after_init": start,
-                         "work_to_threshold": reached, "threshold": threshold, **judge(T), **floor})  # fmt: skip
+            rows.append(
+                {
+                    **about,
+                    "work": budget,
+                    "work_before": first_work,
+                    "iterations": i,
+                    "w1_after_init": start,
+                    "work_to_threshold": reached,
+                    "threshold": threshold,
+                    **judge(T),
+                    **floor,
+                }
+            )
             times.append({**about, "part": "initialisation", "work": first_work, "seconds": round(first_seconds, 2)})
             times.append({**about, "part": "Euler steps", "work": i * cost, "seconds": round(seconds, 2)})
-    frames = {"table": pd.DataFrame(rows).round(5), "curve": pd.DataFrame(curves).round(5), "timing": pd.DataFrame(times)}
+    frames = {
+        "table": pd.DataFrame(rows).round(5),
+        "curve": pd.DataFrame(curves).round(5),
+        "timing": pd.DataFrame(times),
+    }
     if bar_particles:
-        frames["particles"] = particle_bars(seed, toy, bar_particles, bar_batch, bar_steps, bar_eps, reg, plan_iterations).round(5)
+        frames["particles"] = particle_bars(
+            seed, toy, bar_particles, bar_batch, bar_steps, bar_eps, reg, plan_iterations
+        ).round(5)
     return frames

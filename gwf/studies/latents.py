@@ -107,8 +107,19 @@ def run(seed, progress, *, start, M, S, tau, phases, iterations, batch, width, l
 
             def measure(k, T):
                 mean, deviation, variance_z = moments(T, generator(seed, "moments"))
-                rows.append({"map": net, "latents": rule, "step": k, "variance_z": variance_z, "variance_z_exact": exact[2] ** 2,
-                             "mean": mean, "mean_exact": exact[0], "sd": deviation, "sd_exact": math.hypot(*exact[1:])})  # fmt: skip
+                rows.append(
+                    {
+                        "map": net,
+                        "latents": rule,
+                        "step": k,
+                        "variance_z": variance_z,
+                        "variance_z_exact": exact[2] ** 2,
+                        "mean": mean,
+                        "mean_exact": exact[0],
+                        "sd": deviation,
+                        "sd_exact": math.hypot(*exact[1:]),
+                    }
+                )
 
             def after(k, T):
                 nonlocal exact
@@ -117,11 +128,18 @@ def run(seed, progress, *, start, M, S, tau, phases, iterations, batch, width, l
 
             measure(*laws[0])
             sd.train(
-                sd.SemiDualStep(sd.entropy("kl_dv"), Quadratic(0 if net == "affine" else width), anchor), T,
-                lambda n, g: tuple(torch.randn(2, n, 1, generator=g)), lambda n, g: M + S * torch.randn(n, 1, generator=g),
-                [iterations] * phases, lr_map=lr_map, lr_potential=lr_potential, batch=batch,
-                generator=generator(seed, f"{net} {rule}"), schedule=sd.cosine, after=after,
+                sd.SemiDualStep(sd.entropy("kl_dv"), Quadratic(0 if net == "affine" else width), anchor),
+                T,
+                lambda n, g: tuple(torch.randn(2, n, 1, generator=g)),
+                lambda n, g: M + S * torch.randn(n, 1, generator=g),
+                [iterations] * phases,
+                lr_map=lr_map,
+                lr_potential=lr_potential,
+                batch=batch,
+                generator=generator(seed, f"{net} {rule}"),
+                schedule=sd.cosine,
+                after=after,
                 progress=lambda i, _, done=done, net=net, rule=rule, **shown: progress(done + i, total, **shown),
-            )  # fmt: skip
+            )
             done += phases * iterations
     return {"table": pd.DataFrame(rows).round(5)}

@@ -94,7 +94,24 @@ def networks(map, data, stream, width, experts):
     return ExpertsMap(spread(data(500, stream), experts), width), ScaledPotential(2, width)
 
 
-def learn(seed, progress, *, toy, method, tau, phases, map, width, experts, batch, lr_map, lr_potential, weight, noise, samples=20_000):
+def learn(
+    seed,
+    progress,
+    *,
+    toy,
+    method,
+    tau,
+    phases,
+    map,
+    width,
+    experts,
+    batch,
+    lr_map,
+    lr_potential,
+    weight,
+    noise,
+    samples=20_000,
+):
     """Train one method. Returns laws (K, modes), shares inside (K,), and 1000 points of the last law.
 
     `phases`: iterations of each step; `batch` a multiple of 50; `experts`: their number (ignored by "plain");
@@ -118,10 +135,21 @@ def learn(seed, progress, *, toy, method, tau, phases, map, width, experts, batc
         points = y[:1000].numpy()
 
     sd.train(
-        make_step(method, v, tau, weight), T, source, data, phases, lr_map=lr_map, lr_potential=lr_potential, batch=batch,
-        generator=stream, noise=NOISES[nearest(noise, NOISES, "noise")], schedule=sd.cosine, betas=(0.5, 0.99), after=after,
+        make_step(method, v, tau, weight),
+        T,
+        source,
+        data,
+        phases,
+        lr_map=lr_map,
+        lr_potential=lr_potential,
+        batch=batch,
+        generator=stream,
+        noise=NOISES[nearest(noise, NOISES, "noise")],
+        schedule=sd.cosine,
+        betas=(0.5, 0.99),
+        after=after,
         progress=progress,
-    )  # fmt: skip
+    )
     return np.array(laws), np.array(inside), points
 
 
@@ -163,15 +191,36 @@ def run(seed, progress, *, toy, method, tau, phases, map, width, experts, batch,
         progress(phases[0], phases[0])
     else:
         laws, inside, points = learn(
-            seed, progress, toy=toy, method=method, tau=tau, phases=phases, map=map, width=width, experts=experts,
-            batch=batch, lr_map=lr_map, lr_potential=lr_potential, weight=weight, noise=noise,
-        )  # fmt: skip
+            seed,
+            progress,
+            toy=toy,
+            method=method,
+            tau=tau,
+            phases=phases,
+            map=map,
+            width=width,
+            experts=experts,
+            batch=batch,
+            lr_map=lr_map,
+            lr_potential=lr_potential,
+            weight=weight,
+            noise=noise,
+        )
     rows, updates = [], np.cumsum(phases)
     for k, masses in enumerate(laws, 1):
         exact = exact_law(toy, method, tau, k)
-        row = {"toy": toy, "method": method, "map": map, "tau": tau, "k": k, "updates": updates[k - 1], "inside": inside[k - 1],
-               "tv_to_exact": np.abs(masses - exact).sum() / 2, "tv_to_uniform": np.abs(masses - 1 / masses.size).sum() / 2,
-               "tv_to_uniform_exact": np.abs(exact - 1 / masses.size).sum() / 2}  # fmt: skip
+        row = {
+            "toy": toy,
+            "method": method,
+            "map": map,
+            "tau": tau,
+            "k": k,
+            "updates": updates[k - 1],
+            "inside": inside[k - 1],
+            "tv_to_exact": np.abs(masses - exact).sum() / 2,
+            "tv_to_uniform": np.abs(masses - 1 / masses.size).sum() / 2,
+            "tv_to_uniform_exact": np.abs(exact - 1 / masses.size).sum() / 2,
+        }
         row |= columns(toy, masses, "") | columns(toy, exact, "_exact")
         rows.append(row)
     return {"table": pd.DataFrame(rows).round(5), "points": pd.DataFrame(points, columns=["x", "y"]).round(4)}
@@ -184,5 +233,9 @@ def columns(toy, masses, suffix):
     grid = masses.reshape(5, 5)
     w = (grid.sum(0) + grid.sum(1)) / 2
     found = float((masses >= 0.1 / 25).sum()) if np.isfinite(masses).all() else np.nan
-    return {f"outer{suffix}": (w[0] + w[4]) / 2, f"middle{suffix}": (w[1] + w[3]) / 2, f"centre{suffix}": w[2],
-            f"modes{suffix}": found}  # fmt: skip
+    return {
+        f"outer{suffix}": (w[0] + w[4]) / 2,
+        f"middle{suffix}": (w[1] + w[3]) / 2,
+        f"centre{suffix}": w[2],
+        f"modes{suffix}": found,
+    }

@@ -30,8 +30,26 @@ def latent(n, stream):
     return torch.rand(n, 2, generator=stream) * 2 - 1
 
 
-def run(seed, progress, *, functional, arrangements, tau, steps, updates, ratio, batch, width, depth, lr_map,
-        lr_critic, penalty, evaluations, points, bandwidth):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    functional,
+    arrangements,
+    tau,
+    steps,
+    updates,
+    ratio,
+    batch,
+    width,
+    depth,
+    lr_map,
+    lr_critic,
+    penalty,
+    evaluations,
+    points,
+    bandwidth,
+):
     """One seed of the study.
 
     Parameters
@@ -66,8 +84,18 @@ def run(seed, progress, *, functional, arrangements, tau, steps, updates, ratio,
     true, second = (eight_gaussians(points, generator(seed, f"evaluation {name}")) for name in ("data", "floor"))
     rows, curve = [], []
     for arrangement in arrangements:
-        scheme = _scheme(arrangement, seed, functional=functional, tau=tau, batch=batch, width=width, depth=depth,
-                         lr_map=lr_map, lr_critic=lr_critic, penalty=penalty)  # fmt: skip
+        scheme = _scheme(
+            arrangement,
+            seed,
+            functional=functional,
+            tau=tau,
+            batch=batch,
+            width=width,
+            depth=depth,
+            lr_map=lr_map,
+            lr_critic=lr_critic,
+            penalty=penalty,
+        )
         cycle = {"inf-sup": (ratio, 1), "sup-inf": (1, ratio)}.get(arrangement, (1, 1))
         for k in range(steps):
             for i in range(updates // sum(cycle)):
@@ -80,14 +108,18 @@ def run(seed, progress, *, functional, arrangements, tau, steps, updates, ratio,
                     x = scheme.T(latent(points, generator(seed, "evaluation latents")))
                 w2 = metrics.wasserstein(x.numpy(), true.numpy(), 2)
                 curve.append((arrangement, (k + 1) * updates, w2))
-        rows.append((arrangement, w2, metrics.wasserstein(second.numpy(), true.numpy(), 2),
-                     float(mmd2(x, true, bandwidth)), float(mmd2(second, true, bandwidth))))  # fmt: skip
+        rows.append(
+            (
+                arrangement,
+                w2,
+                metrics.wasserstein(second.numpy(), true.numpy(), 2),
+                float(mmd2(x, true, bandwidth)),
+                float(mmd2(second, true, bandwidth)),
+            )
+        )
         progress(len(rows) * steps, len(arrangements) * steps, arrangement=arrangement, w2=w2)
     table = pd.DataFrame(rows, columns=["arrangement", "w2", "w2_floor", "mmd2", "mmd2_floor"])
-    return {
-        "table": table.round(6),
-        "curve": pd.DataFrame(curve, columns=["arrangement", "updates", "w2"]).round(5),
-    }
+    return {"table": table.round(6), "curve": pd.DataFrame(curve, columns=["arrangement", "updates", "w2"]).round(5)}
 
 
 def _scheme(arrangement, seed, *, functional, tau, batch, width, depth, lr_map, lr_critic, penalty):
@@ -103,7 +135,16 @@ def _scheme(arrangement, seed, *, functional, tau, batch, width, depth, lr_map, 
             return next(made, None) or ResidualMLP(2, width, depth)
 
     common = {
-        "functional": functional, "h": h, "latent": latent, "data": eight_gaussians, "tau": tau, "per_dimension": True,
-        "penalty": penalty, "lr_map": lr_map, "lr_critic": lr_critic, "batch": batch, "seed": seed,
-    }  # fmt: skip
+        "functional": functional,
+        "h": h,
+        "latent": latent,
+        "data": eight_gaussians,
+        "tau": tau,
+        "per_dimension": True,
+        "penalty": penalty,
+        "lr_map": lr_map,
+        "lr_critic": lr_critic,
+        "batch": batch,
+        "seed": seed,
+    }
     return Increments(make, **common) if arrangement == "increments" else Alternation(T=make(), **common)

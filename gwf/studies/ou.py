@@ -24,13 +24,7 @@ from gwf.flows.composition import Composition, ParticleCache, VariationalStep, d
 from gwf.flows.icnn_flow import ExactLogDet, ICNNStep, StochasticLogDet
 from gwf.flows.jko import JKO, JKOStep
 from gwf.metrics import energy_distance
-from gwf.metrics.scores import (
-    GaussianMixture,
-    moment_fit_floor,
-    symkl_densities,
-    symkl_gaussian,
-    symkl_kde,
-)
+from gwf.metrics.scores import GaussianMixture, moment_fit_floor, symkl_densities, symkl_gaussian, symkl_kde
 from gwf.nets.icnn import DenseICNN, fit_identity
 from gwf.nets.mlp import MLP, ResidualMLP
 from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
@@ -98,10 +92,41 @@ def networks(d, width, gaussian_part, ratio):
     return T, r
 
 
-def run(seed, progress, *, d, tau, steps, target, methods, particles, dt, iterations, first_iterations, batch,
-        critic_updates, cache, standardise, resimulate, width, gaussian_part, ratio, lr_map, lr_critic,
-        sjko_iterations, sjko_lr_map, sjko_lr_critic, icnn_iterations, icnn_width, icnn_batch, icnn_lr,
-        n_evaluate, n_energy, n_kde, n_density):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    d,
+    tau,
+    steps,
+    target,
+    methods,
+    particles,
+    dt,
+    iterations,
+    first_iterations,
+    batch,
+    critic_updates,
+    cache,
+    standardise,
+    resimulate,
+    width,
+    gaussian_part,
+    ratio,
+    lr_map,
+    lr_critic,
+    sjko_iterations,
+    sjko_lr_map,
+    sjko_lr_critic,
+    icnn_iterations,
+    icnn_width,
+    icnn_batch,
+    icnn_lr,
+    n_evaluate,
+    n_energy,
+    n_kde,
+    n_density,
+):
     """One target of dimension d, every method of `methods` and every number of Euler-Maruyama `particles`.
 
     Parameters
@@ -127,9 +152,15 @@ def run(seed, progress, *, d, tau, steps, target, methods, particles, dt, iterat
     dict
         "table": a row per method, exact laws included. "curve": a row per method and step.
     """
-    for name, value, low, high in (("d", d, 1, 256), ("tau", tau, 1e-4, 10), ("steps", steps, 1, 1000),
-                                   ("dt", dt, 1e-5, 1), ("cache", cache, batch, 10**7), ("width", width, 0, 4096),
-                                   ("n_evaluate", n_evaluate, 2 * d + 2, 10**7)):  # fmt: skip
+    for name, value, low, high in (
+        ("d", d, 1, 256),
+        ("tau", tau, 1e-4, 10),
+        ("steps", steps, 1, 1000),
+        ("dt", dt, 1e-5, 1),
+        ("cache", cache, batch, 10**7),
+        ("width", width, 0, 4096),
+        ("n_evaluate", n_evaluate, 2 * d + 2, 10**7),
+    ):
         in_range(value, low, high, name)
     nearest(target, TARGETS, "target")
     nearest(ratio, duals.LOG_RATIO, "ratio")
@@ -186,14 +217,25 @@ class _Study:
             "vwgf": lambda: ref.KLThroughReference(nu.log_density, ref.moment_matched, self.ratio),
             "vwgf_nu": lambda: ref.AgainstSamples(duals.get("kl"), nu.sample),
             "vwgf_wide": lambda: ref.KLThroughReference(
-                nu.log_density, ref.always(ref.GaussianReference.isotropic(self.d, 16.0)), self.ratio),
+                nu.log_density, ref.always(ref.GaussianReference.isotropic(self.d, 16.0)), self.ratio
+            ),
             "vwgf_first": lambda: ref.KLThroughReference(
-                nu.log_density, ref.first_then_matched(ref.GaussianReference.isotropic(self.d, 1.5)), self.ratio),
-        }[method]()  # fmt: skip
+                nu.log_density, ref.first_then_matched(ref.GaussianReference.isotropic(self.d, 1.5)), self.ratio
+            ),
+        }[method]()
         T, r = networks(self.d, self.width, self.gaussian_part, "log" if method == "vwgf_nu" else self.ratio)
         stream = generator(self.seed, f"ou reference {method}")
-        step = VariationalStep(functional, T, r, self.tau, stream, lr_map=self.lr_map, lr_critic=self.lr_critic,
-                               critic_updates=self.critic_updates, betas=(0.9, 0.99))  # fmt: skip
+        step = VariationalStep(
+            functional,
+            T,
+            r,
+            self.tau,
+            stream,
+            lr_map=self.lr_map,
+            lr_critic=self.lr_critic,
+            critic_updates=self.critic_updates,
+            betas=(0.9, 0.99),
+        )
 
         def dual(y):
             return step.dual_value(y, functional.sample(len(y), stream))
@@ -220,8 +262,16 @@ class _Study:
             before = cache.x
             self._tell(map_loss=loss)
 
-        return descend(step, cache, steps=self.steps, iterations=iterations, first=first, batch=batch,
-                       stream=generator(self.seed, f"ou batches {method}"), after=after)  # fmt: skip
+        return descend(
+            step,
+            cache,
+            steps=self.steps,
+            iterations=iterations,
+            first=first,
+            batch=batch,
+            stream=generator(self.seed, f"ou batches {method}"),
+            after=after,
+        )
 
     def _sjko(self, method):
         T, h = AffineResidualMLP(self.d, self.width), QuadraticMLP(self.d, self.width)
@@ -233,7 +283,9 @@ class _Study:
             for i in range(self.sjko_iterations):
                 fall = (1 + math.cos(math.pi * i / self.sjko_iterations)) / 2
                 adam_T.param_groups[0]["lr"], adam_h.param_groups[0]["lr"] = (
-                    fall * self.sjko_lr_map, fall * self.sjko_lr_critic)  # fmt: skip
+                    fall * self.sjko_lr_map,
+                    fall * self.sjko_lr_critic,
+                )
                 z = torch.randn(self.batch, self.d, generator=stream)
                 x = T(z)
                 for _ in range(self.critic_updates):
@@ -262,22 +314,34 @@ class _Study:
     def _trace(self, name, k, law, dual):
         flow = self.problem.flow(k * self.tau)
         M, Sigma = self.problem.M, self.problem.Sigma
-        self.curve.append({
-            "method": name, "k": k, "t": round(k * self.tau, 6),
-            "log10 SymKL": _log10(symkl_gaussian(*law, *flow)),
-            "exact JKO": _log10(symkl_gaussian(*self.jko[k], *flow)),
-            "KL of moments": _short(gaussian.kl_cov(*law, M, Sigma)),
-            "dual KL": _short(dual),
-            "exact KL": _short(gaussian.kl_cov(*self.jko[k], M, Sigma)),
-        })  # fmt: skip
+        self.curve.append(
+            {
+                "method": name,
+                "k": k,
+                "t": round(k * self.tau, 6),
+                "log10 SymKL": _log10(symkl_gaussian(*law, *flow)),
+                "exact JKO": _log10(symkl_gaussian(*self.jko[k], *flow)),
+                "KL of moments": _short(gaussian.kl_cov(*law, M, Sigma)),
+                "dual KL": _short(dual),
+                "exact KL": _short(gaussian.kl_cov(*self.jko[k], M, Sigma)),
+            }
+        )
 
     def _score(self, name, cloud=None, moments=None, maps=None, composed=False):
         """One row. A cloud of a map is its image of fresh latents; `composed`: its density can be followed."""
         if maps is not None:
             cloud = maps(self._latents(max(self.n_evaluate, self.n_kde), "evaluate")).double().numpy()
         row = {"method": name, "d": self.d, "tau": self.tau, "t": round(self.steps * self.tau, 6)}
-        lost = dict.fromkeys(("log10 SymKL", "log10 SymKL to exact JKO", "log10 SymKL, kernel density",
-                              "log10 SymKL, map density", "energy distance"), math.nan)  # fmt: skip
+        lost = dict.fromkeys(
+            (
+                "log10 SymKL",
+                "log10 SymKL to exact JKO",
+                "log10 SymKL, kernel density",
+                "log10 SymKL, map density",
+                "energy distance",
+            ),
+            math.nan,
+        )
         row |= lost
         if cloud is not None and np.isfinite(cloud).all():
             law = moments or ref.moments(cloud)

@@ -106,16 +106,33 @@ def run(seed, progress, *, a, methods, map, iterations, batch, width, lr_map, lr
             torch.manual_seed(derive(seed, name))
             T, v = networks(map, width, generator(seed, "first images"))
             sd.train(
-                make_step(method, v, coefficient, weight), T, source, data, [iterations], lr_map=lr_map, lr_potential=lr_potential,
-                batch=batch, generator=generator(seed, name), schedule=sd.cosine,
+                make_step(method, v, coefficient, weight),
+                T,
+                source,
+                data,
+                [iterations],
+                lr_map=lr_map,
+                lr_potential=lr_potential,
+                batch=batch,
+                generator=generator(seed, name),
+                schedule=sd.cosine,
                 progress=lambda i, _, done=done, name=name, **shown: progress(done + i, total, **shown),
-            )  # fmt: skip
+            )
             done += iterations
             with torch.no_grad():
                 y = T(x)[:, 0].double().numpy()
-            rows.append({
-                "method": method, "map": map, "a": coefficient, "share": (y < 0).mean(), "share_exact": exact_share(method, coefficient),
-                "far": (np.abs(np.abs(y) - 1) > 4 * STD).mean(), "inversions": (np.diff(y) < 0).mean(),
-            })  # fmt: skip
-            curves.append(pd.DataFrame({"method": method, "map": map, "a": coefficient, "x": x[::100, 0].numpy(), "T": y[::100]}))
+            rows.append(
+                {
+                    "method": method,
+                    "map": map,
+                    "a": coefficient,
+                    "share": (y < 0).mean(),
+                    "share_exact": exact_share(method, coefficient),
+                    "far": (np.abs(np.abs(y) - 1) > 4 * STD).mean(),
+                    "inversions": (np.diff(y) < 0).mean(),
+                }
+            )
+            curves.append(
+                pd.DataFrame({"method": method, "map": map, "a": coefficient, "x": x[::100, 0].numpy(), "T": y[::100]})
+            )
     return {"table": pd.DataFrame(rows).round(5), "curve": pd.concat(curves, ignore_index=True).round(4)}

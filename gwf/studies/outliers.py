@@ -58,12 +58,19 @@ def particles(seed, kind, contamination, relaxation, n, steps, iterations):
     x, kept = robust_flow(y, start, relaxation=relaxation, steps=steps, iterations=iterations)
     strange = np.arange(n) < bad
     row = {
-        "part": "particles", "kind": kind if bad else "none", "contamination": contamination, "relaxation": relaxation, "iterations": iterations,
-        "W1 to the clean ring": metrics.wasserstein(x, test.numpy(), 1), "off the ring": off_the_ring(torch.as_tensor(x)),
-        "kept inside": kept[~strange].mean(), "kept outside": kept[strange].mean() if bad else math.nan,
-        "kept exact": n / (n - bad), "mean kept": kept.mean(),
+        "part": "particles",
+        "kind": kind if bad else "none",
+        "contamination": contamination,
+        "relaxation": relaxation,
+        "iterations": iterations,
+        "W1 to the clean ring": metrics.wasserstein(x, test.numpy(), 1),
+        "off the ring": off_the_ring(torch.as_tensor(x)),
+        "kept inside": kept[~strange].mean(),
+        "kept outside": kept[strange].mean() if bad else math.nan,
+        "kept exact": n / (n - bad),
+        "mean kept": kept.mean(),
         "AUROC": roc_auc_score(strange, -kept) if bad and math.isfinite(relaxation) else math.nan,
-    }  # fmt: skip
+    }
     return row, x, y
 
 
@@ -81,8 +88,19 @@ def train(name, seed, contamination, relaxation, updates, batch, report):
     if name == "UOTM":
         T, v, kl = ToyMap(2, 0, 64, 2, 2), ToyPotential(2, 64, 2, 2), sd.entropy("kl")
         step = sd.RelaxedSourceStep(kl, kl, v, sd.Anchor(relaxation, per_dimension=False), 0.01)
-        sd.train(step, T, lambda n, s: (toy.source(n, s), None), data, [5 * updates], lr_map=1e-3, lr_potential=1e-3, batch=batch,
-                 generator=stream, schedule=sd.cosine, progress=lambda done, total, **shown: report(done / total))  # fmt: skip
+        sd.train(
+            step,
+            T,
+            lambda n, s: (toy.source(n, s), None),
+            data,
+            [5 * updates],
+            lr_map=1e-3,
+            lr_potential=1e-3,
+            batch=batch,
+            generator=stream,
+            schedule=sd.cosine,
+            progress=lambda done, total, **shown: report(done / total),
+        )
         sample = lambda z: T(z, None)
     else:
         T = PlaneMap(width=64)
@@ -101,8 +119,23 @@ def train(name, seed, contamination, relaxation, updates, batch, report):
         return sample(toy.source(512, generator(seed, "evaluation latents")))
 
 
-def run(seed, progress, *, contaminations, kinds, relaxations, n, steps, iterations, converged, generators, trained_contaminations,
-        trained_relaxation, updates, batch):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    contaminations,
+    kinds,
+    relaxations,
+    n,
+    steps,
+    iterations,
+    converged,
+    generators,
+    trained_contaminations,
+    trained_relaxation,
+    updates,
+    batch,
+):
     """One seed.
 
     Parameters
@@ -125,7 +158,9 @@ def run(seed, progress, *, contaminations, kinds, relaxations, n, steps, iterati
     for value in (*contaminations, *trained_contaminations):
         in_range(value, 0, 0.5, "contamination")
     relaxations = [float(value) for value in relaxations]
-    cells = [(kind, c, w, iterations) for c in contaminations for kind in (kinds if c else kinds[:1]) for w in relaxations]
+    cells = [
+        (kind, c, w, iterations) for c in contaminations for kind in (kinds if c else kinds[:1]) for w in relaxations
+    ]
     if converged:
         cells += [("far", c, math.inf, converged) for c in contaminations if c == 0.05]
     total, rows, clouds = len(cells) + 3 * len(generators) * len(trained_contaminations), [], []
@@ -142,10 +177,24 @@ def run(seed, progress, *, contaminations, kinds, relaxations, n, steps, iterati
     for c in trained_contaminations:
         for name in generators:
             done = len(cells) + 3 * (len(rows) - len(cells))
-            x = train(name, seed, c, trained_relaxation, updates, batch, lambda share, done=done: progress(done + 3 * share, total))
-            rows.append({
-                "part": name, "kind": "far" if c else "none", "contamination": c,
-                "relaxation": trained_relaxation if name in ("Sinkhorn, relaxed", "UOTM") else math.inf, "iterations": updates,
-                "W1 to the clean ring": metrics.wasserstein(x.numpy(), test, 1), "off the ring": off_the_ring(x),
-            })  # fmt: skip
+            x = train(
+                name,
+                seed,
+                c,
+                trained_relaxation,
+                updates,
+                batch,
+                lambda share, done=done: progress(done + 3 * share, total),
+            )
+            rows.append(
+                {
+                    "part": name,
+                    "kind": "far" if c else "none",
+                    "contamination": c,
+                    "relaxation": trained_relaxation if name in ("Sinkhorn, relaxed", "UOTM") else math.inf,
+                    "iterations": updates,
+                    "W1 to the clean ring": metrics.wasserstein(x.numpy(), test, 1),
+                    "off the ring": off_the_ring(x),
+                }
+            )
     return {"table": pd.DataFrame(rows).round(5), **({"points": pd.concat(clouds).round(3)} if clouds else {})}

@@ -78,17 +78,21 @@ def run(seed, progress, *, width, scale, latents, points, bandwidth, taus):
     for i, tau in enumerate(sorted(taus, reverse=True)):
         after = flow.jko_step(theta, tau)
         increment = (after - theta) / tau
-        rows.append({
-            "tau": tau,
-            "cosine": cosine(increment, velocity),
-            "relative_error": float((increment - velocity).norm() / velocity.norm()),
-            "displacement_error": float(((increment - velocity) @ G @ (increment - velocity) / (velocity @ G @ velocity)).sqrt()),
-            "cosine_gradient": cosine(increment, -gradient),
-            "residual": float(flow.residual(after, theta, tau).norm() / gradient.norm()),
-            "decrease": float(1 - flow.F(after) / flow.F(theta)),
-            "p": p,
-            "condition": float(eigenvalues[-1] / eigenvalues[0]),
-        })  # fmt: skip
+        rows.append(
+            {
+                "tau": tau,
+                "cosine": cosine(increment, velocity),
+                "relative_error": float((increment - velocity).norm() / velocity.norm()),
+                "displacement_error": float(
+                    ((increment - velocity) @ G @ (increment - velocity) / (velocity @ G @ velocity)).sqrt()
+                ),
+                "cosine_gradient": cosine(increment, -gradient),
+                "residual": float(flow.residual(after, theta, tau).norm() / gradient.norm()),
+                "decrease": float(1 - flow.F(after) / flow.F(theta)),
+                "p": p,
+                "condition": float(eigenvalues[-1] / eigenvalues[0]),
+            }
+        )
         progress(i + 1, len(taus), cosine=rows[-1]["cosine"])
     table = pd.DataFrame(rows)
     for name in ("error", "residual"):

@@ -40,8 +40,28 @@ REFERENCES = {"ball": UniformBall, "box": UniformBox}
 MEASURED = 4000  # points along which the law is measured; the result depends on them only where T is not affine
 
 
-def run(seed, progress, *, d, m, radius, t_0, tau, K, map, reference, margin, particles, iterations, ratio_updates,
-        batch, width, lr_map, lr_ratio, warm_up):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    d,
+    m,
+    radius,
+    t_0,
+    tau,
+    K,
+    map,
+    reference,
+    margin,
+    particles,
+    iterations,
+    ratio_updates,
+    batch,
+    width,
+    lr_map,
+    lr_ratio,
+    warm_up,
+):
     """One learned sequence of K steps. Settings that only concern training are those of `VariationalFlow`.
 
     Parameters
@@ -63,8 +83,13 @@ def run(seed, progress, *, d, m, radius, t_0, tau, K, map, reference, margin, pa
     """
     nearest(map, MAPS, "map")
     nearest(reference, REFERENCES, "reference")
-    for name, value, low, high in [("d", d, 1, 32), ("K", K, 1, 1000), ("particles", particles, 100, 10**7),
-                                   ("iterations", iterations, 1, 10**5), ("t_0", t_0, 1e-9, 1e3)]:  # fmt: skip
+    for name, value, low, high in [
+        ("d", d, 1, 32),
+        ("K", K, 1, 1000),
+        ("particles", particles, 100, 10**7),
+        ("iterations", iterations, 1, 10**5),
+        ("t_0", t_0, 1e-9, 1e3),
+    ]:
         in_range(value, low, high, name)
     in_range(m, 1, 10, "m", open_low=True)
     in_range(radius, 0, 1e3, "radius", open_low=True)
@@ -73,9 +98,17 @@ def run(seed, progress, *, d, m, radius, t_0, tau, K, map, reference, margin, pa
     dual = EntropyDual(Power(m), RatioNet(d, width), REFERENCES[reference](margin))
     T = MAPS[map](d, width)
     x = torch.tensor(barenblatt.sample(particles, radius, d, m, rng(seed, "particles")), dtype=torch.float32)
-    flow = VariationalFlow(VariationalStep(dual, T, tau), x, generator(seed, "training"), iterations=iterations,
-                           ratio_updates=ratio_updates, batch=batch, lr_map=lr_map, lr_ratio=lr_ratio,
-                           warm_up=warm_up)  # fmt: skip
+    flow = VariationalFlow(
+        VariationalStep(dual, T, tau),
+        x,
+        generator(seed, "training"),
+        iterations=iterations,
+        ratio_updates=ratio_updates,
+        batch=batch,
+        lr_map=lr_map,
+        lr_ratio=lr_ratio,
+        warm_up=warm_up,
+    )
 
     z = barenblatt.sample(MEASURED, radius, d, m, rng(seed, "measured"))
     law = _Law(torch.tensor(z, dtype=torch.float32), barenblatt.density(z, radius, d, m), m)
@@ -84,8 +117,14 @@ def run(seed, progress, *, d, m, radius, t_0, tau, K, map, reference, margin, pa
     for k in range(1, K + 1):
         flow.advance()
         law.push(T)
-        rows.append({"k": k, "G_learned": G_0 * law.entropy_ratio(), "radius_learned": radius * law.spread_ratio(),
-                     "G_dual": flow.bound()})  # fmt: skip
+        rows.append(
+            {
+                "k": k,
+                "G_learned": G_0 * law.entropy_ratio(),
+                "radius_learned": radius * law.spread_ratio(),
+                "G_dual": flow.bound(),
+            }
+        )
         if not math.isfinite(rows[-1]["G_dual"]):
             raise UsageError(f"training diverged at step {k}: lower lr_map = {lr_map} or lr_ratio = {lr_ratio}")
         progress(k, K, G=rows[-1]["G_learned"])

@@ -48,9 +48,7 @@ def matched_laws():
     without bound as soon as some critic of the class peaks exactly there.)
     """
     bumps = {"two bumps": ((-0.9, 0.5), (0.9, 0.5)), "skewed": ((-0.45, 0.8), (1.8, 0.2))}
-    return {
-        name: sum(share * gaussian(mean, 0.19**0.5) for mean, share in law) for name, law in bumps.items()
-    }
+    return {name: sum(share * gaussian(mean, 0.19**0.5) for mean, share in law) for name, law in bumps.items()}
 
 
 def random_features(width, rng):
@@ -114,7 +112,11 @@ def _moment_matching():
 
 def _sandwich(mu, clipped):
     rows = []
-    for features, phi in [("1, x", quadratics(X)[:, :2]), ("1, x, x^2", quadratics(X)), ("with cosines", with_cosines(X))]:
+    for features, phi in [
+        ("1, x", quadratics(X)[:, :2]),
+        ("1, x, x^2", quadratics(X)),
+        ("with cosines", with_cosines(X)),
+    ]:
         squared = ipm_squared(phi, mu, phi, NU)
         for name, f in [("chi2", Chi2()), ("clipped KL", clipped)]:
             value, _ = restricted_divergence(f, phi, mu, phi, NU)

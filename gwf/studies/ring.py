@@ -59,10 +59,18 @@ def field_of(kind, width, reg, lr_critic, critic_steps):
     """The velocity field `kind` with networks of w2fe's form."""
     if kind in ("dual", "released"):
         target = "theory" if kind == "dual" else "released"
-        return DualField(PlanePotential(width=width), PlanePotential(width=width), lr=lr_critic, critic_steps=critic_steps, target=target)
+        return DualField(
+            PlanePotential(width=width),
+            PlanePotential(width=width),
+            lr=lr_critic,
+            critic_steps=critic_steps,
+            target=target,
+        )
     if kind in ("lp", "gp"):
         penalty_of = two_sided if kind == "gp" else None
-        return CriticField("w1", PlanePotential(width=width), lr=lr_critic, critic_steps=critic_steps, penalty_of=penalty_of)
+        return CriticField(
+            "w1", PlanePotential(width=width), lr=lr_critic, critic_steps=critic_steps, penalty_of=penalty_of
+        )
     # w2fe's ring has reg in units of the cost.
     return Direct(Sinkhorn(reg=reg, iterations=40, relative=False) if kind == "sinkhorn" else kind)
 
@@ -71,13 +79,17 @@ def step_of(seed, method, *, width, persistency, eps, lr, reg, lr_critic, critic
     """A map and its step; every method starts from the same map and the same potentials."""
     _, kind, form = METHODS[nearest(method, METHODS, "method")]
     if method in ("w2gan", "wgan_lp", "wgan_gp") and persistency != 1:
-        raise UsageError(f"persistency = {persistency} of method {method!r}: it is 1 by definition; repeated steps are 'naive'")
+        raise UsageError(
+            f"persistency = {persistency} of method {method!r}: it is 1 by definition; repeated steps are 'naive'"
+        )
     torch.manual_seed(derive(seed, "ring potentials"))
     field = field_of(kind, width, reg, lr_critic, critic_steps)
     torch.manual_seed(derive(seed, "ring map"))
     T = PlaneMap(width=width)
     optimiser = torch.optim.Adam(T.parameters(), lr=lr, fused=True)
-    return Descent(T, field, optimiser, persistency) if form is Descent else Euler(T, field, optimiser, eps, persistency)
+    return (
+        Descent(T, field, optimiser, persistency) if form is Descent else Euler(T, field, optimiser, eps, persistency)
+    )
 
 
 def optimisers(step):
@@ -90,7 +102,11 @@ class Rates:
 
     def __init__(self, step, schedule, floor, iterations):
         in_range(floor, 0, 1, "floor")
-        self.factor, self.floor, self.iterations = SCHEDULES[nearest(schedule, SCHEDULES, "schedule")], floor, iterations
+        self.factor, self.floor, self.iterations = (
+            SCHEDULES[nearest(schedule, SCHEDULES, "schedule")],
+            floor,
+            iterations,
+        )
         self.groups = [(group, group["lr"]) for optimiser in optimisers(step) for group in optimiser.param_groups]
 
     def set(self, iteration):
@@ -120,8 +136,12 @@ class Score:
         row |= {f"w{p}_ema": wasserstein(self.points(average), self.y, p) for p in (1, 2)} | self.floor
         if self.toy.centres is not None:
             found = mode_statistics(x, self.toy.centres, self.toy.std, weights=self.toy.weights)
-            row |= {"modes": found["modes"], "share_3sd": found["share_3sd"], "mode_tv": found["mode_tv"],
-                    "spread": spread(x, self.toy.centres, 4 * self.toy.std)}  # fmt: skip
+            row |= {
+                "modes": found["modes"],
+                "share_3sd": found["share_3sd"],
+                "mode_tv": found["mode_tv"],
+                "spread": spread(x, self.toy.centres, 4 * self.toy.std),
+            }
         return row
 
 
@@ -139,19 +159,51 @@ def spread(x, centres, radius):
     return float((distance[distance <= radius].square().mean() / 2).sqrt())
 
 
-def learn(seed, after, *, toy, method, persistency, eps, lr, schedule, floor, reg, iterations, width, batch, lr_critic,
-          critic_steps, evaluate_every, ema, score):  # fmt: skip
+def learn(
+    seed,
+    after,
+    *,
+    toy,
+    method,
+    persistency,
+    eps,
+    lr,
+    schedule,
+    floor,
+    reg,
+    iterations,
+    width,
+    batch,
+    lr_critic,
+    critic_steps,
+    evaluate_every,
+    ema,
+    score,
+):
     """Train one method; `after(row, seconds)` gets the scores at the start and after every `evaluate_every` iterations.
 
     Returns the map. Seconds are processor time of the training alone.
     """
-    step = step_of(seed, method, width=width, persistency=persistency, eps=eps, lr=lr, reg=reg, lr_critic=lr_critic,
-                   critic_steps=critic_steps)  # fmt: skip
+    step = step_of(
+        seed,
+        method,
+        width=width,
+        persistency=persistency,
+        eps=eps,
+        lr=lr,
+        reg=reg,
+        lr_critic=lr_critic,
+        critic_steps=critic_steps,
+    )
     average = torch.optim.swa_utils.AveragedModel(step.T, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema))
     rates, stream, seconds = Rates(step, schedule, floor, iterations), generator(seed, "ring training"), 0.0
     for i in range(iterations + 1):
         if i % evaluate_every == 0 or i == iterations:
-            counts = {"iteration": i, "generator_updates": i * persistency, "critic_updates": i * step.field.critic_steps}
+            counts = {
+                "iteration": i,
+                "generator_updates": i * persistency,
+                "critic_updates": i * step.field.critic_steps,
+            }
             after(counts | score(step.T, average), seconds)
         if i < iterations:
             began = time.process_time()
@@ -169,8 +221,22 @@ def settings_of(training, iterations):
     return DEFAULTS | {"iterations": iterations} | training
 
 
-def run(seed, progress, *, toys, trainings, width, batch, iterations, lr_critic=5e-4, critic_steps=5, evaluate_every=50,
-        ema=0.98, n_eval=512, points=0):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    toys,
+    trainings,
+    width,
+    batch,
+    iterations,
+    lr_critic=5e-4,
+    critic_steps=5,
+    evaluate_every=50,
+    ema=0.98,
+    n_eval=512,
+    points=0,
+):
     """Train every entry of `trainings` on every toy.
 
     Parameters
@@ -203,18 +269,38 @@ def run(seed, progress, *, toys, trainings, width, batch, iterations, lr_critic=
     total = sum(settings["iterations"] for _, settings in plan)
     scores = {name: Score(toy_of(name), seed, n_eval) for name in toys}
     for name, settings in plan:
-        about = {"toy": name, "label": METHODS[nearest(settings["method"], METHODS, "method")][0], "width": width, "batch": batch,
-                 **{key: settings[key] for key in ("method", "persistency", "eps", "lr", "schedule", "iterations")}}  # fmt: skip
+        about = {
+            "toy": name,
+            "label": METHODS[nearest(settings["method"], METHODS, "method")][0],
+            "width": width,
+            "batch": batch,
+            **{key: settings[key] for key in ("method", "persistency", "eps", "lr", "schedule", "iterations")},
+        }
 
         def after(row, seconds, about=about, done=done):
             rows.append(about | row)
             times.append(about | {"iteration": row["iteration"], "seconds": round(seconds, 3)})
             progress(done + row["iteration"], total, w1=row["w1"])
 
-        T = learn(seed, after, toy=scores[name].toy, score=scores[name], width=width, batch=batch, lr_critic=lr_critic,
-                  critic_steps=critic_steps, evaluate_every=evaluate_every, ema=ema, **settings)  # fmt: skip
+        T = learn(
+            seed,
+            after,
+            toy=scores[name].toy,
+            score=scores[name],
+            width=width,
+            batch=batch,
+            lr_critic=lr_critic,
+            critic_steps=critic_steps,
+            evaluate_every=evaluate_every,
+            ema=ema,
+            **settings,
+        )
         done += settings["iterations"]
         x = scores[name].points(T)[:points]
-        kept.append(pd.DataFrame(x.numpy(), columns=["x", "y"]).assign(toy=name, label=about["label"], persistency=about["persistency"]))
+        kept.append(
+            pd.DataFrame(x.numpy(), columns=["x", "y"]).assign(
+                toy=name, label=about["label"], persistency=about["persistency"]
+            )
+        )
     tables = {"table": pd.DataFrame(rows).round(5), "timing": pd.DataFrame(times)}
     return tables | ({"points": pd.concat(kept, ignore_index=True).round(4)} if points else {})

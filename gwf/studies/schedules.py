@@ -68,13 +68,23 @@ def rising(step):
     return at
 
 
-SCHEDULES = {"constant": (), "cosine": (cosine,), "euler": (euler,), "temperature": (temperature,), "rising": (rising,),
-             "all": (cosine, euler, temperature)}  # fmt: skip
+SCHEDULES = {
+    "constant": (),
+    "cosine": (cosine,),
+    "euler": (euler,),
+    "temperature": (temperature,),
+    "rising": (rising,),
+    "all": (cosine, euler, temperature),
+}
 
 
 def scheduled(name, field):
     """The schedules of `name` that apply to a field: no temperature without plans."""
-    return [s for s in SCHEDULES[nearest(name, SCHEDULES, "schedule")] if s is not temperature or field.startswith("sinkhorn")]
+    return [
+        s
+        for s in SCHEDULES[nearest(name, SCHEDULES, "schedule")]
+        if s is not temperature or field.startswith("sinkhorn")
+    ]
 
 
 class Average:
@@ -102,19 +112,28 @@ class Judge:
 
     def w(self, T, latents, p):
         """Mean W_p over the pairs."""
-        return float(np.mean([metrics.wasserstein(images(T, z).numpy(), y, p) for z, y in zip(latents, self.data, strict=True)]))
+        return float(
+            np.mean([metrics.wasserstein(images(T, z).numpy(), y, p) for z, y in zip(latents, self.data, strict=True)])
+        )
 
     def __call__(self, T):
         """All scores, a dict."""
         found, _ = modes_of(images(T, self.many).numpy(), self.toy)
-        return {"w1": self.w(T, self.independent, 1), "w1_even": self.w(T, self.even, 1), "w2_even": self.w(T, self.even, 2),
-                **{key: found[key] for key in ("modes", "mode_kl", "std_within", "share_3sd")}}  # fmt: skip
+        return {
+            "w1": self.w(T, self.independent, 1),
+            "w1_even": self.w(T, self.even, 1),
+            "w2_even": self.w(T, self.even, 2),
+            **{key: found[key] for key in ("modes", "mode_kl", "std_within", "share_3sd")},
+        }
 
 
 def floors(seed, toy, n, pairs):
     """W1 and W2 of two data sets, and of independent points of the same law against a data set: means over `pairs`, a dict."""
     stream, out = generator(seed, "floors"), {}
-    for name, first in (("", lambda: toy.data(n, stream)), ("_independent", lambda: toys.mixture(n, stream, toy.centres, toy.std))):
+    for name, first in (
+        ("", lambda: toy.data(n, stream)),
+        ("_independent", lambda: toys.mixture(n, stream, toy.centres, toy.std)),
+    ):
         drawn = [(first().numpy(), toy.data(n, stream).numpy()) for _ in range(pairs)]
         out |= {f"w{p}_floor{name}": float(np.mean([metrics.wasserstein(x, y, p) for x, y in drawn])) for p in (1, 2)}
     return out
@@ -128,9 +147,34 @@ def build(seed, field, *, width, lr, eps, persistency, critic_steps, reg, plan_i
     return T, Euler(T, V, torch.optim.Adam(T.parameters(), lr=lr, fused=True), eps=eps, persistency=persistency)
 
 
-def run(seed, progress, *, schedules, only_constant, width, batch, iterations, persistency, lr, eps, critic_steps, reg,
-        plan_iterations, decay, every, n, pairs, n_modes, n_curve, threshold, failure, unit, persistencies, rates,
-        persistency_iterations):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    schedules,
+    only_constant,
+    width,
+    batch,
+    iterations,
+    persistency,
+    lr,
+    eps,
+    critic_steps,
+    reg,
+    plan_iterations,
+    decay,
+    every,
+    n,
+    pairs,
+    n_modes,
+    n_curve,
+    threshold,
+    failure,
+    unit,
+    persistencies,
+    rates,
+    persistency_iterations,
+):
     """Run the factorial of fields and schedules for one seed, and persistency against rate for the Sinkhorn field.
 
     Parameters
@@ -168,7 +212,9 @@ def run(seed, progress, *, schedules, only_constant, width, batch, iterations, p
     toy = toys.get("ring")
     judge, quick = Judge(seed, toy, n, pairs, n_modes), Judge(seed, toy, n_curve, 1, 8)
     floor = floors(seed, toy, n, 2 * pairs)
-    cells = [(field, name) for field, names in schedules.items() for name in names] + [(field, "constant") for field in only_constant]
+    cells = [(field, name) for field, names in schedules.items() for name in names] + [
+        (field, "constant") for field in only_constant
+    ]
     grid = [(J, g) for J in persistencies for g in rates]
     total = len(cells) * iterations + len(grid) * persistency_iterations
     rows, curves, times, ready, done = [], [], [], [], 0
@@ -187,7 +233,9 @@ def run(seed, progress, *, schedules, only_constant, width, batch, iterations, p
             spent += time.process_time() - began
             if name in ("constant", "all") and (i + 1) % every == 0:
                 value = quick.w(T, quick.even, 1)
-                curves.append({"field": field, "schedule": name, "iteration": i + 1, "work": (i + 1) * cost, "w1_even": value})
+                curves.append(
+                    {"field": field, "schedule": name, "iteration": i + 1, "work": (i + 1) * cost, "w1_even": value}
+                )
                 if value < threshold and math.isinf(reached):
                     reached = i + 1
                 if i + 1 > 0.75 * iterations:
@@ -214,7 +262,19 @@ def run(seed, progress, *, schedules, only_constant, width, batch, iterations, p
             progress(done + i + 1, total, J=J)
         done += persistency_iterations
         cost = family.work("sinkhorn", batch, J, unit, iterations=plan_iterations)
-        ready.append({"field": "sinkhorn", "persistency": J, "lr": g, "reached": reached, "work_to_threshold": cost * reached,
-                      "cap": persistency_iterations})  # fmt: skip
-    frames = {"table": pd.DataFrame(rows).round(5), "curve": pd.DataFrame(curves).round(5), "timing": pd.DataFrame(times)}
+        ready.append(
+            {
+                "field": "sinkhorn",
+                "persistency": J,
+                "lr": g,
+                "reached": reached,
+                "work_to_threshold": cost * reached,
+                "cap": persistency_iterations,
+            }
+        )
+    frames = {
+        "table": pd.DataFrame(rows).round(5),
+        "curve": pd.DataFrame(curves).round(5),
+        "timing": pd.DataFrame(times),
+    }
     return frames | ({"persistency": pd.DataFrame(ready).round(5)} if ready else {})

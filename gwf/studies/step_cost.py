@@ -43,8 +43,16 @@ def steps_of(d, seed, width, critic_updates, cg_iterations):
     nu = GaussianReference.isotropic(d, 0.5)
     torch.manual_seed(derive(seed, f"step cost {d}"))
     stream = generator(seed, "step cost")
-    variational = VariationalStep(KLThroughReference(nu.log_density), ResidualMLP(d, width, 2), MLP(d, 1, width, 2),
-                                  0.05, stream, lr_map=1e-3, lr_critic=1e-3, critic_updates=critic_updates)  # fmt: skip
+    variational = VariationalStep(
+        KLThroughReference(nu.log_density),
+        ResidualMLP(d, width, 2),
+        MLP(d, 1, width, 2),
+        0.05,
+        stream,
+        lr_map=1e-3,
+        lr_critic=1e-3,
+        critic_updates=critic_updates,
+    )
     stochastic = StochasticLogDet(stream, cg_iterations)
     convex = [
         ICNNStep(DenseICNN(d, width, eps=0.1), nu.log_density, 0.05, lr=1e-3, log_det_of=way)

@@ -28,8 +28,24 @@ def latent(n, stream):
     return torch.rand(n, 2, generator=stream) * 2 - 1
 
 
-def run(seed, progress, *, names, taus, steps, iterations, batch, width, depth, lr_map, lr_critic, r1, lipschitz,
-        points, bandwidth):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    names,
+    taus,
+    steps,
+    iterations,
+    batch,
+    width,
+    depth,
+    lr_map,
+    lr_critic,
+    r1,
+    lipschitz,
+    points,
+    bandwidth,
+):
     """One seed of the study.
 
     Parameters
@@ -69,8 +85,20 @@ def run(seed, progress, *, names, taus, steps, iterations, batch, width, depth, 
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derive(seed, "weights"))
                 T, h = MLP(2, 2, width, depth), MLP(2, 1, width, depth)
-            game = Alternation(name, T, h, latent, eight_gaussians, tau, per_dimension=True, penalty=weight,
-                               lr_map=lr_map, lr_critic=lr_critic, batch=batch, seed=seed)  # fmt: skip
+            game = Alternation(
+                name,
+                T,
+                h,
+                latent,
+                eight_gaussians,
+                tau,
+                per_dimension=True,
+                penalty=weight,
+                lr_map=lr_map,
+                lr_critic=lr_critic,
+                batch=batch,
+                seed=seed,
+            )
             for k in range(steps):
                 for i in range(iterations):
                     game.cycle(1, 1)

@@ -25,8 +25,21 @@ from gwf.seeding import rng
 BOUNDS = ("KL", "KL-DV", "chi2", "chi2 tight")
 
 
-def run(seed, progress, *, mean, slopes, batches, repetitions, ascent_batches, ascent_steps, rate, replicas,
-        js_means, js_samples):  # fmt: skip
+def run(
+    seed,
+    progress,
+    *,
+    mean,
+    slopes,
+    batches,
+    repetitions,
+    ascent_batches,
+    ascent_steps,
+    rate,
+    replicas,
+    js_means,
+    js_samples,
+):
     """One seed of the study.
 
     Parameters
@@ -117,8 +130,18 @@ def _bias(m, slopes, B, repetitions, random):
             if bound == "KL-DV":
                 # Averages of mean zero are taken out, which leaves R - 1 - log R >= 0 with R = mean e^h / E_nu e^h.
                 gap = gap - a * (x.mean(1) - m) + np.exp(a * y - a**2 / 2).mean(1) - 1
-            rows.append(("bias", "bias of the bound", bound, f"a = {a:g}", B, gap.mean(), measured[bound].std(ddof=1),
-                         expected_bias(bound, m, a, B)))  # fmt: skip
+            rows.append(
+                (
+                    "bias",
+                    "bias of the bound",
+                    bound,
+                    f"a = {a:g}",
+                    B,
+                    gap.mean(),
+                    measured[bound].std(ddof=1),
+                    expected_bias(bound, m, a, B),
+                )
+            )
     return rows
 
 

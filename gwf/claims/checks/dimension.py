@@ -24,11 +24,18 @@ def dimension(frame):
 
     at_high = {method: over_floor(method, high) for method in (CRITIC, FREE, LINEAR)}
     cosine = {d: mean_of(rows, "cosine", method=CRITIC, d=d) for d in (low, high)}
-    work = mean_of(rows, "million_operations", method=FREE, d=high) / mean_of(rows, "million_operations", method=FREE, d=low)
+    work = mean_of(rows, "million_operations", method=FREE, d=high) / mean_of(
+        rows, "million_operations", method=FREE, d=low
+    )
     return Outcome(
-        {"better flow over linear map, largest d": min(at_high[CRITIC], at_high[FREE]) / at_high[LINEAR],
-         "growth of Sinkhorn's error over floor": growth(FREE), "growth of Sinkhorn's work": work,
-         "critic's loss of cosine": cosine[low] - cosine[high], "growth of the critic's error over floor": growth(CRITIC)},
+        {
+            "better flow over linear map, largest d": min(at_high[CRITIC], at_high[FREE]) / at_high[LINEAR],
+            "growth of Sinkhorn's error over floor": growth(FREE),
+            "growth of Sinkhorn's work": work,
+            "critic's loss of cosine": cosine[low] - cosine[high],
+            "growth of the critic's error over floor": growth(CRITIC),
+        },
         f"Mixtures, d from {low} to {high}, equal outer iterations: energy distance over floor at d = {high}: "
         + ", ".join(f"{method} {value:.1f}" for method, value in at_high.items())
-        + f"; cosine of the critic's field {cosine[low]:.2f} to {cosine[high]:.2f}. The last four parts are the hypothesis on critic-free and critic flows.")  # fmt: skip
+        + f"; cosine of the critic's field {cosine[low]:.2f} to {cosine[high]:.2f}. The last four parts are the hypothesis on critic-free and critic flows.",
+    )

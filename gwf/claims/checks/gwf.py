@@ -34,8 +34,10 @@ def unbalanced_transport(evidence):
         dual = atoms.semidual_value(step.v, atoms.cost(x, y, evidence["dual_tau"]), a, b, "hard", name)
         gaps.append(abs(step.primal - dual))
         moves.append(np.abs(step.mu - b * atoms.ENTROPIES[name].slope(-step.v)).sum())
-    return Outcome({"largest duality gap": max(gaps), "largest mean move of the first-order conditions": max(moves)},
-                   "Primal and dual agree for KL, chi2 and twice JS.")  # fmt: skip
+    return Outcome(
+        {"largest duality gap": max(gaps), "largest mean move of the first-order conditions": max(moves)},
+        "Primal and dual agree for KL, chi2 and twice JS.",
+    )
 
 
 MU, NU, TAU = ((-1.2, 0.7), (0.55, 1.4)), ((0.4, -0.9), (1.1, 0.65)), 0.17
@@ -50,10 +52,14 @@ def two_orders(evidence):
     dual = gaussian.dual_value(*critic, m, s, M, S, TAU)
     y, half = np.array([-1.0, 1.0]), np.array([0.5, 0.5])
     atomic = atoms.value_over_maps(0.0, y, half, 1.0) - atoms.jko_step([0.0], [1.0], y, half, 1.0).primal
-    return Outcome({"gap between the two orders": abs(value - dual),
-                    "distance from the audited value": abs(value - 3.97874864632925),
-                    "gap from an atomic source minus log 2": atomic - math.log(2)},
-                   f"inf sup = {value:.6f}, sup inf = {dual:.6f}; from an atom the orders differ by {atomic:.4f}.")  # fmt: skip
+    return Outcome(
+        {
+            "gap between the two orders": abs(value - dual),
+            "distance from the audited value": abs(value - 3.97874864632925),
+            "gap from an atomic source minus log 2": atomic - math.log(2),
+        },
+        f"inf sup = {value:.6f}, sup inf = {dual:.6f}; from an atom the orders differ by {atomic:.4f}.",
+    )
 
 
 ENVELOPES = {
@@ -77,10 +83,14 @@ def _envelope_gradients(sources):
 @check("gwf-C3", _envelope_gradients, change(gamma=0.35))
 def envelope_step(evidence):
     """Distance in (m, s) between the explicit step on the envelope and the JKO step."""
-    misses = {name: np.linalg.norm(start - evidence["gamma"] * gradient - step)
-              for name, (start, gradient, step) in evidence["cases"].items()}  # fmt: skip
-    return Outcome({"miss for KL": misses["kl"], "miss for chi2": misses["chi2"], "miss for JS": misses["js"]},
-                   "The explicit step of length 1/2 lands on the implicit one.")  # fmt: skip
+    misses = {
+        name: np.linalg.norm(start - evidence["gamma"] * gradient - step)
+        for name, (start, gradient, step) in evidence["cases"].items()
+    }
+    return Outcome(
+        {"miss for KL": misses["kl"], "miss for chi2": misses["chi2"], "miss for JS": misses["js"]},
+        "The explicit step of length 1/2 lands on the implicit one.",
+    )
 
 
 @check("gwf-C4", exact(larger="kl_dv", smaller="kl"), change(larger="kl", smaller="kl_dv"))
@@ -99,14 +109,23 @@ def donsker_varadhan(evidence):
     # At h* = 1 + log dmu/dnu = 1 + 1.3 x - 1.3^2/2, where s = 1.
     kl, best_a, best_b = 1.3**2 / 2, 1.3, 1 - 1.3**2 / 2
     optimum = (1.3 * best_a - best_a**2 / 2, 1.3 * best_a + best_b - math.exp(best_b - 1 + best_a**2 / 2))
-    return Outcome({"smallest gap of the 60 cases": gap.min(), "smallest gap on batches": min(on_batches),
-                    "error of the identity": np.abs(gap - (np.exp(s - 1) - s)).max(),
-                    "distance of both from KL at the optimum": max(abs(value - kl) for value in optimum)},
-                   f"{gap.size} cases, smallest gap {gap.min():.6f} (published .017835).")  # fmt: skip
+    return Outcome(
+        {
+            "smallest gap of the 60 cases": gap.min(),
+            "smallest gap on batches": min(on_batches),
+            "error of the identity": np.abs(gap - (np.exp(s - 1) - s)).max(),
+            "distance of both from KL at the optimum": max(abs(value - kl) for value in optimum),
+        },
+        f"{gap.size} cases, smallest gap {gap.min():.6f} (published .017835).",
+    )
 
 
-@check("gwf-C5", lambda sources: distances(sources, "digits", "eight_gaussians"),
-       scale(2, functional="kl_dv"), scale(0.5, functional="kl_dv"))  # fmt: skip
+@check(
+    "gwf-C5",
+    lambda sources: distances(sources, "digits", "eight_gaussians"),
+    scale(2, functional="kl_dv"),
+    scale(0.5, functional="kl_dv"),
+)
 def dv_against_kl(frame):
     """Score of KL-DV against KL over data sets and time steps, paired by seed."""
     scores, said = [], []
@@ -119,8 +138,10 @@ def dv_against_kl(frame):
                 said.append(f"{dataset}-{step} {paired.mean():+.2g} +- {paired.std():.2g}")
     if not scores:
         raise NotRun("the profile does not have runs of both kl and kl_dv")
-    return Outcome({"mean score of the comparisons": float(np.mean(scores))},
-                   f"KL-DV minus KL ({len(scores)} comparisons; negative favours KL-DV): {', '.join(said)}.")  # fmt: skip
+    return Outcome(
+        {"mean score of the comparisons": float(np.mean(scores))},
+        f"KL-DV minus KL ({len(scores)} comparisons; negative favours KL-DV): {', '.join(said)}.",
+    )
 
 
 def _train(name, tau, updates=4):
@@ -165,8 +186,10 @@ def gans_are_flows(evidence):
     finally:
         torch.set_num_threads(threads)
     both = [{f"{name}-gan", f"{name}-jko"} <= set(recipes.names()) for name in recipes.implicit()]
-    return Outcome({"largest difference of parameters": max(gaps), "functionals with both recipes": float(np.mean(both))},
-                   f"Compared for {', '.join(names)}.")  # fmt: skip
+    return Outcome(
+        {"largest difference of parameters": max(gaps), "functionals with both recipes": float(np.mean(both))},
+        f"Compared for {', '.join(names)}.",
+    )
 
 
 @check("gwf-C7", exact(direction=1, phi=0.5), change(direction=-1, phi=0.0))
@@ -186,9 +209,14 @@ def mmd_steps(evidence):
         x = new
         values.append(float(flow.value(x)))
     phi, t = PointSaddle().alternate(evidence["phi"], 1.0)[-1]
-    return Outcome({"largest rise of the objective": max(np.diff(values)), "residual of the implicit equation": max(residuals),
-                    "distance from the saddle": max(abs(phi - 1), abs(t - 1 / 3))},
-                   f"(1/2) MMD^2 from {values[0]:.3f} to {values[-1]:.3f} in 3 steps of .5; saddle at phi = {phi:.3f}, t = {t:.3f}.")  # fmt: skip
+    return Outcome(
+        {
+            "largest rise of the objective": max(np.diff(values)),
+            "residual of the implicit equation": max(residuals),
+            "distance from the saddle": max(abs(phi - 1), abs(t - 1 / 3)),
+        },
+        f"(1/2) MMD^2 from {values[0]:.3f} to {values[-1]:.3f} in 3 steps of .5; saddle at phi = {phi:.3f}, t = {t:.3f}.",
+    )
 
 
 @check("gwf-C8", exact(matched=True), change(matched=False))
@@ -204,9 +232,13 @@ def whole_map(evidence):
         return gaussian.kl_cov(b, D @ D.T, M, np.diag(S**2)) + (moved + b @ b) / (2 * tau)
 
     found = minimize(objective, np.append(R.ravel() + 0.1 * np.eye(2).ravel(), [0, 0]), jac="3-point", tol=1e-9)
-    return Outcome({"gap between whole map and JKO value": abs(found.fun - value),
-                    "distance from the reference value": abs(found.fun - 1.06331674639)},
-                   f"Least value over affine maps {found.fun:.8f}, JKO value {value:.8f}.")  # fmt: skip
+    return Outcome(
+        {
+            "gap between whole map and JKO value": abs(found.fun - value),
+            "distance from the reference value": abs(found.fun - 1.06331674639),
+        },
+        f"Least value over affine maps {found.fun:.8f}, JKO value {value:.8f}.",
+    )
 
 
 @check("gwf-C9", exact(metric="pull-back"), change(metric="identity"))
@@ -224,9 +256,14 @@ def parametric_step(evidence):
         residuals[tau] = float((at @ increment + flow.gradient(theta)).norm())
         gap = float((increment - velocity).norm()) if gap is None else gap
     order = math.log10(residuals[0.01] / residuals[0.001])
-    return Outcome({"residual at tau 0.01": residuals[0.01], "order of the residual": order,
-                    "distance from the flow's velocity at tau 0.01": gap},
-                   f"The residual falls from {residuals[0.01]:.2g} to {residuals[0.001]:.2g} as tau falls tenfold.")  # fmt: skip
+    return Outcome(
+        {
+            "residual at tau 0.01": residuals[0.01],
+            "order of the residual": order,
+            "distance from the flow's velocity at tau 0.01": gap,
+        },
+        f"The residual falls from {residuals[0.01]:.2g} to {residuals[0.001]:.2g} as tau falls tenfold.",
+    )
 
 
 def _exchange_steps(frame):
@@ -258,8 +295,12 @@ def rescue(frame):
     return Outcome({parts[name]: scores[dataset, name] for dataset, name in scores}, said)
 
 
-@check("gwf-C11", lambda sources: distances(sources, "digits", "eight_gaussians"),
-       scale(2, step="jko"), scale(0.1, step="jko"))  # fmt: skip
+@check(
+    "gwf-C11",
+    lambda sources: distances(sources, "digits", "eight_gaussians"),
+    scale(2, step="jko"),
+    scale(0.1, step="jko"),
+)
 def consistent_gains(frame):
     """Mean score of the JKO step over the four published f-divergences."""
     scores, said = _gains(frame, ["kl", "kl_dv", "js_ns", "chi2"])
@@ -278,9 +319,14 @@ def shannon(evidence):
         return float(torch.autograd.grad(loss, m)[0])
 
     nonsaturating, saturating = gradient(evidence["nonsaturating"]), gradient("js")
-    return Outcome({"gradient of the non-saturating loss": nonsaturating, "gradient of the saturating loss": saturating,
-                    "their sum minus the gradient of KL": nonsaturating + saturating - 1},
-                   "2 JS pulls with .398, the loss in use with .602: they are gradients of two functionals.")  # fmt: skip
+    return Outcome(
+        {
+            "gradient of the non-saturating loss": nonsaturating,
+            "gradient of the saturating loss": saturating,
+            "their sum minus the gradient of KL": nonsaturating + saturating - 1,
+        },
+        "2 JS pulls with .398, the loss in use with .602: they are gradients of two functionals.",
+    )
 
 
 @check("gwf-O2", exact(factor=48), change(factor=1))
@@ -294,7 +340,9 @@ def cost_normalisation(evidence):
         value = JKO(nn.Identity(), tau, per_dimension=mean).proximal(at, z)
         results.append(torch.cat([value.detach()[None], torch.autograd.grad(value, at)[0].flatten()]))
     gap = (results[0] - results[1]).norm() / results[0].norm()
-    return Outcome({"largest relative difference": float(gap)}, "d = 48; the same rule gives 307 at d = 3072, tau = .1.")
+    return Outcome(
+        {"largest relative difference": float(gap)}, "d = 48; the same rule gives 307 at d = 3072, tau = .1."
+    )
 
 
 @check("gwf-O3", exact(first="noise", second="matched"), change(first="matched", second="noise"))
@@ -303,15 +351,21 @@ def first_anchor(evidence):
     z, weights = np.polynomial.hermite_e.hermegauss(40)
     weights = weights / weights.sum()
     noise = {"noise": z[None, :], "matched": np.repeat(z[:, None], 40, 1)}[evidence["first"]]
-    maps = [a * np.tanh(b * z) + c * z + e for a in (0.5, 2.0) for b in (1.0, -1.5) for c, e in ((0.3, 0.0), (-1.0, 0.7))]
+    maps = [
+        a * np.tanh(b * z) + c * z + e for a in (0.5, 2.0) for b in (1.0, -1.5) for c, e in ((0.3, 0.0), (-1.0, 0.7))
+    ]
     excess = [weights @ (T[:, None] - noise) ** 2 @ weights - weights @ T**2 for T in maps]
     M, S, tau = 2.0, 0.5, 0.01
     # With independent noise the term is (m^2 + s^2) / (2 tau): a Gaussian prior of variance tau.
     stds = {"noise": (1 / tau + 1 / S**2) ** -0.5, "matched": float(gaussian.jko_step(0.0, 1.0, M, S, tau)[1])}
-    return Outcome({"spread of the term minus E|T|^2 over maps": float(np.ptp(excess)),
-                    "standard deviation after the step, independent noise": stds[evidence["first"]],
-                    "standard deviation after the step, matched anchor": stds[evidence["second"]]},
-                   f"One step with tau = {tau:g}: standard deviation {stds['noise']:.3f} with independent noise, {stds['matched']:.3f} with the matched anchor.")  # fmt: skip
+    return Outcome(
+        {
+            "spread of the term minus E|T|^2 over maps": float(np.ptp(excess)),
+            "standard deviation after the step, independent noise": stds[evidence["first"]],
+            "standard deviation after the step, matched anchor": stds[evidence["second"]],
+        },
+        f"One step with tau = {tau:g}: standard deviation {stds['noise']:.3f} with independent noise, {stds['matched']:.3f} with the matched anchor.",
+    )
 
 
 def _published(sources):
@@ -325,6 +379,7 @@ def seeds_against_jko(evidence):
     tables, names = evidence
     effects = [abs(min(cell[0] for cell in rows[name][1:]) - rows[name][0][0]) for rows in tables for name in names]
     changes = [abs(tables[0][name][0][0] - tables[1][name][0][0]) for name in names]
-    return Outcome({"smallest change of seeds minus largest effect": min(changes) - max(effects),
-                    "largest effect": max(effects)},
-                   f"Effects of JKO up to {max(effects):.2f} FID, changes of the seed set from {min(changes):.2f} to {max(changes):.2f}.")  # fmt: skip
+    return Outcome(
+        {"smallest change of seeds minus largest effect": min(changes) - max(effects), "largest effect": max(effects)},
+        f"Effects of JKO up to {max(effects):.2f} FID, changes of the seed set from {min(changes):.2f} to {max(changes):.2f}.",
+    )

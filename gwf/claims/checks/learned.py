@@ -56,9 +56,13 @@ def step_size(frame):
     for name in column(frame, "functional").unique():
         found[name] = [mean_of(frame, "w2", functional=name, tau=tau) for tau in (0.01, 1.0, 100.0)]
     said = "; ".join(f"{name}: " + ", ".join(f"{value:.3f}" for value in values) for name, values in found.items())
-    return Outcome({"share with the smallest step worst": float(np.mean([v[0] == max(v) for v in found.values()])),
-                    "share with the intermediate step best": float(np.mean([v[1] == min(v) for v in found.values()]))},
-                   f"W2 on eight Gaussians at tau = .01, 1, 100: {said}.")  # fmt: skip
+    return Outcome(
+        {
+            "share with the smallest step worst": float(np.mean([v[0] == max(v) for v in found.values()])),
+            "share with the intermediate step best": float(np.mean([v[1] == min(v) for v in found.values()])),
+        },
+        f"W2 on eight Gaussians at tau = .01, 1, 100: {said}.",
+    )
 
 
 ICNN = "JKO-ICNN, exact log det"
@@ -68,15 +72,28 @@ ICNN = "JKO-ICNN, exact log det"
 def cost_of_dimension(frame):
     """Ratio of operations per update between the largest and the smallest d."""
     low, high = column(frame, "d").min(), column(frame, "d").max()
-    growth = {name: mean_of(frame, "million operations", method=name, d=high) / mean_of(frame, "million operations", method=name, d=low)
-              for name in ("VWGF", ICNN)}  # fmt: skip
+    growth = {
+        name: mean_of(frame, "million operations", method=name, d=high)
+        / mean_of(frame, "million operations", method=name, d=low)
+        for name in ("VWGF", ICNN)
+    }
     slope = math.log(growth[ICNN]) / math.log(high / low)
-    return Outcome({"growth of VWGF over growth of d": growth["VWGF"] / (high / low), "growth of JKO-ICNN over that of VWGF": growth[ICNN] / growth["VWGF"],
-                    "growth of VWGF": growth["VWGF"]},
-                   f"d from {low} to {high}: VWGF {growth['VWGF']:.2f} times the operations, JKO-ICNN {growth[ICNN]:.1f} times (slope {slope:.2f}).")  # fmt: skip
+    return Outcome(
+        {
+            "growth of VWGF over growth of d": growth["VWGF"] / (high / low),
+            "growth of JKO-ICNN over that of VWGF": growth[ICNN] / growth["VWGF"],
+            "growth of VWGF": growth["VWGF"],
+        },
+        f"d from {low} to {high}: VWGF {growth['VWGF']:.2f} times the operations, JKO-ICNN {growth[ICNN]:.1f} times (slope {slope:.2f}).",
+    )
 
 
-@check("vwgf-C4", study("ou"), scale("log10 SymKL", 2, method="VWGF, R = target"), scale("log10 SymKL", 0.1, method="VWGF, R = target"))
+@check(
+    "vwgf-C4",
+    study("ou"),
+    scale("log10 SymKL", 2, method="VWGF, R = target"),
+    scale("log10 SymKL", 0.1, method="VWGF, R = target"),
+)
 def reference(frame):
     """log10 SymKL with the target's samples, and with a wide Gaussian, minus that with the matched Gaussian, same cases."""
     cases = column(select(frame, method="VWGF, R = target"), "case").unique()
@@ -87,28 +104,55 @@ def reference(frame):
         values["wide Gaussian minus matched"] = mean_of(rows, "log10 SymKL", method="VWGF, R = N(0, 16 I)") - best
     except NotRun:
         pass
-    return Outcome(values, f"Matched Gaussian {best:.2f}; " + ", ".join(f"{name} {gap:+.2f}" for name, gap in values.items()) + f" ({', '.join(cases)}).")
+    return Outcome(
+        values,
+        f"Matched Gaussian {best:.2f}; "
+        + ", ".join(f"{name} {gap:+.2f}" for name, gap in values.items())
+        + f" ({', '.join(cases)}).",
+    )
 
 
-@check("vwgf-C5", study("gmm"), scale("log10 SymKL, fitted mixture", -1, method="VWGF"),
-       lambda frame: frame.assign(**{"log10 SymKL, fitted mixture": -2.0}))  # fmt: skip
+@check(
+    "vwgf-C5",
+    study("gmm"),
+    scale("log10 SymKL, fitted mixture", -1, method="VWGF"),
+    lambda frame: frame.assign(**{"log10 SymKL, fitted mixture": -2.0}),
+)
 def mixtures(frame):
     """Mean over d = 2, 4, 8 of our VWGF minus the published VWGF, in both scores; and against JKO-ICNN where it was run."""
     published = {2: (-0.72, -1.52), 4: (-0.75, -1.71), 8: (-0.52, -1.64)}
     there = [d for d in published if d in set(column(frame, "d"))]
     if not there:
         raise NotRun("no case with d = 2, 4 or 8")
-    gaps = {d: (mean_of(frame, "log10 SymKL, fitted mixture", method="VWGF", d=d) - published[d][0],
-                mean_of(frame, "log10 KSD", method="VWGF", d=d) - published[d][1]) for d in there}  # fmt: skip
-    return Outcome({"largest excess of log10 SymKL": max(gap[0] for gap in gaps.values()),
-                    "largest excess of log10 KSD": max(gap[1] for gap in gaps.values())},
-                   "Ours minus published (SymKL, KSD): " + "; ".join(f"d = {d}: {a:+.2f}, {b:+.2f}" for d, (a, b) in gaps.items()) + ".")  # fmt: skip
+    gaps = {
+        d: (
+            mean_of(frame, "log10 SymKL, fitted mixture", method="VWGF", d=d) - published[d][0],
+            mean_of(frame, "log10 KSD", method="VWGF", d=d) - published[d][1],
+        )
+        for d in there
+    }
+    return Outcome(
+        {
+            "largest excess of log10 SymKL": max(gap[0] for gap in gaps.values()),
+            "largest excess of log10 KSD": max(gap[1] for gap in gaps.values()),
+        },
+        "Ours minus published (SymKL, KSD): "
+        + "; ".join(f"d = {d}: {a:+.2f}, {b:+.2f}" for d, (a, b) in gaps.items())
+        + ".",
+    )
 
 
 def _against_svgd(frame, method):
-    rows = {data: [(mean_of(frame, "accuracy", method=name, data=data, prior="stated"),
-                    mean_of(frame, "log_predictive", method=name, data=data, prior="stated")) for name in (method, "SVGD")]
-            for data in column(frame, "data").unique()}  # fmt: skip
+    rows = {
+        data: [
+            (
+                mean_of(frame, "accuracy", method=name, data=data, prior="stated"),
+                mean_of(frame, "log_predictive", method=name, data=data, prior="stated"),
+            )
+            for name in (method, "SVGD")
+        ]
+        for data in column(frame, "data").unique()
+    }
     worst = [min(pair[0][i] - pair[1][i] for pair in rows.values()) for i in (0, 1)]
     said = "; ".join(f"{data} {a:.3f} / {b:.3f} against {c:.3f} / {e:.3f}" for data, ((a, b), (c, e)) in rows.items())
     return worst, said
@@ -118,22 +162,35 @@ def _against_svgd(frame, method):
 def logistic_regression(frame):
     """Smallest advantage of VWGF over SVGD in accuracy and in mean log predictive, over the data sets, stated prior."""
     worst, said = _against_svgd(frame, "VWGF")
-    return Outcome({"smallest accuracy minus SVGD's": worst[0], "smallest log predictive minus SVGD's": worst[1]},
-                   f"VWGF against SVGD (accuracy / log predictive): {said}.")  # fmt: skip
+    return Outcome(
+        {"smallest accuracy minus SVGD's": worst[0], "smallest log predictive minus SVGD's": worst[1]},
+        f"VWGF against SVGD (accuracy / log predictive): {said}.",
+    )
 
 
 @check("vwgf-C8", study("aggregation"), scale("w2_learned_to_scheme", 20), scale("w2_learned_to_scheme", 0.01))
 def splitting(frame):
     """W2 at the last step, relative to the law's standard deviation, over all cases."""
     last = frame.loc[frame.groupby(["case", "seed"])["k"].idxmax()]
-    relative = {name: float((column(last, name) / column(last, "std_flow")).groupby(last["case"]).mean().max())
-                for name in ("w2_learned_to_scheme", "w2_learned_to_flow")}  # fmt: skip
-    return Outcome({"learned law to its scheme, relative": relative["w2_learned_to_scheme"],
-                    "learned law to the flow, relative": relative["w2_learned_to_flow"]},
-                   f"Worst of {last['case'].nunique()} cases, W2 over the standard deviation.")  # fmt: skip
+    relative = {
+        name: float((column(last, name) / column(last, "std_flow")).groupby(last["case"]).mean().max())
+        for name in ("w2_learned_to_scheme", "w2_learned_to_flow")
+    }
+    return Outcome(
+        {
+            "learned law to its scheme, relative": relative["w2_learned_to_scheme"],
+            "learned law to the flow, relative": relative["w2_learned_to_flow"],
+        },
+        f"Worst of {last['case'].nunique()} cases, W2 over the standard deviation.",
+    )
 
 
-@check("vwgf-I5", study("filtering"), scale("sym_kl", 10, law="bootstrap filter"), scale("sym_kl", 0.1, law="bootstrap filter"))
+@check(
+    "vwgf-I5",
+    study("filtering"),
+    scale("sym_kl", 10, law="bootstrap filter"),
+    scale("sym_kl", 0.1, law="bootstrap filter"),
+)
 def filtering(frame):
     """JKO-ICNN's stored median -1.77 minus the median log10 SymKL of bootstrap filters, same kernel density score."""
     rows = select(frame, law="bootstrap filter")
@@ -142,10 +199,20 @@ def filtering(frame):
     values = {"JKO-ICNN minus the largest filter": -1.77 - medians[best]}
     if 1000 in medians:
         values["JKO-ICNN minus 1 thousand particles"] = -1.77 - medians[1000]
-    return Outcome(values, "Median log10 SymKL of bootstrap filters: " + ", ".join(f"{v:.2f} ({n})" for n, v in medians.items()) + "; JKO-ICNN -1.77.")
+    return Outcome(
+        values,
+        "Median log10 SymKL of bootstrap filters: "
+        + ", ".join(f"{v:.2f} ({n})" for n, v in medians.items())
+        + "; JKO-ICNN -1.77.",
+    )
 
 
-@check("sjko-C7", study("ablation"), scale("tv_to_uniform", 0.2, sweep="phases", K=5), scale("tv_to_uniform", 2, sweep="phases", K=5))
+@check(
+    "sjko-C7",
+    study("ablation"),
+    scale("tv_to_uniform", 0.2, sweep="phases", K=5),
+    scale("tv_to_uniform", 2, sweep="phases", K=5),
+)
 def phases(frame):
     """Range over K > 1 of the mean total variation to uniform at a fixed total of updates; and its exact counterpart."""
     rows = select(frame, sweep="phases")
@@ -153,11 +220,18 @@ def phases(frame):
     if rows["K"].nunique() < 2:
         raise NotRun("fewer than two numbers of phases above 1")
     by_K = rows.groupby("K")["tv_to_uniform"].mean()
-    return Outcome({"range of total variation over K": float(np.ptp(by_K))},
-                   "Total variation to uniform by K: " + ", ".join(f"{K}: {value:.3f}" for K, value in by_K.items()) + ".")  # fmt: skip
+    return Outcome(
+        {"range of total variation over K": float(np.ptp(by_K))},
+        "Total variation to uniform by K: " + ", ".join(f"{K}: {value:.3f}" for K, value in by_K.items()) + ".",
+    )
 
 
-@check("sjko-O2", study("ablation"), lambda frame: frame.assign(sd=0.005**0.5), lambda frame: frame.assign(sd=frame["sd"] * 2))
+@check(
+    "sjko-O2",
+    study("ablation"),
+    lambda frame: frame.assign(sd=0.005**0.5),
+    lambda frame: frame.assign(sd=frame["sd"] * 2),
+)
 def instance_noise(frame):
     """Learned spread of a mode against the exact step on the noised data; and whether noise 1/32 widens it."""
     rows = select(frame, sweep="noise")
@@ -165,6 +239,14 @@ def instance_noise(frame):
     quiet, loud = by_noise.iloc[0], by_noise.iloc[-1]
     if len(by_noise) < 2:
         raise NotRun("fewer than two noise levels")
-    return Outcome({"learned widening over the exact one": float((loud["sd"] - quiet["sd"]) / (loud["sd_exact"] - quiet["sd_exact"])),
-                    "largest relative error of the spread": float((by_noise["sd"] / by_noise["sd_exact"] - 1).abs().max())},
-                   "Spread by noise: " + ", ".join(f"{s:.4f}: {row['sd']:.4f} (exact {row['sd_exact']:.4f})" for s, row in by_noise.iterrows()) + ".")  # fmt: skip
+    return Outcome(
+        {
+            "learned widening over the exact one": float(
+                (loud["sd"] - quiet["sd"]) / (loud["sd_exact"] - quiet["sd_exact"])
+            ),
+            "largest relative error of the spread": float((by_noise["sd"] / by_noise["sd_exact"] - 1).abs().max()),
+        },
+        "Spread by noise: "
+        + ", ".join(f"{s:.4f}: {row['sd']:.4f} (exact {row['sd_exact']:.4f})" for s, row in by_noise.iterrows())
+        + ".",
+    )

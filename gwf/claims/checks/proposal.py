@@ -41,7 +41,11 @@ def within_fields(frame, first, second, name):
 def initialisation(frame):
     """W1 after a flow as initialisation; work to the threshold against the cold start; final difference in seed noise."""
     pairs = within_fields(frame, "none", "flow", "init")
-    values = {"largest W1 after initialisation": max(float(column(warm, "w1_after_init").mean()) for _, warm in pairs.values())}
+    values = {
+        "largest W1 after initialisation": max(
+            float(column(warm, "w1_after_init").mean()) for _, warm in pairs.values()
+        )
+    }
     ratios, shifts = {}, {}
     for field, (cold, warm) in pairs.items():
         first, second = (float(column(rows, "work_to_threshold").median()) for rows in (warm, cold))
@@ -49,13 +53,18 @@ def initialisation(frame):
             ratios[field] = first / second
         if len(cold) > 1 and len(warm) > 1:
             a, b = (column(rows, "w1_even") for rows in (cold, warm))
-            shifts[field] = float(abs(a.mean() - b.mean()) / (2 * math.sqrt(a.var() / len(a) + b.var() / len(b)) + 1e-12))
+            shifts[field] = float(
+                abs(a.mean() - b.mean()) / (2 * math.sqrt(a.var() / len(a) + b.var() / len(b)) + 1e-12)
+            )
     if ratios:
         values["largest work to the threshold over the cold start's"] = max(ratios.values())
     if shifts:
         values["largest difference of the final W1 in seed noise"] = max(shifts.values())
-    said = "; ".join(f"{family.TITLES[f]}: W1 {column(w, 'w1_after_init').mean():.3f} after it, final {column(w, 'w1_even').mean():.3f} "
-                     f"against {column(c, 'w1_even').mean():.3f}" for f, (c, w) in pairs.items())  # fmt: skip
+    said = "; ".join(
+        f"{family.TITLES[f]}: W1 {column(w, 'w1_after_init').mean():.3f} after it, final {column(w, 'w1_even').mean():.3f} "
+        f"against {column(c, 'w1_even').mean():.3f}"
+        for f, (c, w) in pairs.items()
+    )
     return Outcome(values, said + ". Noise is twice the standard error of the difference of the means over seeds.")
 
 
@@ -93,7 +102,10 @@ def updates(evidence):
     rows = evidence["rows"]
     rows = rows[column(rows, "schedule") == "constant"]
     by = rows.groupby(column(rows, "field"))
-    w1, even, work = (by[name].mean() if name != "work_to_threshold" else by[name].median() for name in ("w1", "w1_even", "work_to_threshold"))
+    w1, even, work = (
+        by[name].mean() if name != "work_to_threshold" else by[name].median()
+        for name in ("w1", "w1_even", "work_to_threshold")
+    )
     if "sinkhorn" not in w1:
         raise NotRun("the Sinkhorn field was not run with constant rates")
     values = {"W1 of the Sinkhorn field": float(w1["sinkhorn"])}
@@ -108,8 +120,11 @@ def updates(evidence):
     if "sinkhorn_single" in even:
         values["W1 of a single batch over that of two"] = float(even["sinkhorn_single"] / even["sinkhorn"])
     said = ", ".join(f"{family.TITLES[f]} {w1[f]:.3f} ({work[f]:.0f})" for f in w1.index)
-    return Outcome(values, f"W1 on independent latents (work to the threshold): {said}. Independent points of the data's law: "
-                           f"{column(rows, 'w1_floor_independent').mean():.3f}; another data set: {column(rows, 'w1_floor').mean():.3f}.")  # fmt: skip
+    return Outcome(
+        values,
+        f"W1 on independent latents (work to the threshold): {said}. Independent points of the data's law: "
+        f"{column(rows, 'w1_floor_independent').mean():.3f}; another data set: {column(rows, 'w1_floor').mean():.3f}.",
+    )
 
 
 # P3: schedules.
@@ -125,13 +140,22 @@ def perfect(schedule):
     return broken
 
 
-@check("proposal-P3", lambda sources: table(factorial(sources)), rename("schedule", "all", "rising"), rename("schedule", "all", "constant"), perfect("all"))
+@check(
+    "proposal-P3",
+    lambda sources: table(factorial(sources)),
+    rename("schedule", "all", "rising"),
+    rename("schedule", "all", "constant"),
+    perfect("all"),
+)
 def schedules(frame):
     """Share of the gap between the constant rate and the floor that all schedules close; smallest over W2 critic and Sinkhorn."""
     pairs = within_fields(frame, "constant", "all", "schedule")
     judged = {f: pair for f, pair in pairs.items() if f in ("w2", "sinkhorn")} or pairs
     values, shares = {}, {}
-    for score, part in (("w1_even", "smallest share closed, even latents"), ("w1", "smallest share closed, independent latents")):
+    for score, part in (
+        ("w1_even", "smallest share closed, even latents"),
+        ("w1", "smallest share closed, independent latents"),
+    ):
         for field, (constant, every) in judged.items():
             gap = column(constant, score).mean() - column(constant, "w1_floor").mean()
             # No gap: nothing is left to close.
@@ -139,9 +163,14 @@ def schedules(frame):
         values[part] = min(shares[field, score] for field in judged)
     failures = [(c["failed"].mean(), e["failed"].mean()) for c, e in pairs.values()]
     values["failures with all schedules minus constant, largest"] = float(max(e - c for c, e in failures))
-    said = "; ".join(f"{family.TITLES[f]} {c['w1_even'].mean():.3f} to {e['w1_even'].mean():.3f}" for f, (c, e) in pairs.items())
-    return Outcome(values, f"W1 on even latents, constant to all together: {said}; floor {frame['w1_floor'].mean():.3f}. With independent latents a "
-                           f"perfect map stays at {column(frame, 'w1_floor_independent').mean():.3f}.")  # fmt: skip
+    said = "; ".join(
+        f"{family.TITLES[f]} {c['w1_even'].mean():.3f} to {e['w1_even'].mean():.3f}" for f, (c, e) in pairs.items()
+    )
+    return Outcome(
+        values,
+        f"W1 on even latents, constant to all together: {said}; floor {frame['w1_floor'].mean():.3f}. With independent latents a "
+        f"perfect map stays at {column(frame, 'w1_floor_independent').mean():.3f}.",
+    )
 
 
 # P4: diversity.
@@ -164,11 +193,18 @@ def diversity(frame):
         mean = part.groupby("reg")[["minor_1", "minor_2", "minor_true"]].mean()
         errors[field] = (mean[["minor_1", "minor_2"]].div(mean["minor_true"], axis=0) - 1).abs().max(axis=1)
     two = rows[rows["field"] == "sinkhorn"]
-    said = "; ".join(f"{family.TITLES[f]}: " + ", ".join(f"{100 * e:.0f} % at reg {reg:g}" for reg, e in by.items()) for f, by in errors.items())
-    return Outcome({"largest error of a minor weight, two batches": float(errors["sinkhorn"].max()),
-                    "smallest error of a minor weight, single batch": float(errors["sinkhorn_single"].min()),
-                    "share of modes found, two batches": float((two["modes"] / two["modes_all"]).mean())},
-                   f"Largest relative error of the weight of a minor mode: {said}.")  # fmt: skip
+    said = "; ".join(
+        f"{family.TITLES[f]}: " + ", ".join(f"{100 * e:.0f} % at reg {reg:g}" for reg, e in by.items())
+        for f, by in errors.items()
+    )
+    return Outcome(
+        {
+            "largest error of a minor weight, two batches": float(errors["sinkhorn"].max()),
+            "smallest error of a minor weight, single batch": float(errors["sinkhorn_single"].min()),
+            "share of modes found, two batches": float((two["modes"] / two["modes_all"]).mean()),
+        },
+        f"Largest relative error of the weight of a minor mode: {said}.",
+    )
 
 
 # P9: uses.
@@ -179,22 +215,33 @@ SUBJECTS = {"digits": "vision", "optdigits": "vision"}
 
 def quality_on_digits(sources):
     """Precision and recall of every run on the digits over their values for real digits: a row per run."""
-    frames = {name: sources.runs("digits", name).set_index(["functional", "step", "seed"])["value"]
-              for name in ("precision", "precision_floor", "recall", "recall_floor")}  # fmt: skip
-    return pd.DataFrame({name: frames[name] / frames[f"{name}_floor"] for name in ("precision", "recall")}).reset_index()
+    frames = {
+        name: sources.runs("digits", name).set_index(["functional", "step", "seed"])["value"]
+        for name in ("precision", "precision_floor", "recall", "recall_floor")
+    }
+    return pd.DataFrame(
+        {name: frames[name] / frames[f"{name}_floor"] for name in ("precision", "recall")}
+    ).reset_index()
 
 
 @check("proposal-P9", quality_on_digits, scale("precision", 0), lambda frame: frame.assign(precision=1.0, recall=1.0))
 def uses(frame):
     """The smaller of precision and recall over real digits, best method; embedded data sets of the other two subjects."""
     by = frame.groupby(["functional", "step"])[["precision", "recall"]].mean().min(axis=1)
-    counts = {subject: sum(found == subject for name, found in SUBJECTS.items() if name in DATASETS)
-              for subject in ("language", "computational biology")}  # fmt: skip
+    counts = {
+        subject: sum(found == subject for name, found in SUBJECTS.items() if name in DATASETS)
+        for subject in ("language", "computational biology")
+    }
     sets = ", ".join(f"{name} ({SUBJECTS.get(name, 'toy')})" for name in sorted(DATASETS))
     untested = " and ".join(subject for subject, count in counts.items() if not count)
-    return Outcome({"vision: the smaller of precision and recall over real digits'": float(by.max()),
-                    **{f"{subject}: embedded data sets": float(count) for subject, count in counts.items()}},
-                   f"Embedded data sets: {sets}. Digits: best method {', '.join(by.idxmax())} of {len(by)}." + (f" Not tested: {untested}." if untested else ""))  # fmt: skip
+    return Outcome(
+        {
+            "vision: the smaller of precision and recall over real digits'": float(by.max()),
+            **{f"{subject}: embedded data sets": float(count) for subject, count in counts.items()},
+        },
+        f"Embedded data sets: {sets}. Digits: best method {', '.join(by.idxmax())} of {len(by)}."
+        + (f" Not tested: {untested}." if untested else ""),
+    )
 
 
 # P10: one loop.
@@ -250,11 +297,24 @@ class Incomplete:
     critic_steps, needs_other = 1, False
 
 
-@check("proposal-P10", source,
-       lambda e: {**e, "text": e["text"].replace("    field = step.field\n", "    field = step.field\n    if isinstance(field, Direct):\n        pass\n", 1)},
-       lambda e: {**e, "fields": e["fields"] | {"incomplete": Incomplete()}})  # fmt: skip
+@check(
+    "proposal-P10",
+    source,
+    lambda e: {
+        **e,
+        "text": e["text"].replace(
+            "    field = step.field\n", "    field = step.field\n    if isinstance(field, Direct):\n        pass\n", 1
+        ),
+    },
+    lambda e: {**e, "fields": e["fields"] | {"incomplete": Incomplete()}},
+)
 def one_loop(evidence):
     """Branches on the kind of field in the source of the loop; share of fields with which it runs."""
     found = {name: runs_with(field) for name, field in evidence["fields"].items()}
-    return Outcome({"branches on the kind of field": float(branches(evidence["text"])), "share of fields it runs with": float(np.mean(list(found.values())))},
-                   f"{len(found)} fields: {', '.join(found)}.")  # fmt: skip
+    return Outcome(
+        {
+            "branches on the kind of field": float(branches(evidence["text"])),
+            "share of fields it runs with": float(np.mean(list(found.values()))),
+        },
+        f"{len(found)} fields: {', '.join(found)}.",
+    )

@@ -27,24 +27,37 @@ def source_fixed_step(evidence):
     # T(x) = x + tau grad v(T(x)) with v = -h, grad h(y) = q y + r.
     implicit = np.abs(y - x + tau * (q * y + r)).max()
     slack = (gaussian.kl(m[:-1], s[:-1], M, S) - values).min()
-    return Outcome({"duality gap": float(abs(dual - values[0])), "residual of the implicit Euler step": float(implicit),
-                    "slack of the energy inequality": float(slack),
-                    "distance of the first value from 13.367059": float(abs(values[0] - 13.367059))},
-                   f"First value {values[0]:.6f}, and KL falls from {gaussian.kl(0, 1, M, S):.3f} to {gaussian.kl(m[-1], s[-1], M, S):.3f} in 6 steps.")  # fmt: skip
+    return Outcome(
+        {
+            "duality gap": float(abs(dual - values[0])),
+            "residual of the implicit Euler step": float(implicit),
+            "slack of the energy inequality": float(slack),
+            "distance of the first value from 13.367059": float(abs(values[0] - 13.367059)),
+        },
+        f"First value {values[0]:.6f}, and KL falls from {gaussian.kl(0, 1, M, S):.3f} to {gaussian.kl(m[-1], s[-1], M, S):.3f} in 6 steps.",
+    )
 
 
 @check("sjko-C2", exact(composed="composition", whole="whole"), change(composed="whole", whole="composition"))
 def map_passes(evidence):
     """Map passes of the published schedule, and slopes in log K at 2000 iterations in every step."""
+
     def order(how):
         return float(np.log2(passes(200, 2000, 2000, how) / passes(100, 2000, 2000, how)))
 
     ratio = passes(50, 10_000, 2000, evidence["composed"]) / passes(50, 10_000, 2000, evidence["whole"])
-    table = [passes(K, 10_000, 100_000 // (K - 1), "composition") / passes(K, 10_000, 100_000 // (K - 1), "whole")
-             for K in (10, 20, 50, 100, 200)]  # fmt: skip
-    return Outcome({"compositional over whole passes, K 50": ratio, "order in K of compositional passes": order(evidence["composed"]),
-                    "order in K of whole passes": order(evidence["whole"])},
-                   f"Ratios at K = 10, 20, 50, 100, 200 and 110 thousand iterations: {', '.join(f'{v:.3g}' for v in table)}.")  # fmt: skip
+    table = [
+        passes(K, 10_000, 100_000 // (K - 1), "composition") / passes(K, 10_000, 100_000 // (K - 1), "whole")
+        for K in (10, 20, 50, 100, 200)
+    ]
+    return Outcome(
+        {
+            "compositional over whole passes, K 50": ratio,
+            "order in K of compositional passes": order(evidence["composed"]),
+            "order in K of whole passes": order(evidence["whole"]),
+        },
+        f"Ratios at K = 10, 20, 50, 100, 200 and 110 thousand iterations: {', '.join(f'{v:.3g}' for v in table)}.",
+    )
 
 
 def _flow(sources):
@@ -56,9 +69,14 @@ def _flow(sources):
 def many_steps(evidence):
     """Total variation of the exact flow to uniform after 1 and 20 steps."""
     one, last = mixtures.tv_to_uniform(evidence["laws"][0]), mixtures.tv_to_uniform(evidence["laws"][-1])
-    return Outcome({"total variation after 1 step minus after 20": one - last, "total variation after 1 step": one,
-                    "total variation after 20 steps": last},
-                   f"More steps help the exact flow, from {one:.3f} to {last:.3f}: by far less than the published factor.")  # fmt: skip
+    return Outcome(
+        {
+            "total variation after 1 step minus after 20": one - last,
+            "total variation after 1 step": one,
+            "total variation after 20 steps": last,
+        },
+        f"More steps help the exact flow, from {one:.3f} to {last:.3f}: by far less than the published factor.",
+    )
 
 
 def _exchange_uotm(evidence):
@@ -68,12 +86,21 @@ def _exchange_uotm(evidence):
 @check("sjko-C6", _flow, _exchange_uotm)
 def coverage(evidence):
     """Order of UOTM, one step and 20 steps, and whether the flow gets near uniform."""
-    uotm, one, last = mixtures.tv_to_uniform(evidence["uotm"]), mixtures.tv_to_uniform(evidence["laws"][0]), mixtures.tv_to_uniform(evidence["laws"][-1])
+    uotm, one, last = (
+        mixtures.tv_to_uniform(evidence["uotm"]),
+        mixtures.tv_to_uniform(evidence["laws"][0]),
+        mixtures.tv_to_uniform(evidence["laws"][-1]),
+    )
     outer = evidence["laws"][-1][0]
-    return Outcome({"total variation UOTM minus one step": uotm - one, "total variation one step minus 20 steps": one - last,
-                    "total variation after 20 steps": last},
-                   f"UOTM {uotm:.3f}, one step {one:.3f}, 20 steps {last:.3f}: the order holds, but the exact flow leaves each outer "
-                   f"column {outer:.3f} of its mass instead of .2.")  # fmt: skip
+    return Outcome(
+        {
+            "total variation UOTM minus one step": uotm - one,
+            "total variation one step minus 20 steps": one - last,
+            "total variation after 20 steps": last,
+        },
+        f"UOTM {uotm:.3f}, one step {one:.3f}, 20 steps {last:.3f}: the order holds, but the exact flow leaves each outer "
+        f"column {outer:.3f} of its mass instead of .2.",
+    )
 
 
 @check("sjko-C8", exact(taus=(0.1, 0.5, 1.0, 2.0, 5.0)), change(taus=(5.0, 2.0, 1.0, 0.5, 0.1)))
@@ -81,12 +108,21 @@ def step_sweep(evidence):
     """Total variation of one exact step for a sweep of tau, the modes taken as atoms."""
     found = [mixtures.tv_to_uniform(mixtures.atomic_twenty_five(tau)) for tau in evidence["taus"]]
     pairs = ", ".join(f"{tau:g}: {value:.3f}" for tau, value in zip(evidence["taus"], found, strict=True))
-    return Outcome({"largest rise of total variation as tau grows": float(np.diff(found).max()), "range of total variation": float(np.ptp(found))},
-                   f"Total variation by tau: {pairs}. The exact problem gets better with tau and has no break.")  # fmt: skip
+    return Outcome(
+        {
+            "largest rise of total variation as tau grows": float(np.diff(found).max()),
+            "range of total variation": float(np.ptp(found)),
+        },
+        f"Total variation by tau: {pairs}. The exact problem gets better with tau and has no break.",
+    )
 
 
-@check("sjko-C9", lambda sources: distances(sources, "digits"),
-       scale(2, functional="js_ns"), scale(0.1, functional="js_ns"))  # fmt: skip
+@check(
+    "sjko-C9",
+    lambda sources: distances(sources, "digits"),
+    scale(2, functional="js_ns"),
+    scale(0.1, functional="js_ns"),
+)
 def jsd_against_kl(frame):
     """(mean distance of non-saturating JS minus that of KL) / KL's, both with the JKO step."""
     rows = frame[frame["step"] == "jko"]
@@ -94,8 +130,10 @@ def jsd_against_kl(frame):
     if len(paired) < 2:
         raise NotRun("the profile does not have two seeds of js_ns and kl with the JKO step")
     reference = rows.loc[rows["functional"] == "kl", "value"].mean()
-    return Outcome({"relative difference of the mean distance": float(paired.mean() / reference)},
-                   f"FD-LeNet {paired.mean():+.2g} +- {paired.std():.2g} against KL's {reference:.1f}, {len(paired)} seeds.")  # fmt: skip
+    return Outcome(
+        {"relative difference of the mean distance": float(paired.mean() / reference)},
+        f"FD-LeNet {paired.mean():+.2g} +- {paired.std():.2g} against KL's {reference:.1f}, {len(paired)} seeds.",
+    )
 
 
 @check("sjko-C10", exact(tau=0.05), change(tau=0.5))
@@ -104,8 +142,10 @@ def ou_tracking(evidence):
     published = {2: -2.3, 4: -0.9, 10: -0.1}
     floors = {d: floor(*spd_targets(d, 400, rng(0, f"claims sjko-C10 {d}")), evidence["tau"], 0.5) for d in published}
     text = ", ".join(f"d = {d}: {published[d]} against {value:.2f}" for d, value in floors.items())
-    return Outcome({f"published minus floor, d {d}": published[d] - value for d, value in floors.items()},
-                   f"Published against the floor of the step: {text}.")  # fmt: skip
+    return Outcome(
+        {f"published minus floor, d {d}": published[d] - value for d, value in floors.items()},
+        f"Published against the floor of the step: {text}.",
+    )
 
 
 @check("sjko-U2", exact(method="uotm"), change(method="balanced"))
@@ -116,15 +156,21 @@ def outliers(evidence):
         y, b = np.array([place, 1.0]), np.array([0.01, 0.99])
         relaxed = grids.relaxed_step(y, b, 10.0).mu[0]
         shares[place] = float({"uotm": relaxed, "balanced": b[0]}[evidence["method"]])
-    return Outcome({"share sent to an outlier at -10": shares[-10.0], "share sent to an outlier at -6": shares[-6.0],
-                    "share sent to an outlier at -1": shares[-1.0]},
-                   f"Of 1 % of the data are sent {shares[-10.0]:.2%} at -10, {shares[-6.0]:.2%} at -6, {shares[-1.0]:.2%} at -1: "
-                   "only a far outlier is dropped.")  # fmt: skip
+    return Outcome(
+        {
+            "share sent to an outlier at -10": shares[-10.0],
+            "share sent to an outlier at -6": shares[-6.0],
+            "share sent to an outlier at -1": shares[-1.0],
+        },
+        f"Of 1 % of the data are sent {shares[-10.0]:.2%} at -10, {shares[-6.0]:.2%} at -6, {shares[-1.0]:.2%} at -1: "
+        "only a far outlier is dropped.",
+    )
 
 
 @check("sjko-O1", exact(independent=True), change(independent=False))
 def latents(evidence):
     """The step for T = m + s x + r z from (0, .8, .6), KL to N(3, .25), tau = 1, with either proximal term."""
+
     def step(independent):
         def objective(u):
             m, s, r = u
@@ -134,9 +180,15 @@ def latents(evidence):
         return minimize(objective, [0.0, 0.8, 0.6], jac="3-point", tol=1e-10).x
 
     independent, matched = step(evidence["independent"]), step(False)
-    return Outcome({"r with independent latents": independent[2], "s with independent latents": independent[1],
-                    "r over s with matched latents": matched[2] / matched[1], "s with matched latents": matched[1]},
-                   f"After one step: independent r = {abs(independent[2]):.5f}, matched r = {matched[2]:.5f}.")  # fmt: skip
+    return Outcome(
+        {
+            "r with independent latents": independent[2],
+            "s with independent latents": independent[1],
+            "r over s with matched latents": matched[2] / matched[1],
+            "s with matched latents": matched[1],
+        },
+        f"After one step: independent r = {abs(independent[2]):.5f}, matched r = {matched[2]:.5f}.",
+    )
 
 
 @check("sjko-O3", exact(step=AllPairsStep), change(step=RelaxedSourceStep))
@@ -150,10 +202,14 @@ def broadcast(evidence):
     small = torch.tensor([0.0, 1.0], dtype=torch.float64)
     v, c = torch.randn(2, 128, generator=generator(0, "claims sjko-O3"), dtype=torch.float64)
     factor = float(v.exp().mean() * (-c.abs()).exp().mean())
-    return Outcome({"all-pairs average on the small case": average(evidence["step"], small, small),
-                    "paired average on the small case": average(RelaxedSourceStep, small, small),
-                    "error of the factorisation": abs(average(evidence["step"], v, c.abs()) - factor)},
-                   "The all-pairs average is a product of two means: the cost only rescales the critic's loss.")  # fmt: skip
+    return Outcome(
+        {
+            "all-pairs average on the small case": average(evidence["step"], small, small),
+            "paired average on the small case": average(RelaxedSourceStep, small, small),
+            "error of the factorisation": abs(average(evidence["step"], v, c.abs()) - factor),
+        },
+        "The all-pairs average is a product of two means: the cost only rescales the critic's loss.",
+    )
 
 
 @check("sjko-O4", exact(profiled=True), change(profiled=False))
@@ -172,5 +228,7 @@ def profiling(evidence):
         donsker_varadhan = uniform @ (C - v).min(1) - float(dv.of_data(torch.tensor(v)))
         gaps.append(abs(best - donsker_varadhan))
         gains.append(best - value(0.0))
-    return Outcome({"largest difference": max(gaps), "smallest gain of the profiled form": min(gains)},
-                   "20 random pairs of discrete laws.")  # fmt: skip
+    return Outcome(
+        {"largest difference": max(gaps), "smallest gain of the profiled form": min(gains)},
+        "20 random pairs of discrete laws.",
+    )

@@ -51,8 +51,13 @@ def steepest_descent(evidence):
     # F = cost / 2 falls by (1 - (1 - eps)^2) / 2 E |V|^2 = (eps - eps^2 / 2) E |V|^2 in a step of size eps.
     eps = evidence["eps"]
     rates = [(a - b) / 2 / ((eps - eps**2 / 2) * a) - 1 for a, b in zip(costs[:-1], costs[1:], strict=True)]
-    return Outcome({"largest distance from the geodesic": max(gaps), "largest error of the energy's rate": float(np.abs(rates).max())},
-                   f"{len(x)} particles on the ring, {evidence['steps']} steps of {eps}: W2 from {costs[0] ** 0.5:.4f} to {costs[-1] ** 0.5:.4f}.")  # fmt: skip
+    return Outcome(
+        {
+            "largest distance from the geodesic": max(gaps),
+            "largest error of the energy's rate": float(np.abs(rates).max()),
+        },
+        f"{len(x)} particles on the ring, {evidence['steps']} steps of {eps}: W2 from {costs[0] ** 0.5:.4f} to {costs[-1] ** 0.5:.4f}.",
+    )
 
 
 @check("w2fe-C2", exact(clock="exponential"), change(clock="linear"))
@@ -74,8 +79,13 @@ def explicit_solution(evidence):
         A, b = euler.displacement(*now, m[1], C[1])
         residuals.append(np.abs((ahead[0] - behind[0]) / 2e-4 - A @ now[0] - b).max())
         residuals.append(np.abs((ahead[1] - behind[1]) / 2e-4 - A @ now[1] - now[1] @ A).max())
-    return Outcome({"largest error of W2(t) / (e^-t W2(0))": float(np.abs(ratios).max()), "residual of the continuity equation": float(max(residuals))},
-                   f"d = {d}, t = .1, .5, .9, W2(0) = {start:.3f}; neither covariance need commute with the other.")  # fmt: skip
+    return Outcome(
+        {
+            "largest error of W2(t) / (e^-t W2(0))": float(np.abs(ratios).max()),
+            "residual of the continuity equation": float(max(residuals)),
+        },
+        f"d = {d}, t = .1, .5, .9, W2(0) = {start:.3f}; neither covariance need commute with the other.",
+    )
 
 
 PAIR = ([0.3, -1.0], [[0.5, 0.2], [0.2, 0.4]], [1.0, 0.5], [[1.5, -0.3], [-0.3, 0.8]])
@@ -98,9 +108,16 @@ def euler_converges(evidence):
         law = _law_at_two(eps, evidence["step"])
         errors[eps] = abs(gaussian.w2_cov(*law, *PAIR[2:]) / start - (1 - eps) ** round(2 / eps))
         gaps[eps] = gaussian.w2_cov(*law, *flow) / start
-    return Outcome({"largest error of the factor": max(errors.values()), "distance from the flow at step .01": gaps[0.01],
-                    "order in the step": math.log10(gaps[0.1] / gaps[0.01])},
-                   "W2 to the flow's law over W2(0): " + ", ".join(f"{value:.5f} (eps {eps:g})" for eps, value in gaps.items()) + ".")  # fmt: skip
+    return Outcome(
+        {
+            "largest error of the factor": max(errors.values()),
+            "distance from the flow at step .01": gaps[0.01],
+            "order in the step": math.log10(gaps[0.1] / gaps[0.01]),
+        },
+        "W2 to the flow's law over W2(0): "
+        + ", ".join(f"{value:.5f} (eps {eps:g})" for eps, value in gaps.items())
+        + ".",
+    )
 
 
 @check("w2fe-S2", exact(sign=1.0), change(sign=-1.0))
@@ -118,6 +135,11 @@ def jensen_shannon(evidence):
         return gaussian.w2_cov(cloud.mean(0), np.cov(cloud.T), *target)
 
     late = np.searchsorted(t, 14.0)
-    return Outcome({"W2 of the particles' moments at the end over the start": distance(moved) / distance(y), "largest rise of JS in a step": float(np.diff(values).max()),
-                    "late rate of JS": float(np.log(values[late] / values[-1]) / (t[-1] - t[late]))},
-                   f"JS from {values[0]:.4f} to {values[-1]:.5f} at t = 16; W2 of Gaussian fits from {distance(y):.3f} to {distance(moved):.3f}.")  # fmt: skip
+    return Outcome(
+        {
+            "W2 of the particles' moments at the end over the start": distance(moved) / distance(y),
+            "largest rise of JS in a step": float(np.diff(values).max()),
+            "late rate of JS": float(np.log(values[late] / values[-1]) / (t[-1] - t[late])),
+        },
+        f"JS from {values[0]:.4f} to {values[-1]:.5f} at t = 16; W2 of Gaussian fits from {distance(y):.3f} to {distance(moved):.3f}.",
+    )

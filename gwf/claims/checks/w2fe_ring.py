@@ -50,9 +50,13 @@ def persistency_one(evidence):
     ours = trained(Euler, sgd(lr), target, 5, eps=eps, persistency=J)
     gan = trained(Descent, sgd(2 * eps * lr), "theory", 5, steps=J)
     under_adam = [trained(Euler, adam, target, 5, eps=e, persistency=J) for e in (1.0, 0.1)]
-    return Outcome({"largest difference of a weight under SGD": float((ours - gan).abs().max()),
-                    "largest difference between eps 1 and .1 under Adam": float((under_adam[0] - under_adam[1]).abs().max())},
-                   f"{len(ours)} weights in float64, which the five updates moved by up to {moved(target, sgd(lr), eps, J, ours):.3f}.")  # fmt: skip
+    return Outcome(
+        {
+            "largest difference of a weight under SGD": float((ours - gan).abs().max()),
+            "largest difference between eps 1 and .1 under Adam": float((under_adam[0] - under_adam[1]).abs().max()),
+        },
+        f"{len(ours)} weights in float64, which the five updates moved by up to {moved(target, sgd(lr), eps, J, ours):.3f}.",
+    )
 
 
 def moved(target, optimiser, eps, J, now):
@@ -103,14 +107,20 @@ def iterations_to(frame, level, method, persistency, **where):
 
 def late(frame, method, persistency, share=0.5, **where):
     """Mean W1 over seeds and the evaluations in the last `share` of a training."""
-    found = [rows.loc[rows["iteration"] >= (1 - share) * rows["iteration"].max(), "w1"].mean()
-             for rows in curves(frame, method, persistency, **where).values()]  # fmt: skip
+    found = [
+        rows.loc[rows["iteration"] >= (1 - share) * rows["iteration"].max(), "w1"].mean()
+        for rows in curves(frame, method, persistency, **where).values()
+    ]
     return float(np.mean(found))
 
 
 def rates(frame, method, persistency):
     """Learning rates that were tried."""
-    rows = frame[(column(frame, "method") == method) & (column(frame, "persistency") == persistency) & (frame["schedule"] == "constant")]
+    rows = frame[
+        (column(frame, "method") == method)
+        & (column(frame, "persistency") == persistency)
+        & (frame["schedule"] == "constant")
+    ]
     if rows.empty:
         raise NotRun(f"no training with method {method}, persistency {persistency}")
     return sorted(rows["lr"].unique())
@@ -131,7 +141,12 @@ def speed_of_persistency(frame):
         values["iterations at persistency 1 over those at 3"] = took[1] / took[3]
     except NotRun:
         pass
-    return Outcome(values, f"Outer iterations to W1 = {LEVEL}: " + ", ".join(f"{took[J]:.0f} (persistency {J})" for J in sorted(took)) + ".")
+    return Outcome(
+        values,
+        f"Outer iterations to W1 = {LEVEL}: "
+        + ", ".join(f"{took[J]:.0f} (persistency {J})" for J in sorted(took))
+        + ".",
+    )
 
 
 def both(sources):
@@ -153,9 +168,14 @@ def against_wgan(evidence):
     if not wgans:
         raise NotRun("no training with WGAN")
     number = {"w2fe": best(frame, "w2fe", 10, late)[0], "wgan": min(best(frame, name, 1, late)[0] for name in wgans)}
-    took = {"w2fe": best(frame, "w2fe", 10, to_level)[0], "wgan": min(best(frame, name, 1, to_level)[0] for name in wgans)}
-    values = {"late W1 of WGAN over that of W2-FE": number["wgan"] / number["w2fe"],
-              "iterations of WGAN over those of W2-FE": took["wgan"] / took["w2fe"]}  # fmt: skip
+    took = {
+        "w2fe": best(frame, "w2fe", 10, to_level)[0],
+        "wgan": min(best(frame, name, 1, to_level)[0] for name in wgans),
+    }
+    values = {
+        "late W1 of WGAN over that of W2-FE": number["wgan"] / number["w2fe"],
+        "iterations of WGAN over those of W2-FE": took["wgan"] / took["w2fe"],
+    }
     said = f"Ring, best rates: W1 over the second half {number['w2fe']:.3f} (W2-FE) and {number['wgan']:.3f} (WGAN)"
     gaps = accuracy_gaps(evidence["adaptation"])
     if gaps:
@@ -169,7 +189,9 @@ def accuracy_gaps(digits):
     gaps = {}
     for way in [] if digits is None else column(digits, "direction").unique():
         try:
-            gaps[way] = mean_of(digits, "accuracy", direction=way, method="W2-FE") - mean_of(digits, "accuracy", direction=way, method="WGAN-LP")
+            gaps[way] = mean_of(digits, "accuracy", direction=way, method="W2-FE") - mean_of(
+                digits, "accuracy", direction=way, method="WGAN-LP"
+            )
         except NotRun:
             continue
     return gaps
@@ -184,8 +206,10 @@ def to_level(frame, method, persistency, **where):
 def frozen_target(frame):
     """Mean W1 over the second half of the training: repeated steps over steps on a frozen target, persistency 10."""
     naive, frozen = (late(frame, name, 10, lr=RATE) for name in ("naive", "w2fe"))
-    return Outcome({"W1 of repeated steps over that of the frozen target": naive / frozen},
-                   f"Ten generator steps, mean W1 over the second half: {naive:.3f} without and {frozen:.3f} with a frozen target.")  # fmt: skip
+    return Outcome(
+        {"W1 of repeated steps over that of the frozen target": naive / frozen},
+        f"Ten generator steps, mean W1 over the second half: {naive:.3f} without and {frozen:.3f} with a frozen target.",
+    )
 
 
 @check("w2fe-C8", ring, rename("persistency", 1, 10), scale("w1", 0.3, persistency=1), scale("w1", 0.3, persistency=10))
@@ -194,12 +218,19 @@ def not_a_rate(frame):
     took = {J: best(frame, "w2fe", J, to_level) for J in (1, 10)}
     one_rate = iterations_to(frame, LEVEL, "w2fe", 1, lr=RATE) / iterations_to(frame, LEVEL, "w2fe", 10, lr=RATE)
     plateau = {J: best(frame, "w2fe", J, late) for J in (1, 10)}
-    said = "; ".join(f"persistency {J}: {n:.0f} outer iterations, {n * J:.0f} generator updates (rate {lr:g}), best W1 over the second half "
-                     f"{plateau[J][0]:.3f} (rate {plateau[J][1]:g})" for J, (n, lr) in took.items())  # fmt: skip
+    said = "; ".join(
+        f"persistency {J}: {n:.0f} outer iterations, {n * J:.0f} generator updates (rate {lr:g}), best W1 over the second half "
+        f"{plateau[J][0]:.3f} (rate {plateau[J][1]:g})"
+        for J, (n, lr) in took.items()
+    )
     plateau_level = {J: best(frame, "w2fe", J, to_plateau)[0] for J in (1, 10)}
-    return Outcome({"iterations at persistency 1 over those at 10, each at its best rate": took[1][0] / took[10][0],
-                    "the same to W1 = .15": plateau_level[1] / plateau_level[10]},
-                   f"To W1 = {LEVEL} at the best rate: {said}. At one rate the ratio is {one_rate:.1f}.")  # fmt: skip
+    return Outcome(
+        {
+            "iterations at persistency 1 over those at 10, each at its best rate": took[1][0] / took[10][0],
+            "the same to W1 = .15": plateau_level[1] / plateau_level[10],
+        },
+        f"To W1 = {LEVEL} at the best rate: {said}. At one rate the ratio is {one_rate:.1f}.",
+    )
 
 
 def to_plateau(frame, method, persistency, **where):
@@ -217,10 +248,15 @@ def sister(frame):
     small = {"eps": steps[0], "lr": RATE}
     gan = iterations_to(frame, LEVEL, "wgan_lp", 1, lr=RATE)
     ours = iterations_to(frame, LEVEL, "w1fe_lp", J, **small)
-    values = {"iterations of WGAN-LP over those of W1-FE-LP": gan / ours,
-              "late W1 of WGAN-LP over that of W1-FE-LP": late(frame, "wgan_lp", 1, 0.25, lr=RATE) / late(frame, "w1fe_lp", J, 0.25, **small)}  # fmt: skip
+    values = {
+        "iterations of WGAN-LP over those of W1-FE-LP": gan / ours,
+        "late W1 of WGAN-LP over that of W1-FE-LP": late(frame, "wgan_lp", 1, 0.25, lr=RATE)
+        / late(frame, "w1fe_lp", J, 0.25, **small),
+    }
     said = f"Outer iterations to W1 = {LEVEL}: {gan:.0f} (WGAN-LP), {ours:.0f} (W1-FE-LP, persistency {J}, eps {steps[0]:g})"
     if steps[-1] > steps[0]:
-        values["late W1 at the large step over that at the small one"] = late(frame, "w1fe_lp", J, eps=steps[-1], lr=RATE) / late(frame, "w1fe_lp", J, **small)
+        values["late W1 at the large step over that at the small one"] = late(
+            frame, "w1fe_lp", J, eps=steps[-1], lr=RATE
+        ) / late(frame, "w1fe_lp", J, **small)
         said += f"; the large step is eps {steps[-1]:g}"
     return Outcome(values, said + ".")
