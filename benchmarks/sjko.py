@@ -15,11 +15,11 @@ import time
 
 import torch
 
-from gwf import machine
-from gwf.flows import semidual as sd
 from gwf.nets.toy import ToyMap, ToyPotential
 from gwf.seeding import generator
+from gwf.steps import semidual as sd
 from gwf.studies import modes
+from gwf.training import machine
 
 BATCH = 400
 
@@ -50,7 +50,7 @@ class Plain:
 
 
 class Ours:
-    """`gwf.flows.semidual.train`, an update at a time."""
+    """`gwf.steps.semidual.train`, an update at a time."""
 
     def __init__(self):
         self.T, self.v, self.stream = ToyMap(), ToyPotential(), generator(0, "ours")

@@ -23,13 +23,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from gwf import functionals, machine, recipes
-from gwf.data import digits, eight_gaussians, to_model
-from gwf.flows import penalties
+from gwf import functionals
+from gwf.data.embedded import digits, eight_gaussians, to_model
 from gwf.nets.conv import ConvCritic, ConvMap
 from gwf.nets.mlp import MLP
 from gwf.seeding import generator
-from gwf.train import make
+from gwf.steps import penalties
+from gwf.training import machine, recipes
+from gwf.training.loop import make
 
 SETTINGS = {
     "updates": 1,

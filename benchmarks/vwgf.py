@@ -17,10 +17,10 @@ import time
 import torch
 from torch.distributions import MultivariateNormal
 
-from gwf.flows.composition import ParticleCache, VariationalStep
-from gwf.flows.reference import GaussianReference, KLThroughReference
 from gwf.nets.mlp import MLP, ResidualMLP
 from gwf.seeding import generator
+from gwf.steps.increments import ParticleCache, VariationalStep
+from gwf.steps.references import GaussianReference, KLThroughReference
 
 TAU, BATCH, WIDTH, LR = 0.05, 1024, 64, 5e-3
 

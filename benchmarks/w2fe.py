@@ -14,11 +14,12 @@ import time
 
 import torch
 
-from gwf import machine, toys
-from gwf.flows.euler import Euler, iterate
-from gwf.flows.fields import DualField
+from gwf.data import toys
+from gwf.fields.learned import DualField
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import generator
+from gwf.steps.euler import Euler, iterate
+from gwf.training import machine
 
 BATCH, CRITIC_STEPS, WEIGHT = 512, 5, 200.0
 
@@ -70,7 +71,7 @@ class Plain:
 
 
 class Ours:
-    """`gwf.flows.euler.iterate`."""
+    """`gwf.steps.euler.iterate`."""
 
     def __init__(self, persistency):
         T, self.toy, self.stream = PlaneMap(), toys.get("ring"), generator(0, "ours")

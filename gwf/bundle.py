@@ -54,7 +54,7 @@ def imported(text):
 def closure(texts):
     """Files of gwf that Python texts import, directly or not, relative to the root, sorted; without the plumbing.
 
-    What is imported by a computed name (`gwf.functionals.get(name)`, `gwf.tasks.get`) is not seen, as it should be:
+    What is imported by a computed name (`gwf.functionals.get(name)`, `gwf.training.tasks.get`) is not seen, as it should be:
     the stages of one functional must not depend on another one.
     """
     todo, seen = list(texts), set()
@@ -85,12 +85,14 @@ def named(path):
     text = path.read_text(encoding="utf-8")
     folder, used = ROOT / "gwf" / "functionals", closure([text])
     files = {file.stem: file for file in folder.glob("*.py") if file.stem not in ("__init__", "base")}
-    if "gwf/flows/fields.py" in used:
+    if "gwf/fields/learned.py" in used:
         words = {node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)}
         chosen = {"w2"} | {name for name in files if name in words}
     elif any(asks_by_name((ROOT / name).read_text(encoding="utf-8")) for name in used) or asks_by_name(text):
         chosen = {
-            name for name, file in files.items() if "from gwf.velocity import" not in file.read_text(encoding="utf-8")
+            name
+            for name, file in files.items()
+            if "from gwf.fields.base import" not in file.read_text(encoding="utf-8")
         }
     else:
         chosen = set()
@@ -101,7 +103,7 @@ def sources():
     """Name of each bundle -> the Python text that its stage executes."""
     found = {path.stem: code(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
     tasks = sorted(path.stem for path in (ROOT / "gwf" / "tasks").glob("*.py") if path.stem != "__init__")
-    found["train"] += "".join(f"\nimport gwf.tasks.{name}" for name in tasks)
+    found["train"] += "".join(f"\nimport gwf.training.tasks.{name}" for name in tasks)
     for kind in ("functionals", "steps", "studies"):
         for path in sorted((ROOT / "gwf" / kind).glob("*.py")):
             if path.stem not in ("__init__", "base"):

@@ -11,7 +11,7 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from gwf import evidence, style
-from gwf.data import EIGHT_CENTRES, EIGHT_STD, digits
+from gwf.data.embedded import EIGHT_CENTRES, EIGHT_STD, digits
 from gwf.runs import STEPS, functional_title, method_title
 
 METRICS = {"digits": ("fd_lenet", "FD-LeNet"), "eight_gaussians": ("w2", "W₂")}

@@ -102,7 +102,7 @@ def functionals():
 def variational():
     """Names of the functionals with a variational bound; the others are for the explicit step alone."""
     folder = ROOT / "gwf" / "functionals"
-    return [name for name in functionals() if "from gwf.velocity import" not in (folder / f"{name}.py").read_text()]
+    return [name for name in functionals() if "from gwf.fields.base import" not in (folder / f"{name}.py").read_text()]
 
 
 def chapters():

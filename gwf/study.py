@@ -20,12 +20,13 @@ import time
 
 import pandas as pd
 
-from gwf import machine, params, studies
-from gwf.checkpoint import fingerprint, replace
+from gwf import params, studies
 from gwf.errors import UsageError, nearest
 from gwf.guard import Alone, watch
 from gwf.paths import RESULTS, SCRATCH
 from gwf.progress import Progress
+from gwf.training import machine
+from gwf.training.checkpoint import fingerprint, replace
 
 
 def load(study):

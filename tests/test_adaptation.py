@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from gwf import adaptation as ad
-from gwf import readers
+from gwf.data import readers
 from gwf.errors import UsageError
 from gwf.evidence import adaptation as evidence
 from gwf.studies import adaptation as study
+from gwf.uses import adaptation as ad
 
 IDX = (
     "train-images-idx3-ubyte.gz",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gwf import train
+from gwf.training import loop as train
 
 SETTINGS = {
     "updates": 200,

@@ -8,12 +8,12 @@ import torch
 from scipy.special import digamma
 from scipy.stats import norm
 
-from gwf import breiman
+from gwf.data import breiman
 from gwf.errors import UsageError
-from gwf.flows.composition import ParticleCache, descend
-from gwf.flows.langevin import mala, svgd, ula
-from gwf.flows.posterior import FollowingReference, LogisticPosterior, draw_prior, predictive
 from gwf.seeding import generator, rng
+from gwf.steps.increments import ParticleCache, descend
+from gwf.steps.langevin import mala, svgd, ula
+from gwf.steps.posterior import FollowingReference, LogisticPosterior, draw_prior, predictive
 from gwf.studies import bayes as study
 
 SETTINGS = dict(

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gwf import data
+from gwf.data import embedded as data
 from gwf.errors import UsageError
 from gwf.paths import DATA, ROOT
 from gwf.seeding import generator

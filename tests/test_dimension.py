@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-from gwf import adaptation as ad
 from gwf.claims import ledger
 from gwf.claims.checks.dimension import dimension as check
 from gwf.claims.outcome import NotRun
 from gwf.claims.registry import computed
 from gwf.errors import UsageError
 from gwf.evidence import dimension as evidence
-from gwf.flows.fields import Direct
+from gwf.fields.learned import Direct
 from gwf.studies import dimension as study
+from gwf.uses import adaptation as ad
 
 
 @pytest.mark.parametrize("kind", study.KINDS)

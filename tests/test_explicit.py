@@ -14,18 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from gwf import entropic, toys
+from gwf.data import toys
 from gwf.errors import UsageError
 from gwf.exact import euler, gaussian
 from gwf.exact.js_flow import JensenShannonFlow
-from gwf.flows import particles
-from gwf.flows.euler import Euler
-from gwf.flows.fields import Direct
-from gwf.functionals.minibatch_ot import MinibatchOT
-from gwf.functionals.mmd import MMD
-from gwf.functionals.sinkhorn import Sinkhorn
-from gwf.functionals.sliced import Sliced
+from gwf.fields import entropic
+from gwf.fields.learned import Direct
+from gwf.fields.minibatch_ot import MinibatchOT
+from gwf.fields.mmd import MMD
+from gwf.fields.sinkhorn import Sinkhorn
+from gwf.fields.sliced import Sliced
 from gwf.seeding import generator
+from gwf.steps import particles
+from gwf.steps.euler import Euler
 
 few = settings(derandomize=True, deadline=None, max_examples=20)
 seeds = st.integers(0, 10**6)
@@ -178,7 +179,7 @@ def test_naive_steps_have_no_such_bound():
 
 
 class Displacement:
-    """The exact W2 field of an affine map of N(0, I), in the interface of `gwf.flows.fields`."""
+    """The exact W2 field of an affine map of N(0, I), in the interface of `gwf.fields.learned`."""
 
     needs_other, critic_steps = False, 0
 

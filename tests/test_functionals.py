@@ -12,9 +12,10 @@ import pytest
 import torch
 from scipy import stats
 
-from gwf import functionals, recipes
+from gwf import functionals
 from gwf.errors import UsageError
 from gwf.functionals.base import FDivergence, log_mean_exp
+from gwf.training import recipes
 
 
 @pytest.fixture(autouse=True)

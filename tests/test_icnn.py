@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from gwf.errors import UsageError
 from gwf.exact import gaussian
-from gwf.flows.composition import ParticleCache, descend, jacobian, standardised
-from gwf.flows.icnn_flow import ExactLogDet, ICNNStep, StochasticLogDet, conjugate_gradients
-from gwf.flows.reference import GaussianReference, moments
 from gwf.nets.icnn import DenseICNN, fit_identity, log_det
 from gwf.seeding import generator
+from gwf.steps.icnn import ExactLogDet, ICNNStep, StochasticLogDet, conjugate_gradients
+from gwf.steps.increments import ParticleCache, descend, jacobian, standardised
+from gwf.steps.references import GaussianReference, moments
 
 
 def psi_of(d, width=8, layers=2, seed=0, eps=0.1, dtype=torch.float64):

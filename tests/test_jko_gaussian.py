@@ -17,10 +17,10 @@ import torch
 from gwf import functionals
 from gwf.errors import UsageError
 from gwf.exact import gaussian
-from gwf.flows.gaussian_study import Gaussian, QuadraticCritic, affine_map, kl_of_map, learn
-from gwf.flows.jko import JKO, JKOStep
 from gwf.nets.mlp import ResidualMLP
 from gwf.seeding import generator
+from gwf.steps.gaussian_study import Gaussian, QuadraticCritic, affine_map, kl_of_map, learn
+from gwf.steps.jko import JKO, JKOStep
 
 TOLERANCE = 0.05
 TAUS = (0.1, 0.5, 2.0)
@@ -102,7 +102,7 @@ def test_residual_map_in_the_plane_with_covariances_that_do_not_commute():
 
 
 def plain_gan(T, h, updates, batch, lr_T, lr_h, seed):
-    """The generative adversarial network of the functional, written without any part of `gwf.flows.jko`."""
+    """The generative adversarial network of the functional, written without any part of `gwf.steps.jko`."""
     F = functionals.get("kl_dv")
     adam_T = torch.optim.Adam(T.parameters(), lr_T, betas=(0.5, 0.9), fused=True)
     adam_h = torch.optim.Adam(h.parameters(), lr_h, betas=(0.5, 0.9), fused=True)

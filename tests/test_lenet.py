@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gwf import data
+from gwf.data import embedded as data
 from gwf.errors import UsageError
 from gwf.metrics.lenet import confusion, extract, load, random_affine, save, train_lenet
 from gwf.nets.lenet import LeNet

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from gwf.errors import UsageError
 from gwf.exact import gaussian
-from gwf.flows.parametric import LogScale, ParametricFlow, Translations, minimise, vectorised
 from gwf.nets.mlp import MLP
+from gwf.steps.parametric import LogScale, ParametricFlow, Translations, minimise, vectorised
 from gwf.studies import parametric as study
 
 deterministic = settings(derandomize=True, deadline=None, max_examples=8)

@@ -146,7 +146,8 @@ def test_unknown_profile():
 
 
 def test_names_are_those_of_the_modules():
-    from gwf import functionals, recipes, tasks
+    from gwf import functionals
+    from gwf.training import recipes, tasks
 
     assert params.functionals() == functionals.names()
     assert {*params.STEPS, "euler"} == set(recipes.STEPS)
@@ -156,7 +157,7 @@ def test_names_are_those_of_the_modules():
 
 def test_ranges_are_not_wider_than_the_training_loop_accepts():
     # The schema is read without importing torch, so it repeats the ranges of the recipes.
-    from gwf import recipes
+    from gwf.training import recipes
 
     assert set(params.TRAINING) == set(recipes.RANGES) | recipes.SWITCHES
     for name, (low, high, open_low) in recipes.RANGES.items():

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from gwf.flows.penalties import penalty
-from gwf.steps.base import average_gradients
+from gwf.steps.penalties import penalty
+from gwf.training.base import average_gradients
 
 
 class Affine(torch.nn.Module):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gwf.data import MEND
+from gwf.data.embedded import MEND
 from gwf.paths import ROOT
 
 pytestmark = pytest.mark.pipeline

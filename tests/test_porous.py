@@ -11,7 +11,8 @@ import torch
 
 from gwf.errors import UsageError
 from gwf.exact import barenblatt
-from gwf.flows.generalised_entropy import (
+from gwf.nets.mlp import ResidualMLP
+from gwf.steps.internal import (
     AffineIncrement,
     Boltzmann,
     EntropyDual,
@@ -24,7 +25,6 @@ from gwf.flows.generalised_entropy import (
     VariationalStep,
     log_det_jacobian,
 )
-from gwf.nets.mlp import ResidualMLP
 from gwf.studies import porous
 
 SMOKE = {

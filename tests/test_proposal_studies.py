@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from gwf import entropic, toys
 from gwf.claims.checks import proposal
+from gwf.data import toys
 from gwf.errors import UsageError
 from gwf.evidence import diversity as shown_diversity
 from gwf.evidence import initialisation as shown_initialisation
 from gwf.evidence import schedules as shown_schedules
-from gwf.flows import family
+from gwf.fields import entropic, family
 from gwf.nets.plane import PlaneMap
 from gwf.seeding import generator
 from gwf.studies import diversity, initialisation, schedules

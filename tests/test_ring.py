@@ -8,10 +8,10 @@ import torch
 
 from gwf import functionals
 from gwf.errors import UsageError
-from gwf.flows.euler import Descent, Euler
-from gwf.flows.fields import CriticField, DualField, slope_of
+from gwf.fields.learned import CriticField, DualField, slope_of
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import generator
+from gwf.steps.euler import Descent, Euler
 from gwf.studies import ring
 
 W2 = functionals.get("w2")

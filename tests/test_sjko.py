@@ -13,11 +13,11 @@ import torch
 
 from gwf.errors import UsageError
 from gwf.exact import gaussian, mixtures
-from gwf.flows import entropies as psi
-from gwf.flows import semidual as sd
-from gwf.flows.jko import JKO
 from gwf.nets.toy import AffineMap, ExpertsMap, ToyMap, ToyPotential, spread
 from gwf.seeding import generator
+from gwf.steps import entropies as psi
+from gwf.steps import semidual as sd
+from gwf.steps.jko import JKO
 from gwf.studies import ablation, latents, modes, outlier
 
 M, S = 3.0, 0.5

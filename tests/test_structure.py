@@ -209,7 +209,7 @@ def test_imports_point_downwards():
 
 
 def test_the_tests_of_imports_see_an_import():
-    assert "gwf/flows/jko.py" in bundle.closure(["def late():\n    from gwf.flows.jko import JKO"])
+    assert "gwf/steps/jko.py" in bundle.closure(["def late():\n    from gwf.steps.jko import JKO"])
     assert "gwf/functionals/kl.py" in bundle.closure(["from gwf import functionals\nfunctionals.get('kl')"])
     assert not bundle.closure(["import os, yaml"])
 

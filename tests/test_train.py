@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from gwf import recipes, tasks, train
-from gwf.checkpoint import Checkpoint
 from gwf.errors import UsageError
-from gwf.flows.jko import JKO
 from gwf.nets.conv import ConvMap
-from gwf.steps import implicit
+from gwf.steps.jko import JKO
+from gwf.training import implicit, recipes, tasks
+from gwf.training import loop as train
+from gwf.training.checkpoint import Checkpoint
 
 SETTINGS = {
     "updates": 24,

@@ -12,15 +12,17 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 import gwf
-from gwf import anomaly, entropic, toys
-from gwf.anomaly import TransportDetector, anomaly_scores, robust_flow
+from gwf.data import toys
 from gwf.errors import UsageError
 from gwf.evidence import anomalies as anomalies_evidence
 from gwf.evidence import imputation as imputation_evidence
 from gwf.evidence import outliers as outliers_evidence
-from gwf.imputation import FlowImputer, SinkhornImputer, impute, velocities
+from gwf.fields import entropic
 from gwf.seeding import generator, rng
 from gwf.studies import anomalies, imputation, outliers
+from gwf.uses import anomaly
+from gwf.uses.anomaly import TransportDetector, anomaly_scores, robust_flow
+from gwf.uses.imputation import FlowImputer, SinkhornImputer, impute, velocities
 
 
 def silent(done, total, **shown):

@@ -9,11 +9,11 @@ import torch
 from gwf import functionals
 from gwf.errors import UsageError
 from gwf.exact import gaussian
-from gwf.flows import duals
-from gwf.flows import reference as ref
-from gwf.flows.composition import Composition, ParticleCache, VariationalStep, descend, passes, standardised
 from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
 from gwf.seeding import generator
+from gwf.steps import duals
+from gwf.steps import references as ref
+from gwf.steps.increments import Composition, ParticleCache, VariationalStep, descend, passes, standardised
 
 X = torch.linspace(-8, 8, 20001, dtype=torch.float64)
 WEIGHTS = torch.full_like(X, float(X[1] - X[0]))

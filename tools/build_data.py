@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gwf.data import SHA256
+from gwf.data.embedded import SHA256
 from gwf.errors import UsageError
 from gwf.paths import DATA
 

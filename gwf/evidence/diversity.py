@@ -6,7 +6,7 @@ import pandas as pd
 
 from gwf.evidence.initialisation import joined
 from gwf.evidence.schedules import COLOURS
-from gwf.flows.family import TITLES
+from gwf.fields.family import TITLES
 from gwf.style import REAL, WIDTH, use_style
 
 TITLE = "Diversity and quality under every velocity field"

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from gwf.flows.family import TITLES
+from gwf.fields.family import TITLES
 from gwf.style import REAL, WIDTH, use_style
 
 TITLE = "Initialising the map by a Wasserstein gradient flow"

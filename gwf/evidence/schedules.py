@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from gwf.evidence import initialisation
-from gwf.flows.family import CRITICS, TITLES
+from gwf.fields.family import CRITICS, TITLES
 from gwf.style import REAL, WIDTH, use_style
 
 TITLE = "Schedules, velocity fields and persistency on the ring"

@@ -1,7 +1,7 @@
 """The functionals F(mu) = D(mu || nu) that the flows descend. One file each; the file's name is the functional's.
 
 Two kinds: those with a variational bound, sup over critics, for the implicit step (`gwf.functionals.base`), and those
-with a velocity field on samples, for the explicit step (`gwf.velocity`).
+with a velocity field on samples, for the explicit step (`gwf.fields.base`).
 
 >>> from gwf import functionals
 >>> functionals.names()
@@ -21,14 +21,16 @@ import pkgutil
 from gwf.errors import nearest
 
 _NOT_FUNCTIONALS = {"base"}
+_FIELDS = ("minibatch_ot", "mmd", "sinkhorn", "sliced", "w2")
 
 
 def names():
     """Names of all registered functionals, sorted; nothing is imported."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_FUNCTIONALS)
+    return sorted({m.name for m in pkgutil.iter_modules(__path__)} - _NOT_FUNCTIONALS | set(_FIELDS))
 
 
 def get(name):
     """The functional called `name`; `UsageError` with the nearest valid name if there is none."""
     nearest(name, names(), "functional")
-    return importlib.import_module(f"{__name__}.{name}").functional
+    folder = "gwf.fields" if name in _FIELDS else __name__
+    return importlib.import_module(f"{folder}.{name}").functional

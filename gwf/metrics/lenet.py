@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 
-from gwf.data import to_model
+from gwf.data.embedded import to_model
 from gwf.errors import UsageError, in_range
 from gwf.nets.lenet import LeNet
 from gwf.progress import Progress

@@ -8,7 +8,7 @@ estimator pays for one in its own way:
 - `symkl_kde`: a Gaussian kernel density. Its bias grows fast with d and dominates the error for d > 2.
 - `symkl_mixture`: a Gaussian mixture fitted by EM. Blind to what the mixture cannot follow.
 - `symkl_densities`: log densities that are known, as those of stored invertible maps by change of variables
-  (`gwf.flows.composition.Composition.log_density`). No bias, Monte Carlo error alone.
+  (`gwf.steps.increments.Composition.log_density`). No bias, Monte Carlo error alone.
 
 Which one is used can decide which method looks better: notebooks/vwgf.ipynb. numpy, float64.
 """

@@ -46,7 +46,7 @@ class ToyMap(nn.Module):
     """T(x, z), x (n, d), z (n, latent) -> (n, d). With `latent` = 0 there is no branch for z, and z is ignored.
 
     The branch is linear, SiLU, linear. `T` starts somewhere, not at the identity: the anchor of the first step is the
-    map (x, z) -> x itself (`gwf.flows.semidual.first`), never a copy of the untrained network.
+    map (x, z) -> x itself (`gwf.steps.semidual.first`), never a copy of the untrained network.
     """
 
     def __init__(self, d=2, latent=2, width=128, blocks=3, layers=3):

@@ -24,9 +24,9 @@ from torch import nn
 
 from gwf.errors import in_range, nearest
 from gwf.exact import gaussian, mixtures
-from gwf.flows import semidual as sd
 from gwf.nets.toy import AffineMap, ToyMap, ToyPotential
 from gwf.seeding import generator
+from gwf.steps import semidual as sd
 from gwf.studies import modes
 
 ENTROPIES = ("kl", "jsd")

@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gwf import adaptation as ad
+from gwf.data.readers import domain
 from gwf.errors import in_range, nearest
-from gwf.flows.euler import Descent, Euler, iterate
-from gwf.flows.fields import CriticField, Direct
-from gwf.functionals.sinkhorn import Sinkhorn
-from gwf.functionals.sliced import Sliced
+from gwf.fields.learned import CriticField, Direct
+from gwf.fields.sinkhorn import Sinkhorn
+from gwf.fields.sliced import Sliced
 from gwf.metrics import energy_distance
-from gwf.readers import domain
 from gwf.seeding import derive, generator, rng
+from gwf.steps.euler import Descent, Euler, iterate
+from gwf.uses import adaptation as ad
 
 LEARNED = ("W2-FE", "W2-GAN", "W1-FE", "WGAN-LP", "Sinkhorn flow", "sliced flow")
 FROM_AFFINE = " from affine"
@@ -136,7 +136,7 @@ def run(
     Parameters
     ----------
     source, target : {"optdigits", "digits", "usps", "mnist"}
-        All 16x16. The last two are read from `folder` (`gwf.readers`).
+        All 16x16. The last two are read from `folder` (`gwf.data.readers`).
     folder : str
         Absolute, or relative to the repository.
     ridge : float

@@ -22,18 +22,11 @@ from scipy.stats import norm
 
 from gwf.errors import UsageError, in_range, nearest
 from gwf.exact import aggregation as exact
-from gwf.flows.gaussian_study import QuadraticCritic
-from gwf.flows.generalised_entropy import (
-    AffineIncrement,
-    Boltzmann,
-    EntropyDual,
-    MomentGaussian,
-    VariationalFlow,
-    VariationalStep,
-)
-from gwf.flows.splitting import KERNELS, Interaction, Push
 from gwf.nets.mlp import ResidualMLP
 from gwf.seeding import derive, generator, rng
+from gwf.steps.gaussian_study import QuadraticCritic
+from gwf.steps.internal import AffineIncrement, Boltzmann, EntropyDual, MomentGaussian, VariationalFlow, VariationalStep
+from gwf.steps.splitting import KERNELS, Interaction, Push
 
 LEVELS = (np.arange(200) + 0.5) / 200
 

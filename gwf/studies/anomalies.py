@@ -18,9 +18,9 @@ import pandas as pd
 from sklearn import datasets
 from sklearn.metrics import roc_auc_score
 
-from gwf.anomaly import METHODS, anomaly_scores
 from gwf.errors import in_range, nearest
 from gwf.seeding import derive, rng
+from gwf.uses.anomaly import METHODS, anomaly_scores
 
 TASKS = ("others", "similar", "rare")
 DATA = {"digits": datasets.load_digits, "wine": datasets.load_wine, "breast cancer": datasets.load_breast_cancer}
@@ -58,7 +58,7 @@ def run(seed, progress, *, data, tasks, contaminations, methods, relaxations, cl
     ----------
     data : {"digits", "wine", "breast cancer"}
     tasks, contaminations, methods : lists
-        Of `TASKS`, of shares in [0, .5], of `gwf.anomaly.METHODS`.
+        Of `TASKS`, of shares in [0, .5], of `gwf.uses.anomaly.METHODS`.
     relaxations : list of float
         For the kept mass, in units of the reference's mean cost.
     classes : list of int, optional

@@ -1,17 +1,17 @@
 r"""Bayesian logistic regression: VWGF beside the mode, Metropolis-adjusted Langevin and SVGD, under two priors.
 
-Data are drawn from their exact definitions (`gwf.breiman`), so that every seed has its own training and test rows and
+Data are drawn from their exact definitions (`gwf.data.breiman`), so that every seed has its own training and test rows and
 the spread over seeds is that of the benchmark itself. For every method: accuracy and mean log predictive on the test
-rows; the law of log alpha, the coordinate in which the two priors of `gwf.flows.posterior` differ; and how far the
+rows; the law of log alpha, the coordinate in which the two priors of `gwf.steps.posterior` differ; and how far the
 weights are from Langevin's. Exact values beside them: the best that any linear model without intercept can reach on
-infinite data (`gwf.breiman.limit`), and the mean of log alpha given the method's own weights, by quadrature.
+infinite data (`gwf.data.breiman.limit`), and the mean of log alpha given the method's own weights, by quadrature.
 
 "mode, made wide" is no posterior: draws of N(c w_map, v I), with c and v chosen for the best log predictive on the
 training rows. It shows what a law that has *not* contracted to the posterior may score.
 
 Source: vwgf, Section 5.4 and Tables 2 and 5 (there: covtype and eight of Raetsch's data sets), jko-icnn, Table 2.
 Deviations: w starts at N(0, I), not at the prior, whose draws have a scale of 10 and more; the reference follows the
-map (`gwf.flows.posterior.FollowingReference`).
+map (`gwf.steps.posterior.FollowingReference`).
 """
 
 import math
@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gwf import breiman
+from gwf.data import breiman
 from gwf.errors import in_range, nearest
-from gwf.flows.composition import ParticleCache, descend
-from gwf.flows.langevin import mala, svgd
-from gwf.flows.posterior import PRIORS, FollowingReference, LogisticPosterior, draw_prior, predictive
 from gwf.seeding import derive, generator, rng
+from gwf.steps.increments import ParticleCache, descend
+from gwf.steps.langevin import mala, svgd
+from gwf.steps.posterior import PRIORS, FollowingReference, LogisticPosterior, draw_prior, predictive
 
 MODE, WIDE, LANGEVIN, SVGD, VWGF = "mode (MAP)", "mode, made wide", "Langevin (MALA)", "SVGD", "VWGF"
 METHODS = (MODE, WIDE, LANGEVIN, SVGD, VWGF)

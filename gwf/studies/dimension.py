@@ -24,16 +24,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gwf import adaptation as ad
 from gwf.errors import UsageError, in_range, nearest
-from gwf.flows.euler import Euler, iterate
-from gwf.flows.fields import Direct, DualField
-from gwf.functionals.sinkhorn import Sinkhorn
-from gwf.functionals.sliced import Sliced
+from gwf.fields.learned import Direct, DualField
+from gwf.fields.sinkhorn import Sinkhorn
+from gwf.fields.sliced import Sliced
 from gwf.metrics import energy_distance
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import derive, generator, rng
+from gwf.steps.euler import Euler, iterate
 from gwf.studies.step_cost import Operations
+from gwf.uses import adaptation as ad
 
 CLUSTERS = 8
 FIELDS = ("W2 critic", "Sinkhorn", "sliced", "minibatch OT", "MMD, energy")

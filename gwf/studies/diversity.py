@@ -1,7 +1,7 @@
 r"""Modes kept and quality of samples, for every velocity field of the explicit family.
 
-Toys of `gwf.toys` with known modes (`ring`; `minor_modes`: six of 15 % and two far ones of 5 %). One residual map, one loop
-(`gwf.flows.euler.iterate`), equal outer iterations, rates that fall to 0 (shares of rare modes fluctuate with them);
+Toys of `gwf.data.toys` with known modes (`ring`; `minor_modes`: six of 15 % and two far ones of 5 %). One residual map, one loop
+(`gwf.steps.euler.iterate`), equal outer iterations, rates that fall to 0 (shares of rare modes fluctuate with them);
 the field alone differs. The single-batch Sinkhorn field, whose
 self term compares a batch with itself, is run beside the field with two batches.
 
@@ -20,15 +20,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gwf import metrics, toys
+from gwf import metrics
+from gwf.data import toys
 from gwf.errors import in_range
-from gwf.flows import family
-from gwf.flows.euler import Euler, iterate
-from gwf.flows.fields import Direct
-from gwf.flows.particles import flow
-from gwf.functionals.sinkhorn import Sinkhorn
+from gwf.fields import family
+from gwf.fields.learned import Direct
+from gwf.fields.sinkhorn import Sinkhorn
 from gwf.nets.plane import PlaneMap
 from gwf.seeding import derive, generator
+from gwf.steps.euler import Euler, iterate
+from gwf.steps.particles import flow
 
 
 def even(n, seed, std=0.05):
@@ -174,9 +175,9 @@ def run(
     Parameters
     ----------
     toy_names : list of str
-        Toys of `gwf.toys` that have modes.
+        Toys of `gwf.data.toys` that have modes.
     fields : list of str
-        Names in `gwf.flows.family`.
+        Names in `gwf.fields.family`.
     regs : list of float
         Temperatures of the Sinkhorn fields, in units of the cost |x - y|^2 / 2.
     eps : dict

@@ -22,8 +22,8 @@ from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.preprocessing import scale
 
 from gwf.errors import in_range, nearest
-from gwf.imputation import impute
 from gwf.seeding import derive, rng
+from gwf.uses.imputation import impute
 
 DATA = {"wine": datasets.load_wine, "iris": datasets.load_iris, "breast cancer": datasets.load_breast_cancer}
 MASKS = ("MCAR, seed 42", "MCAR", "MAR", "MNAR")

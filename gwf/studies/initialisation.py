@@ -1,7 +1,7 @@
 r"""Does a Wasserstein gradient flow as initialisation pay, at equal work?
 
 The whole recipe of the proposal on the ring: particles x_i, started at latents z_i, follow the Sinkhorn flow; the map is
-regressed on the pairs (z_i, x_i); then the Euler steps of `gwf.flows.euler` go on from there, with the velocity field
+regressed on the pairs (z_i, x_i); then the Euler steps of `gwf.steps.euler` go on from there, with the velocity field
 `field`. Initialisations:
 
     none              a cold start near the identity
@@ -10,7 +10,7 @@ regressed on the pairs (z_i, x_i); then the Euler steps of `gwf.flows.euler` go 
                       assignment), then the regression: the one-step form of NSGF++, whose second half is a straight flow
 
 All have the same total work, phase 1 and regression included, so that an initialised run takes fewer Euler steps. Work is
-counted, not clocked (`gwf.flows.family.work`); the frame "timing" has the seconds beside it.
+counted, not clocked (`gwf.fields.family.work`); the frame "timing" has the seconds beside it.
 
 Hypothesis H1 (proposal), stated before looking: initialisation shortens the work to W1 < `threshold` and does not change
 the final W1. A third kind of row, "other flow", is the control: a flow to another target (four Gaussians at radius 1).
@@ -27,14 +27,15 @@ import pandas as pd
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from gwf import metrics, toys
+from gwf import metrics
+from gwf.data import toys
 from gwf.errors import UsageError, nearest
-from gwf.flows import family
-from gwf.flows.euler import iterate
-from gwf.flows.fields import Direct
-from gwf.flows.particles import flow
-from gwf.functionals.sinkhorn import Sinkhorn
+from gwf.fields import family
+from gwf.fields.learned import Direct
+from gwf.fields.sinkhorn import Sinkhorn
 from gwf.seeding import generator
+from gwf.steps.euler import iterate
+from gwf.steps.particles import flow
 from gwf.studies.diversity import within
 from gwf.studies.schedules import Judge, build, floors
 

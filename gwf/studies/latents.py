@@ -22,10 +22,10 @@ from torch import nn
 
 from gwf.errors import in_range, nearest
 from gwf.exact import gaussian
-from gwf.flows import semidual as sd
 from gwf.nets.mlp import MLP
 from gwf.nets.toy import AffineMap
 from gwf.seeding import derive, generator
+from gwf.steps import semidual as sd
 
 RULES = {"matched": sd.matched, "independent": sd.independent}
 

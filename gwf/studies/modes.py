@@ -17,9 +17,9 @@ import torch
 
 from gwf.errors import UsageError, in_range, nearest
 from gwf.exact import mixtures
-from gwf.flows import semidual as sd
 from gwf.nets.toy import ExpertsMap, ScaledPotential, ToyMap, ToyPotential, spread
 from gwf.seeding import derive, generator
+from gwf.steps import semidual as sd
 
 CENTRES = torch.cartesian_prod(*[torch.tensor(mixtures.MODES, dtype=torch.float32)] * 2)
 METHODS = ("sjko", "jsd", "uotm", "uotm_released")

@@ -18,17 +18,17 @@ import torch
 from gwf import functionals
 from gwf.errors import UsageError, in_range, nearest
 from gwf.exact import gaussian
-from gwf.flows import duals
-from gwf.flows import reference as ref
-from gwf.flows.composition import Composition, ParticleCache, VariationalStep, descend, standardised
-from gwf.flows.icnn_flow import ExactLogDet, ICNNStep, StochasticLogDet
-from gwf.flows.jko import JKO, JKOStep
 from gwf.metrics import energy_distance
 from gwf.metrics.scores import GaussianMixture, moment_fit_floor, symkl_densities, symkl_gaussian, symkl_kde
 from gwf.nets.icnn import DenseICNN, fit_identity
 from gwf.nets.mlp import MLP, ResidualMLP
 from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
 from gwf.seeding import derive, generator, rng
+from gwf.steps import duals
+from gwf.steps import references as ref
+from gwf.steps.icnn import ExactLogDet, ICNNStep, StochasticLogDet
+from gwf.steps.increments import Composition, ParticleCache, VariationalStep, descend, standardised
+from gwf.steps.jko import JKO, JKOStep
 
 METHODS = {
     "vwgf": "VWGF",
@@ -138,7 +138,7 @@ def run(
     particles, dt : list of int, float
         Euler-Maruyama clouds and their time step (rounded so that it divides t).
     iterations, first_iterations, batch, critic_updates, lr_map, lr_critic
-        VWGF, see `gwf.flows.composition`.
+        VWGF, see `gwf.steps.increments`.
     cache, standardise, resimulate : int, bool, bool
         Particles in the cache; exact first moments of mu_0; re-simulation from fresh particles after every step.
     width, gaussian_part, ratio

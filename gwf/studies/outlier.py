@@ -22,9 +22,9 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from gwf.errors import in_range, nearest
-from gwf.flows import semidual as sd
 from gwf.nets.toy import ExpertsMap, ScaledPotential, ToyMap, ToyPotential, spread
 from gwf.seeding import derive, generator
+from gwf.steps import semidual as sd
 
 SHARE, STD = 0.01, 0.1
 METHODS = ("ot", "source_fixed", "uotm", "uotm_released")

@@ -17,16 +17,17 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
-from gwf import metrics, toys
-from gwf.anomaly import robust_flow
+from gwf import metrics
+from gwf.data import toys
 from gwf.errors import in_range, nearest
-from gwf.flows import semidual as sd
-from gwf.flows.euler import Euler, iterate
-from gwf.flows.fields import Direct, DualField
-from gwf.functionals.sinkhorn import Sinkhorn
+from gwf.fields.learned import Direct, DualField
+from gwf.fields.sinkhorn import Sinkhorn
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.nets.toy import ToyMap, ToyPotential
 from gwf.seeding import derive, generator
+from gwf.steps import semidual as sd
+from gwf.steps.euler import Euler, iterate
+from gwf.uses.anomaly import robust_flow
 
 KINDS = ("far", "near", "noise")
 GENERATORS = ("Sinkhorn, balanced", "Sinkhorn, relaxed", "W2 critic", "UOTM")

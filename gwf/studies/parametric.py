@@ -14,11 +14,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from gwf.data import eight_gaussians
+from gwf.data.embedded import eight_gaussians
 from gwf.errors import UsageError, in_range
-from gwf.flows.mmd_jko import half_mmd2
-from gwf.flows.parametric import ParametricFlow, vectorised
 from gwf.seeding import derive, generator
+from gwf.steps.mmd_jko import half_mmd2
+from gwf.steps.parametric import ParametricFlow, vectorised
 
 
 class TanhMap(nn.Module):

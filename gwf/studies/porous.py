@@ -21,7 +21,9 @@ import torch
 
 from gwf.errors import UsageError, in_range, nearest
 from gwf.exact import barenblatt
-from gwf.flows.generalised_entropy import (
+from gwf.nets.mlp import ResidualMLP
+from gwf.seeding import derive, generator, rng
+from gwf.steps.internal import (
     AffineIncrement,
     EntropyDual,
     Power,
@@ -32,8 +34,6 @@ from gwf.flows.generalised_entropy import (
     VariationalStep,
     log_det_jacobian,
 )
-from gwf.nets.mlp import ResidualMLP
-from gwf.seeding import derive, generator, rng
 
 MAPS = {"affine": lambda d, width: AffineIncrement(d), "residual": lambda d, width: ResidualMLP(d, width, 2)}
 REFERENCES = {"ball": UniformBall, "box": UniformBox}

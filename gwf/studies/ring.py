@@ -19,15 +19,15 @@ import time
 import pandas as pd
 import torch
 
+from gwf.data.toys import get as toy_of
+from gwf.data.toys import mixture
 from gwf.errors import UsageError, in_range, nearest
-from gwf.flows.euler import Descent, Euler, iterate
-from gwf.flows.fields import CriticField, Direct, DualField, two_sided
-from gwf.functionals.sinkhorn import Sinkhorn
+from gwf.fields.learned import CriticField, Direct, DualField, two_sided
+from gwf.fields.sinkhorn import Sinkhorn
 from gwf.metrics import mode_statistics, two_sample_floor, wasserstein
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import derive, generator
-from gwf.toys import get as toy_of
-from gwf.toys import mixture
+from gwf.steps.euler import Descent, Euler, iterate
 
 #: Method -> (name for people, which field, whether the map regresses on a frozen target or descends the potential).
 METHODS = {
@@ -242,7 +242,7 @@ def run(
     Parameters
     ----------
     toys : list of str
-        Names in `gwf.toys`.
+        Names in `gwf.data.toys`.
     trainings : list of dict
         `method` (a key of `METHODS`), and where they differ from `DEFAULTS` persistency, eps, lr (the map's rate), schedule
         ("constant", "cosine": of both networks' rates, down to `floor` times the start), reg, iterations.

@@ -1,6 +1,6 @@
 r"""Schedules of the learning rates, the Euler step and the temperature, under every velocity field; and persistency with tuned rates.
 
-Ring of eight Gaussians, one residual map, one loop (`gwf.flows.euler.iterate`), equal outer iterations: a schedule costs
+Ring of eight Gaussians, one residual map, one loop (`gwf.steps.euler.iterate`), equal outer iterations: a schedule costs
 nothing, so equal iterations are equal work within a field. Schedules, alone and together, at share s of the run:
 
     cosine       rates of the map and of the critics times (1 + cos pi s) / 2
@@ -27,12 +27,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gwf import metrics, toys
+from gwf import metrics
+from gwf.data import toys
 from gwf.errors import in_range, nearest
-from gwf.flows import family
-from gwf.flows.euler import Euler, iterate
+from gwf.fields import family
 from gwf.nets.plane import PlaneMap
 from gwf.seeding import derive, generator
+from gwf.steps.euler import Euler, iterate
 from gwf.studies.diversity import cosine, even, images, modes_of
 
 
@@ -198,7 +199,7 @@ def run(
     failure : float
         W1 in floors above which a run has failed.
     unit : dict
-        Factors of `gwf.flows.family.work`.
+        Factors of `gwf.fields.family.work`.
     persistencies, rates, persistency_iterations : list of int, list of float, int
         Grid of the second part, and its cap of outer iterations.
 

@@ -15,12 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from gwf.errors import in_range
-from gwf.flows.composition import VariationalStep
-from gwf.flows.icnn_flow import ExactLogDet, ICNNStep, StochasticLogDet
-from gwf.flows.reference import GaussianReference, KLThroughReference
 from gwf.nets.icnn import DenseICNN
 from gwf.nets.mlp import MLP, ResidualMLP
 from gwf.seeding import derive, generator
+from gwf.steps.icnn import ExactLogDet, ICNNStep, StochasticLogDet
+from gwf.steps.increments import VariationalStep
+from gwf.steps.references import GaussianReference, KLThroughReference
 
 NAMES = ("VWGF", "JKO-ICNN, exact log det", "JKO-ICNN, stochastic log det")
 

@@ -15,12 +15,12 @@ import pandas as pd
 import torch
 
 from gwf import functionals, metrics
-from gwf.data import eight_gaussians
+from gwf.data.embedded import eight_gaussians
 from gwf.errors import UsageError, in_range
-from gwf.flows.alternate import Alternation
-from gwf.flows.mmd_jko import mmd2
 from gwf.nets.mlp import MLP
 from gwf.seeding import derive, generator
+from gwf.steps.alternate import Alternation
+from gwf.steps.mmd_jko import mmd2
 
 
 def latent(n, stream):

@@ -9,17 +9,18 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from torch import nn
 
-from gwf import functionals, paths, recipes
+from gwf import functionals, paths
 from gwf.claims.checks.paired import differences, distances, scale, score
 from gwf.claims.outcome import NotRun, Outcome
 from gwf.claims.registry import change, check, exact
 from gwf.exact import atoms, gaussian
-from gwf.flows.envelope import gaussian_step
-from gwf.flows.jko import JKO, JKOStep
-from gwf.flows.mmd_jko import MMDParticles, PointSaddle
-from gwf.flows.parametric import Translations
-from gwf.flows.penalties import penalty
+from gwf.exact.envelope import gaussian_step
 from gwf.seeding import generator, rng
+from gwf.steps.jko import JKO, JKOStep
+from gwf.steps.mmd_jko import MMDParticles, PointSaddle
+from gwf.steps.parametric import Translations
+from gwf.steps.penalties import penalty
+from gwf.training import recipes
 
 
 @check("gwf-C1", exact(tau=0.5, dual_tau=0.5), change(dual_tau=1.0))

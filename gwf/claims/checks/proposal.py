@@ -8,18 +8,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gwf import toys
 from gwf.claims.checks.learned import rename, scale, study
 from gwf.claims.outcome import NotRun, Outcome
 from gwf.claims.registry import check
 from gwf.claims.sources import column, table
-from gwf.data import DATASETS
-from gwf.flows import euler, family
-from gwf.flows.fields import CriticField, Direct
-from gwf.functionals.mmd import MMD
-from gwf.functionals.sinkhorn import Sinkhorn
+from gwf.data import toys
+from gwf.data.embedded import DATASETS
+from gwf.fields import family
+from gwf.fields.learned import CriticField, Direct
+from gwf.fields.mmd import MMD
+from gwf.fields.sinkhorn import Sinkhorn
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import generator
+from gwf.steps import euler
 
 
 def within_fields(frame, first, second, name):
@@ -247,7 +248,7 @@ def uses(frame):
 # P10: one loop.
 
 INTERFACE = {"critic_steps", "improve", "needs_other"}
-"""What the loop may ask of a field besides calling it (`gwf.flows.fields`)."""
+"""What the loop may ask of a field besides calling it (`gwf.fields.learned`)."""
 
 
 def source(sources):

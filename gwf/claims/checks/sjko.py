@@ -9,9 +9,9 @@ from gwf.claims.checks.paired import differences, distances, scale
 from gwf.claims.outcome import NotRun, Outcome
 from gwf.claims.registry import change, check, exact
 from gwf.exact import atoms, gaussian, grids, mixtures
-from gwf.flows.composition import passes
-from gwf.flows.semidual import AllPairsStep, RelaxedSourceStep, entropy
 from gwf.seeding import generator, rng
+from gwf.steps.increments import passes
+from gwf.steps.semidual import AllPairsStep, RelaxedSourceStep, entropy
 
 
 @check("sjko-C1", exact(critic_tau=0.1), change(critic_tau=0.2))

@@ -10,9 +10,9 @@ from gwf.claims.checks.ou import floor, rotated_targets
 from gwf.claims.outcome import Outcome
 from gwf.claims.registry import change, check, exact
 from gwf.exact import barenblatt, gaussian
-from gwf.flows import duals
-from gwf.flows.composition import passes
 from gwf.seeding import rng
+from gwf.steps import duals
+from gwf.steps.increments import passes
 
 
 @check("vwgf-C1", exact(distort=0.0), change(distort=0.3))

@@ -4,15 +4,15 @@ import math
 
 import numpy as np
 
-from gwf import toys
 from gwf.claims.outcome import Outcome
 from gwf.claims.registry import change, check, exact
+from gwf.data import toys
 from gwf.exact import euler, gaussian
 from gwf.exact.js_flow import JensenShannonFlow
-from gwf.flows import particles
-from gwf.flows.fields import Direct
-from gwf.functionals.minibatch_ot import MinibatchOT
+from gwf.fields.learned import Direct
+from gwf.fields.minibatch_ot import MinibatchOT
 from gwf.seeding import generator, rng
+from gwf.steps import particles
 
 
 def clouds(n=128):

@@ -7,10 +7,10 @@ from gwf.claims.checks.learned import mean_of, rename, scale
 from gwf.claims.outcome import NotRun, Outcome
 from gwf.claims.registry import change, check, exact
 from gwf.claims.sources import column, table
-from gwf.flows.euler import Descent, Euler
-from gwf.flows.fields import DualField
+from gwf.fields.learned import DualField
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import derive, generator
+from gwf.steps.euler import Descent, Euler
 
 RATE = 1e-4
 """Learning rate of the map in w2fe's settings, at which methods are compared unless a claim is about the rate."""

@@ -1,0 +1,164 @@
+"""Readers of the published digit files, for who has them: MNIST (idx, gzip) and USPS (HDF5, or LIBSVM text).
+
+| data set | files in `folder` | images |
+| --- | --- | --- |
+| `mnist` | `train-images-idx3-ubyte.gz`, `train-labels-idx1-ubyte.gz`, `t10k-images-idx3-ubyte.gz`, `t10k-labels-idx1-ubyte.gz` | 60000 + 10000, 28x28 |
+| `usps` | `usps.h5` (needs h5py), or `usps.bz2` and `usps.t.bz2` (LIBSVM text) | 7291 + 2007, 16x16 |
+
+None of them is part of the repository: the data sets that come with it are in `gwf.data`. Where the digest of a file is
+known (`DIGESTS`) it is compared; else the file's sha256 is printed, so that a result can name what it was made from.
+"""
+
+import bz2
+import gzip
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gwf.data import embedded as data
+from gwf.errors import UsageError, nearest
+from gwf.paths import ROOT
+
+DIGESTS = {
+    "train-images-idx3-ubyte.gz": ("sha256", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+    "train-labels-idx1-ubyte.gz": ("sha256", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+    "t10k-images-idx3-ubyte.gz": ("sha256", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+    "t10k-labels-idx1-ubyte.gz": ("sha256", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    "usps.bz2": ("md5", "ec16c51db3855ca6c91edd34d0e9b197"),
+    "usps.t.bz2": ("md5", "8ea070ee2aca1ac39742fdd1ef5ed118"),
+}
+"""File name -> (hash, its hexadecimal digest), of the files as their authors give them away."""
+
+USPS_SIZE = 16
+
+
+def checked(folder, name):
+    """Path of a file whose digest is right, or printed if none is known.
+
+    Parameters
+    ----------
+    folder : str
+        Absolute, or relative to the repository.
+    name : str
+
+    Raises
+    ------
+    UsageError
+        The file is missing (the message says where it belongs), or is not the file that was given away.
+    """
+    path = ROOT / folder / name
+    if not path.is_file():
+        raise UsageError(f"{name} is missing: put it at {path}, or choose another folder than {str(folder)!r}")
+    kind, wanted = DIGESTS.get(name, ("sha256", None))
+    found = hashlib.new(kind, path.read_bytes()).hexdigest()
+    if wanted is None:
+        print(f"{name}: sha256 {found} (none is known to compare with)", file=sys.stderr)
+    elif found != wanted:
+        raise UsageError(f"{path} is damaged or another file: its {kind} is {found}, not {wanted}")
+    return path
+
+
+def idx(path):
+    """A gzipped idx file of unsigned bytes as an array: two zero bytes, the type 8, the number of axes, their lengths
+    as big-endian 32-bit numbers, then the values. `UsageError` if it is not that."""
+    raw = gzip.decompress(Path(path).read_bytes())
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
+        raise UsageError(f"{path} is not an idx file of unsigned bytes: it begins with {raw[:4]!r}")
+    start = 4 + 4 * raw[3]
+    shape = np.frombuffer(raw, ">u4", raw[3], 4).astype(int)
+    if len(raw) - start != shape.prod():
+        raise UsageError(f"{path} has {len(raw) - start} values, its header says {'x'.join(map(str, shape))}")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def libsvm(path, pixels=USPS_SIZE**2):
+    """(values (n, pixels), labels (n,)) of bzip2-compressed lines `label index:value ...`, indices from 1; float64."""
+    values, labels = [], []
+    for number, line in enumerate(bz2.decompress(Path(path).read_bytes()).decode().splitlines(), 1):
+        row = np.zeros(pixels)
+        try:
+            label, *pairs = line.split()
+            for pair in pairs:
+                index, value = pair.split(":")
+                if not 1 <= int(index) <= pixels:
+                    raise ValueError(f"index {index}")
+                row[int(index) - 1] = float(value)
+            labels.append(float(label))
+        except ValueError as error:
+            raise UsageError(
+                f"{path}, line {number}: not `label index:value ...` with indices 1 to {pixels} ({error})"
+            ) from None
+        values.append(row)
+    return np.array(values), np.array(labels)
+
+
+def hdf5(path):
+    """{"train": (values, labels), "test": ...} of groups with the arrays `data` and `target`.
+
+    Raises
+    ------
+    UsageError
+        h5py is not installed, or the file has other contents.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise UsageError(
+            f"{Path(path).name} needs h5py: pip install -c constraints.txt -e '.[hdf5]', or use usps.bz2 and usps.t.bz2"
+        ) from None
+    with h5py.File(path) as file:
+        try:
+            return {part: (file[part]["data"][:], file[part]["target"][:]) for part in ("train", "test")}
+        except KeyError as error:
+            raise UsageError(f"{path} has no groups train and test with the arrays data and target: {error}") from None
+
+
+def mnist(folder):
+    """MNIST as `gwf.data.Images`: uint8 28x28, 60000 to train on and 10000 to test."""
+    parts = [
+        idx(checked(folder, f"{part}-{what}-ubyte.gz"))
+        for part in ("train", "t10k")
+        for what in ("images-idx3", "labels-idx1")
+    ]
+    return data.Images(*parts)
+
+
+def usps(folder):
+    """USPS as `gwf.data.Images`: uint8 16x16, 7291 to train on and 2007 to test; `usps.h5` first, else the LIBSVM files.
+
+    Values are [0, 1] in HDF5, and [-1, 1] with labels 1 to 10 in LIBSVM; both become round(255 u) with u in [0, 1].
+    """
+    if (ROOT / folder / "usps.h5").is_file() or not (ROOT / folder / "usps.bz2").is_file():
+        parts = hdf5(checked(folder, "usps.h5"))
+        pairs = [(u, label) for u, label in (parts["train"], parts["test"])]
+    else:
+        pairs = [
+            ((u + 1) / 2, label - 1)
+            for u, label in (libsvm(checked(folder, name)) for name in ("usps.bz2", "usps.t.bz2"))
+        ]
+    found = []
+    for u, label in pairs:
+        if u.min() < 0 or u.max() > 1 or label.min() < 0 or label.max() > 9:
+            raise UsageError(
+                f"USPS in {folder!r}: values in [{u.min():g}, {u.max():g}], labels {label.min():g} to {label.max():g}; "
+                "they must be within [0, 1] and 0 to 9"
+            )
+        found += [np.rint(255 * u).astype(np.uint8).reshape(-1, USPS_SIZE, USPS_SIZE), label.astype(np.uint8)]
+    return data.Images(*found)
+
+
+DOMAINS = {
+    "optdigits": lambda folder: data.optdigits(16),
+    "digits": lambda folder: data.digits(),
+    "usps": usps,
+    "mnist": mnist,
+}
+"""Name -> reader (folder) -> `gwf.data.Images`; the first two come with the repository and ignore the folder."""
+
+
+def domain(name, folder="data/paper", size=16):
+    """A digit data set at size x size pixels, resized by `gwf.data.bilinear`; `UsageError` for an unknown name."""
+    found = DOMAINS[nearest(name, DOMAINS, "domain")](folder)
+    return found._replace(train=data.bilinear(found.train, size), test=data.bilinear(found.test, size))

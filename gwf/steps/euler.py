@@ -1,0 +1,111 @@
+r"""The explicit (forward Euler) time step on whole maps, and the steps it is compared with.
+
+One outer iteration improves the velocity field on fresh batches, then freezes a batch z and its pushed samples
+
+    zeta = T(z) + eps V(T(z))                (no gradient through zeta)
+
+and regresses the map on them, `persistency` times on the same z and zeta:
+
+    theta <- theta - lr grad (1 / m) sum_i |T_theta(z_i) - zeta_i|^2.
+
+With V = -grad h one such step has the gradient 2 eps (1 / m) sum J_theta^T grad h(T(z_i)): at persistency 1 it is the
+step of a GAN whose generator minimises E h(T(z)), and eps is part of the learning rate (under Adam it is nothing at
+all). Further steps on the frozen target are what distinguishes the explicit flow. For an affine map and exact h one
+outer iteration is an Euler step of size eps (1 - (1 - 2 lr)^J) (`gwf.exact.euler`). Sources: w2fe (W2-FE, W1-FE);
+proposal (W-Flow and drifting: the same rule with other V, persistency 1). Chapters `w2flow` and `explicit`.
+"""
+
+import torch
+
+from gwf.errors import UsageError, in_range
+
+
+class Euler:
+    """Regress the map on its own frozen, pushed samples.
+
+    Parameters
+    ----------
+    T : torch.nn.Module
+        z (m, ...) -> x (m, ...).
+    field : see `gwf.fields.learned`
+    optimiser : torch.optim.Optimizer
+        Over the weights of T.
+    eps : float
+        Euler step, > 0; 1 goes all the way of a W2 field.
+    persistency : int
+        Steps on one frozen target, at least 1.
+    """
+
+    def __init__(self, T, field, optimiser, eps=1.0, persistency=1):
+        in_range(eps, 0, float("inf"), "eps", open_low=True)
+        if not (isinstance(persistency, int) and persistency >= 1):
+            raise UsageError(f"persistency = {persistency!r}: it must be a whole number, at least 1")
+        self.T, self.field, self.optimiser = T, field, optimiser
+        self.eps, self.persistency = eps, persistency
+
+    def update(self, z, y, z_other=None, generator=None):
+        """One time step on latents z and data y. Returns the mean of |T(z) - zeta|^2 before it, a scalar tensor.
+
+        `z_other` are the latents of the second generated batch, for fields that need one. The map stays in training
+        mode; a batch norm in it sees z and z_other apart.
+        """
+        x = self.T(z)
+        other = None
+        if self.field.needs_other:
+            with torch.no_grad():
+                other = self.T(z_other)
+        target = x.detach() + self.eps * self.field(x.detach(), y, other, generator)
+        first = None
+        for step in range(self.persistency):
+            # T(z) of the target serves the first of the regression steps too.
+            loss = ((x if step == 0 else self.T(z)) - target).square().sum() / len(z)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            first = loss.detach() if first is None else first
+        return first
+
+
+class Descent:
+    """`steps` generator steps on E h(T(z)), with h fixed and no frozen target: the GAN of the field's functional.
+
+    One step is W2-GAN (for `DualField`) or WGAN (for W1); more are the naive control of persistency, whose target
+    moves along with the map. The field must have a potential. Parameters as in `Euler`.
+    """
+
+    def __init__(self, T, field, optimiser, steps=1):
+        if not hasattr(field, "potential"):
+            raise UsageError("this field has no potential to descend: use Euler")
+        self.T, self.field, self.optimiser, self.steps = T, field, optimiser, steps
+
+    def update(self, z, y=None, z_other=None, generator=None):
+        """`steps` steps on latents z. Returns E h(T(z)) before them, a scalar tensor."""
+        first = None
+        for _ in range(self.steps):
+            loss = self.field.potential(self.T(z)).mean()
+            self.optimiser.zero_grad(set_to_none=True)
+            # The potentials' own gradients are not wanted.
+            loss.backward(inputs=[w for group in self.optimiser.param_groups for w in group["params"]])
+            self.optimiser.step()
+            first = loss.detach() if first is None else first
+        return first
+
+
+def iterate(step, data, latent, batch, stream):
+    """One outer iteration of any `step` with any field: improve the field, then move the map. Returns the step's loss.
+
+    Parameters
+    ----------
+    step : Euler or Descent
+    data, latent : callables (n, stream) -> Tensor
+    batch : int
+    stream : torch.Generator
+        Every draw comes from it.
+    """
+    field = step.field
+    for _ in range(field.critic_steps):
+        with torch.no_grad():
+            x = step.T(latent(batch, stream))
+        field.improve(x, data(batch, stream), stream)
+    z_other = latent(batch, stream) if field.needs_other else None
+    return step.update(latent(batch, stream), data(batch, stream), z_other, stream)

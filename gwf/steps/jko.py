@@ -1,0 +1,120 @@
+r"""The implicit (JKO) time step on whole maps.
+
+    T_{k+1} = argmin_T  D(T# mu_0 || nu) + (1 / (2 tau)) E_{z ~ mu_0} |T(z) - T_k(z)|^2          (gwf, equation 25)
+
+T_k is frozen and both maps see the same latent z ("matched latents"). Over all maps this is the JKO step
+mu_{k+1} = argmin_mu D(mu || nu) + W_2^2(mu, mu_k) / (2 tau) whenever mu_k has a density: E|T - T_k|^2 is the cost of
+one coupling of T# mu_0 and mu_k, hence at least W_2^2, and T = S o T_k with S the Monge map attains it. The chapter
+`jko_gaussian` derives this and shows it beside the exact solution. D is replaced by its variational bound, a
+supremum over critics, so each step is a saddle problem. With tau = infinity the proximal term is gone and what is
+left is the generative adversarial network of the functional.
+"""
+
+import copy
+import math
+
+import torch
+
+from gwf.errors import UsageError
+from gwf.steps.penalties import penalty
+
+
+class JKO:
+    """The proximal term of the JKO step: the frozen map T_k and its weight.
+
+    Parameters
+    ----------
+    T : torch.nn.Module
+        The map being trained, z (batch, ...) -> x (batch, ...). `T_k` starts as a copy of it.
+    tau : float
+        Step of the scheme, in (0, inf]. `math.inf` drops the term: T_k is then never made nor evaluated.
+    per_dimension : bool
+        False: |x|^2 is the squared Euclidean norm, and `tau` the step of the mathematics. True: the mean over the d
+        coordinates, as in the released codes of gwf and sjko; the Euclidean step is then d * tau (`euclidean_tau`).
+    """
+
+    def __init__(self, T, tau, per_dimension=False):
+        if not tau > 0:
+            raise UsageError(f"tau = {tau!r} is out of range: it must lie in (0, inf]")
+        self.T, self.tau, self.per_dimension = T, float(tau), per_dimension
+        self.T_k = None
+        self.advance()
+
+    @property
+    def active(self):
+        """False when tau is infinite."""
+        return math.isfinite(self.tau)
+
+    def euclidean_tau(self, d):
+        """The step in Euclidean units for maps into d dimensions: `d * tau` with `per_dimension`, else `tau`."""
+        return self.tau * d if self.per_dimension else self.tau
+
+    @torch.no_grad()
+    def advance(self):
+        """T_k <- T: the end of one JKO step. Copies the weights in place after the first call."""
+        if not self.active:
+            return
+        if self.T_k is None:
+            self.T_k = copy.deepcopy(self.T).requires_grad_(False)
+        else:
+            self.T_k.load_state_dict(self.T.state_dict())
+
+    def proximal(self, x, z):
+        """(1 / (2 tau)) mean_b |x_b - T_k(z_b)|^2 for x = T(z); a scalar, differentiable in x alone."""
+        if not self.active:
+            return x.new_zeros(())
+        with torch.no_grad():
+            anchor = self.T_k(z)
+        distance = (x - anchor).square().mean() if self.per_dimension else (x - anchor).square().sum() / len(x)
+        return distance / (2 * self.tau)
+
+
+class JKOStep:
+    """The saddle problem of one JKO step, for a functional, a map, a critic and a proximal term.
+
+        inf_T sup_h  bound(h; T# mu_0, nu) - weight * penalty(h) + (1 / (2 tau)) E |T - T_k|^2
+
+    It gives the two losses; who minimises them, on which data and how long, is the training loop's business.
+
+    Parameters
+    ----------
+    functional : gwf.functionals.base.Functional
+    critic : torch.nn.Module
+        x -> u (batch, 1), any real output.
+    prox : JKO
+    weight : float
+        Weight of the critic's penalty, >= 0.
+    every : int
+        The penalty is added, `every` times as heavy, to every `every`-th critic loss only. Its mean over the
+        updates is the same, and it is the dearest part of an update. Source: T. Karras et al. Analyzing and
+        improving the image quality of StyleGAN. CVPR 2020 ("lazy regularization").
+    nonsaturating : bool
+        Use the functional's non-saturating map loss where it has one.
+    """
+
+    def __init__(self, functional, critic, prox, weight=0.0, every=1, nonsaturating=False):
+        self.functional, self.critic, self.prox = functional, critic, prox
+        self.weight, self.every = weight, every
+        self._map_loss = functional.map_loss_nonsaturating if nonsaturating else functional.map_loss
+        self._penalty = penalty(functional.penalty)
+
+    def critic_loss(self, x, y, generator=None, step=0):
+        """-bound + weight * penalty, for generated x (no graph through T is kept) and data y, both (batch, ...).
+
+        The penalty is there if `step`, the count of critic updates before this one, is a multiple of `every`.
+        """
+        x = x.detach()
+        if self.weight == 0 or step % self.every:
+            # One pass over both batches is cheaper than two.
+            u_mu, u_nu = self.critic(torch.cat([x, y])).split([len(x), len(y)])
+            return self.functional.critic_loss(u_mu, u_nu)
+        u_nu, value = self._penalty(self.critic, x, y, generator)
+        return self.functional.critic_loss(self.critic(x), u_nu) + self.every * self.weight * value
+
+    def map_loss(self, x, z, y):
+        """The two parts of the map's loss, (functional, proximal), for x = T(z) and data y (used by some bounds)."""
+        u_nu = None
+        if self.functional.map_needs_data:
+            with torch.no_grad():
+                u_nu = self.critic(y)
+        return self._map_loss(self.critic(x), u_nu), self.prox.proximal(x, z)

@@ -1,0 +1,158 @@
+r"""The functional of a variational step, together with the reference law R its bound is taken against.
+
+KL needs no samples of nu when nu's density is known up to a constant. For any reference law R
+
+    KL(mu | nu) = KL(mu | R) + E_mu log(R / nu),
+
+and only the first term is replaced by its bound [vwgf, section 5.2]. With R_k the Gaussian of mu_k's own mean and
+covariance, the ratio dmu/dR_k stays near 1 all along the flow: its network has little to learn and the batch mean of r
+over R_k a small variance. Against nu itself the ratio of the first steps is enormous, and its mean over a batch is
+nearly always missed.
+"""
+
+import numpy as np
+import torch
+
+from gwf.errors import UsageError
+from gwf.steps.duals import LOG_2_PI, log_ratio
+
+
+class GaussianReference:
+    """N(m, C) to draw from and to evaluate.
+
+    Parameters
+    ----------
+    m : array_like (d,)
+    C : array_like (d, d)
+        Symmetric positive definite, else `UsageError`.
+    """
+
+    def __init__(self, m, C):
+        m, C = np.asarray(m, dtype=np.float64), np.asarray(C, dtype=np.float64)
+        if C.shape != (m.size, m.size):
+            raise UsageError(f"C must be ({m.size}, {m.size}) for a mean of {m.size} numbers, got shape {C.shape}")
+        try:
+            root = np.linalg.cholesky(C)
+        except np.linalg.LinAlgError:
+            raise UsageError("C must be positive definite: the reference needs a density") from None
+        self.m, self.C, self.d = m, C, m.size
+        self._m = torch.tensor(m, dtype=torch.float32)
+        self._root = torch.tensor(root, dtype=torch.float32)
+        self._inverse_root = torch.tensor(np.linalg.inv(root), dtype=torch.float32)
+        self._log_normaliser = float(np.log(np.diag(root)).sum() + m.size * LOG_2_PI / 2)
+
+    @classmethod
+    def isotropic(cls, d, variance):
+        """N(0, variance I) in d dimensions."""
+        return cls(np.zeros(d), variance * np.eye(d))
+
+    @classmethod
+    def fitted(cls, x):
+        """The Gaussian with mean and covariance (divisor n) of particles x (n, d)."""
+        return cls(*moments(x))
+
+    def sample(self, n, generator):
+        """(n, d) float32 draws."""
+        return torch.addmm(self._m, torch.randn(n, self.d, generator=generator), self._root.T)
+
+    def log_density(self, x):
+        """log R(x), x (n, d) -> (n,), differentiable."""
+        return -((x - self._m) @ self._inverse_root.T).square().sum(1) / 2 - self._log_normaliser
+
+
+def moments(x):
+    """Mean (d,) and covariance (d, d), divisor n, of particles x (n, d) as float64 arrays."""
+    x = np.asarray(x, dtype=np.float64)
+    m = x.mean(0)
+    gap = x - m
+    return m, gap.T @ gap / len(x)
+
+
+# Which reference in step k, for particles x of mu_k: functions (k, x) -> law to draw from.
+
+
+def moment_matched(k, x):
+    """R_k, the Gaussian of the particles' own moments: the choice of vwgf."""
+    return GaussianReference.fitted(x)
+
+
+def always(R):
+    """One and the same R in every step."""
+    return lambda k, x: R
+
+
+def first_then_matched(R):
+    """R in the first step, moment-matched from then on: what vwgf's released code does (its first R does not fit)."""
+    return lambda k, x: R if k == 0 else moment_matched(k, x)
+
+
+class KLThroughReference:
+    r"""KL(. | nu) through a Gaussian reference; nu is known by log nu up to a constant.
+
+    .. math:: KL(T_\#\mu_k | \nu) = 1 + \sup_r E_{\mu_k}[\log r(T) + \log R_k(T) - \log\nu(T)] - E_{R_k} r
+
+    Between Gaussians log r is quadratic at the optimum, so a quadratic log r makes the bound exact. Source: vwgf,
+    section 5.2.
+
+    Parameters
+    ----------
+    log_nu : callable
+        x (n, d) -> (n,), differentiable.
+    choose : callable
+        (k, particles of mu_k) -> `GaussianReference` of step k.
+    ratio : {"log", "squared", "capped"}
+        What the network's output means, see `gwf.steps.duals.LOG_RATIO`.
+    """
+
+    def __init__(self, log_nu, choose=moment_matched, ratio="log"):
+        self.log_nu, self.choose, self.log_r = log_nu, choose, log_ratio(ratio)
+        self.R = None
+
+    def begin(self, k, x):
+        """Take the reference of step k."""
+        self.R = self.choose(k, x)
+
+    def sample(self, n, generator):
+        """(n, d) draws of the reference."""
+        return self.R.sample(n, generator)
+
+    def bound(self, u_mu, u_reference):
+        """1 + E log r - E_R r, the lower bound of KL(mu | R)."""
+        return 1 + self.log_r(u_mu).mean() - self.log_r(u_reference).exp().mean()
+
+    def energy(self, u_mu, x):
+        """The part of the bound of KL(mu | nu) that moves with x ~ mu: E[log r + log R - log nu](x)."""
+        return (self.log_r(u_mu).flatten() + self.R.log_density(x) - self.log_nu(x)).mean()
+
+    def value(self, u_mu, u_reference, x):
+        """Bound of KL(mu | nu) itself, up to the constant that log nu leaves out."""
+        return 1 + self.energy(u_mu, x) - self.log_r(u_reference).exp().mean()
+
+
+class AgainstSamples:
+    """D_f(. | nu) of a row of `gwf.steps.duals`, against nu itself, of which only samples are needed.
+
+    Parameters
+    ----------
+    dual : gwf.steps.duals.Dual
+    sample : callable
+        (n, generator) -> (n, d) draws of nu.
+    """
+
+    def __init__(self, dual, sample):
+        self.dual, self.sample = dual, sample
+
+    def begin(self, k, x):
+        """Nothing to refit: the reference is nu in every step."""
+
+    def bound(self, u_mu, u_reference):
+        """E_mu A - E_nu B."""
+        return self.dual.bound(self.dual.variable(u_mu), self.dual.variable(u_reference))
+
+    def energy(self, u_mu, x):
+        """E_mu A, the part that moves with x."""
+        return self.dual.A(self.dual.variable(u_mu)).mean()
+
+    def value(self, u_mu, u_reference, x):
+        """The bound, which is the functional's own here."""
+        return self.bound(u_mu, u_reference)
