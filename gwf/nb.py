@@ -3,7 +3,7 @@
 Command line::
 
     python -m gwf.nb run notebooks/train.ipynb results/laptop/kl-jko-digits-0 --params training.digits --set seed 0
-    python -m gwf.nb refresh notebooks/jko_gaussian.ipynb
+    python -m gwf.nb refresh notebooks/chapters/01_jko_gaussian.ipynb
     python -m gwf.nb check notebooks/train.ipynb
 """
 

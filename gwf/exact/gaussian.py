@@ -9,7 +9,7 @@ independent coordinates, a scalar is d = 1), target `M, S`. *General Gaussians*:
 covariance `C (d, d)`, target `M, Sigma`; these functions end in `_cov`. `tau = inf` is allowed and gives the
 target: in this limit the JKO step is the GAN of the functional.
 
-The derivations are in notebooks/jko_gaussian.ipynb. Sources by key:
+The derivations are in notebooks/chapters/01_jko_gaussian.ipynb. Sources by key:
 
 - jko: Jordan, Kinderlehrer & Otto, SIAM J. Math. Anal. 29 (1998): the step, its Fokker-Planck limit.
 - gelbrich: Gelbrich, Math. Nachr. 147 (1990): W_2 between Gaussians, and the lower bound for all other laws.

@@ -10,7 +10,7 @@ estimator pays for one in its own way:
 - `symkl_densities`: log densities that are known, as those of stored invertible maps by change of variables
   (`gwf.steps.increments.Composition.log_density`). No bias, Monte Carlo error alone.
 
-Which one is used can decide which method looks better: notebooks/vwgf.ipynb. numpy, float64.
+Which one is used can decide which method looks better: notebooks/chapters/05_vwgf.ipynb. numpy, float64.
 """
 
 import math

@@ -7,7 +7,7 @@ to a reference law R, with h = f'(r); the bound then reads
 
 attained at r = dmu/dR. Every row below is this one rule, some after a change of the variable that keeps the network's
 domain simple. Source: vwgf, Proposition 3.1, equations 7 and 8 and Table 1 (KL, generalised entropy, JS); the other
-rows are derived here. Chapter: notebooks/vwgf.ipynb.
+rows are derived here. Chapter: notebooks/chapters/05_vwgf.ipynb.
 """
 
 import math

@@ -3,7 +3,7 @@ r"""The JKO scheme trained on Gaussians, where every step has a closed form to b
 The loop is that of any variational flow: per outer step, alternate critic and map updates on the saddle
 problem (`gwf.steps.jko.JKOStep`), then freeze the map. What is special is the measuring: the law mu_k =
 (T_k)# mu_0 of a learned map is measured by quadrature over mu_0 and a change of variables, with no sampling
-noise. Derivation and figures: notebooks/jko_gaussian.ipynb. Closed forms: `gwf.exact.gaussian`.
+noise. Derivation and figures: notebooks/chapters/01_jko_gaussian.ipynb. Closed forms: `gwf.exact.gaussian`.
 """
 
 import math

@@ -8,7 +8,7 @@ Theorem 1 of jko-icnn: for the free energy F(mu) = int Phi dmu + int mu log mu,
 
 since (T# mu)(T(x)) = mu(x) / |det grad T(x)|. The last term does not depend on T, so samples of mu are enough. The
 price is the determinant: d columns of a Hessian and d^3 operations, where a variational step pays neither. `log_det_of`
-takes it exactly (`ExactLogDet`) or by random projections (`StochasticLogDet`). Chapter: notebooks/vwgf.ipynb.
+takes it exactly (`ExactLogDet`) or by random projections (`StochasticLogDet`). Chapter: notebooks/chapters/05_vwgf.ipynb.
 """
 
 import torch
