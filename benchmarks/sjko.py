@@ -50,7 +50,7 @@ class Plain:
 
 
 class Ours:
-    """`gwf.steps.semidual.train`, an update at a time."""
+    """`gwf.steps.semidual.phases`, an update at a time."""
 
     def __init__(self):
         self.T, self.v, self.stream = ToyMap(), ToyPotential(), generator(0, "ours")

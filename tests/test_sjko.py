@@ -204,7 +204,7 @@ def trained(make, phases=(500,), tau=1.0, start=(0.0, 1.0, 0.0), latent=sd.match
     if anchor_at_start:
         anchor.advance(T)
     found = []
-    sd.train(
+    for _ in sd.phases(
         make(v, anchor),
         T,
         lambda n, g: tuple(torch.randn(2, n, 1, generator=g)),
@@ -215,8 +215,8 @@ def trained(make, phases=(500,), tau=1.0, start=(0.0, 1.0, 0.0), latent=sd.match
         batch=256,
         generator=generator(seed, "test"),
         schedule=sd.cosine,
-        after=lambda k, T: found.append([T.m.item(), abs(T.s.item()), abs(T.r.item())]),
-    )
+    ):
+        found.append([T.m.item(), abs(T.s.item()), abs(T.r.item())])
     return np.array(found)
 
 

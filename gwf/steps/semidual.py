@@ -222,12 +222,12 @@ def cosine(share):
     return 0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2
 
 
-def train(
+def phases(
     step,
     T,
     sources,
     data,
-    phases,
+    iterations,
     *,
     lr_map,
     lr_potential,
@@ -236,13 +236,12 @@ def train(
     noise=no_noise,
     schedule=constant,
     betas=(0.5, 0.9),
-    after=None,
     progress=None,
 ):
-    r"""Train T and the potential of `step` through K = len(phases) steps, freezing T after each; networks and Adam carry on.
+    r"""Train T and the potential of `step` through K steps, freezing T after each; networks and Adam carry on.
 
-    An iteration is one update of each player on one batch of x, z and y: T is evaluated once, its output used
-    detached for the potential and then, with the new potential, for itself. (The released loop evaluates T twice and
+    An update of each player takes one batch of x, z and y: T is evaluated once, its output used detached for the
+    potential and then, with the new potential, for itself. (The released loop evaluates T twice and
     back-propagates the potential's loss through T for nothing; see benchmarks/sjko.py.)
 
     Parameters
@@ -252,8 +251,8 @@ def train(
         Map (x, z) -> y, trained in place.
     sources, data : callable (n, generator) -> tensors
         x (n, d) and z (n, latent) as a pair; y (n, d).
-    phases : sequence of int
-        Iterations of each step, e.g. [N_0, N, N].
+    iterations : sequence of K ints
+        Updates in each step, e.g. [N_0, N, N].
     lr_map, lr_potential : float
         Learning rates of Adam.
     generator : torch.Generator
@@ -262,16 +261,19 @@ def train(
         Standard deviation of the noise on the data in phase k.
     schedule : callable share -> float
         Factor of the learning rates at the share in [0, 1) of the phase.
-    after : callable (k, T), optional
-        Called at the end of phase k = 0, 1, ..., before T_k is replaced.
     progress : callable (done, total, **shown), optional
+
+    Yields
+    ------
+    k : int
+        The phase 0, 1, ... that has just ended, T as it left it; T_k is replaced by T afterwards.
     """
-    total, done = sum(phases), 0
+    total, done = sum(iterations), 0
     adams = optimisers(step, T, lr_map, lr_potential, betas)
-    for k, iterations in enumerate(phases):
+    for k, N in enumerate(iterations):
         sigma = noise(k)
-        for i in range(iterations):
-            factor = schedule(i / iterations)
+        for i in range(N):
+            factor = schedule(i / N)
             for adam, lr in zip(adams, (lr_map, lr_potential), strict=True):
                 adam.param_groups[0]["lr"] = factor * lr
             (x, z), y = sources(batch, generator), data(batch, generator)
@@ -283,9 +285,14 @@ def train(
                 progress(done, total, phase=k, map_loss=loss.item())
         if not loss.isfinite():
             raise FloatingPointError(f"the map's loss is {loss.item()} after phase {k}: lower the learning rates")
-        if after is not None:
-            after(k, T)
+        yield k
         step.anchor.advance(T)
+
+
+def train(step, T, sources, data, iterations, **settings):
+    """Train T through all steps of `phases`, whose arguments these are; T is changed in place."""
+    for _ in phases(step, T, sources, data, iterations, **settings):
+        pass
 
 
 def optimisers(step, T, lr_map, lr_potential, betas=(0.5, 0.9)):

@@ -127,7 +127,7 @@ def one_mode(seed, noise, iterations, tau=2.0):
     """Row of the deviation learned in one KL step from N(0, 1) onto N(0, .005) with noise on the data, beside the exact ones."""
     in_range(noise, 0, math.inf, "noise")
     S, T, found = math.sqrt(mixtures.VARIANCE), AffineMap([0.0], [0.3], [0.0]), []
-    sd.train(
+    for _ in sd.phases(
         sd.SemiDualStep(sd.entropy("kl_dv"), OneMode(S), sd.Anchor(tau)),
         T,
         lambda n, g: (torch.randn(n, 1, generator=g), 0.0),
@@ -139,8 +139,8 @@ def one_mode(seed, noise, iterations, tau=2.0):
         generator=generator(seed, f"one mode {noise}"),
         noise=lambda k: noise,
         schedule=sd.cosine,
-        after=lambda k, T: found.append(abs(T.s.item())),
-    )
+    ):
+        found.append(abs(T.s.item()))
     exact = float(gaussian.jko_step(0.0, 1.0, 0.0, math.hypot(S, noise), tau)[1])
     return {
         "sweep": "noise",

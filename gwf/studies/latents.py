@@ -127,7 +127,7 @@ def run(seed, progress, *, start, M, S, tau, phases, iterations, batch, width, l
                 measure(k + 1, T)
 
             measure(*laws[0])
-            sd.train(
+            for k in sd.phases(
                 sd.SemiDualStep(sd.entropy("kl_dv"), Quadratic(0 if net == "affine" else width), anchor),
                 T,
                 lambda n, g: tuple(torch.randn(2, n, 1, generator=g)),
@@ -138,8 +138,8 @@ def run(seed, progress, *, start, M, S, tau, phases, iterations, batch, width, l
                 batch=batch,
                 generator=generator(seed, f"{net} {rule}"),
                 schedule=sd.cosine,
-                after=after,
                 progress=lambda i, _, done=done, net=net, rule=rule, **shown: progress(done + i, total, **shown),
-            )
+            ):
+                after(k, T)
             done += phases * iterations
     return {"table": pd.DataFrame(rows).round(5)}

@@ -134,7 +134,7 @@ def learn(
         inside.append(share)
         points = y[:1000].numpy()
 
-    sd.train(
+    for k in sd.phases(
         make_step(method, v, tau, weight),
         T,
         source,
@@ -147,9 +147,9 @@ def learn(
         noise=NOISES[nearest(noise, NOISES, "noise")],
         schedule=sd.cosine,
         betas=(0.5, 0.99),
-        after=after,
         progress=progress,
-    )
+    ):
+        after(k, T)
     return np.array(laws), np.array(inside), points
 
 
