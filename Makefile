@@ -70,8 +70,8 @@ data: $(STAMP)
 	@$(PY) -m gwf.data
 
 notebooks: restored
-	@$(PY) -m gwf.nb refresh $(CHAPTERS)
-	@$(PY) -m gwf.nb check $(wildcard notebooks/*.ipynb)
+	@$(PY) -m companion.notebooks refresh $(CHAPTERS)
+	@$(PY) -m companion.notebooks check $(wildcard notebooks/*.ipynb)
 
 claims: $(STAMP)
 	@$(PY) -m gwf.claims --print $(PROFILE)

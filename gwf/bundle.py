@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from gwf.errors import UsageError
-from gwf.form import code, prose_free
+from companion.form import code, prose_free
 from gwf.paths import NOTEBOOKS, ROOT
 
 # Their text reaches messages, paths and progress lines and never a number: an edit must not retrain for an hour.

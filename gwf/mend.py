@@ -7,8 +7,8 @@ import os
 import psutil
 import yaml
 
-from gwf.guard import alive
-from gwf.nb import say
+from companion.guard import alive
+from companion.notebooks import say
 from gwf.paths import ROOT, SCRATCH
 
 LOCK = ROOT / "dvc.lock"

@@ -20,7 +20,7 @@ import yaml
 
 from gwf import studies
 from gwf.errors import UsageError, in_range, nearest
-from gwf.form import parameters_of
+from companion.form import parameters_of
 from gwf.paths import NOTEBOOKS, ROOT
 
 PARAMS = ROOT / "params.yaml"

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+CONF = ROOT / "conf"
 DATA = ROOT / "data"
+DATASETS = ROOT / "datasets"
 NOTEBOOKS = ROOT / "notebooks"
 RESULTS = ROOT / "results"
 REPORT = ROOT / "report"

@@ -25,9 +25,9 @@ import yaml
 
 from gwf import params
 from gwf.errors import UsageError, nearest
-from gwf.guard import Alone, watch
+from companion.guard import Alone, watch
 from gwf.mend import mend
-from gwf.nb import say
+from companion.notebooks import say
 from gwf.paths import RESULTS, ROOT, SCRATCH
 from gwf.progress import clock
 from gwf.workers import Failed, Stages, environment

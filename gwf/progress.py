@@ -27,7 +27,7 @@ class Progress:
     """Show how far a loop of `total` steps is, as a context manager.
 
     If the environment variable `GWF_PROGRESS` names a file, one plain line is appended to it at most every
-    two seconds, and always at the last step; the runner (`gwf.nb`) follows that file. Otherwise a `tqdm` bar
+    two seconds, and always at the last step; the runner (`companion.notebooks`) follows that file. Otherwise a `tqdm` bar
     is drawn on stderr. Standard output stays untouched, so that a notebook keeps the same bytes.
 
     Parameters
@@ -89,3 +89,18 @@ class Progress:
         if step > self.start:
             parts.append(f"{clock(elapsed / (step - self.start) * (self.total - step))} left")
         return ", ".join(parts)
+
+
+class follow:
+    """A callable `(done, total, **shown)` that shows how far a computation is, named `label`; it ends with the last step."""
+
+    def __init__(self, label):
+        self.label, self.progress = label, None
+
+    def __call__(self, done, total, **shown):
+        if self.progress is None or self.progress.total != int(total):
+            self.progress = Progress(total, self.label).__enter__()
+        self.progress.update(done, **shown)
+        if done >= total:
+            self.progress.__exit__(None, None, None)
+            self.progress = None

@@ -20,7 +20,7 @@ from gwf.errors import UsageError
 from gwf.runs import Study, functional_title, method_title
 from gwf.table import Table, show, show_spread, show_tau
 
-PUBLISHED = Path(__file__).with_name("published.yaml")
+PUBLISHED = paths.ROOT / "conf" / "published.yaml"
 
 
 def mean(values):

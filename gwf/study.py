@@ -22,7 +22,7 @@ import pandas as pd
 
 from gwf import params, studies
 from gwf.errors import UsageError, nearest
-from gwf.guard import Alone, watch
+from companion.guard import Alone, watch
 from gwf.paths import RESULTS, SCRATCH
 from gwf.progress import Progress
 from gwf.training import machine

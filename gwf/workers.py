@@ -12,7 +12,7 @@ from collections import deque
 from pathlib import Path
 
 from gwf.mend import keep
-from gwf.nb import say
+from companion.notebooks import say
 from gwf.paths import ROOT, SCRATCH
 from gwf.progress import clock
 
@@ -121,7 +121,7 @@ class Process:
 
 
 class Stages:
-    """Run stages under the driver's `lock` (a `gwf.guard.Alone`)."""
+    """Run stages under the driver's `lock` (a `companion.guard.Alone`)."""
 
     def __init__(self, lock):
         self.lock, self.lines, self.running = lock, queue.Queue(), {}

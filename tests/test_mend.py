@@ -13,7 +13,7 @@ from gwf import mend
 WHOLE = """schema: '2.0'
 stages:
   lenet:
-    cmd: python -m gwf.nb run
+    cmd: python -m companion.notebooks run
     outs:
     - path: a
       md5: 0123456789abcdef0123456789abcdef

@@ -12,7 +12,7 @@ import pytest
 
 from gwf import form, nb
 from gwf.errors import UsageError
-from gwf.guard import Alone, alive
+from companion.guard import Alone, alive
 from gwf.paths import ROOT
 
 V4 = nbformat.v4
@@ -40,7 +40,7 @@ def scratch(tmp_path, monkeypatch):
 
 def command_line(*arguments, **options):
     return subprocess.run(
-        [sys.executable, "-m", "gwf.nb", *map(str, arguments)], cwd=ROOT, text=True, capture_output=True, **options
+        [sys.executable, "-m", "companion.notebooks", *map(str, arguments)], cwd=ROOT, text=True, capture_output=True, **options
     )
 
 
@@ -152,7 +152,7 @@ def wait_until(condition, seconds):
 def test_a_killed_parent_takes_runner_and_kernel_with_it(tmp_path):
     busy = f"open({str(tmp_path / 'busy')!r}, 'w').close()\nwhile True:\n    pass"
     source = notebook(tmp_path / "toy.ipynb", PARAMETERS, busy)
-    call = [sys.executable, "-m", "gwf.nb", "run", str(source), str(tmp_path / "out")]
+    call = [sys.executable, "-m", "companion.notebooks", "run", str(source), str(tmp_path / "out")]
     parent = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({call})"], cwd=ROOT)
     try:
         # The kernel takes seconds to start, more on a busy machine.
@@ -169,7 +169,7 @@ def test_a_killed_parent_takes_runner_and_kernel_with_it(tmp_path):
 def test_alone_waits_for_the_first_and_ends_what_a_killed_one_left(tmp_path):
     left = subprocess.Popen(["sleep", "60"])
     program = (
-        f"import os, signal, time\nfrom gwf.guard import Alone\nlock = Alone({str(tmp_path)!r}, 'run')\n"
+        f"import os, signal, time\nfrom companion.guard import Alone\nlock = Alone({str(tmp_path)!r}, 'run')\n"
         f"lock.__enter__().adopt({left.pid})\nprint('held', flush=True)\ntime.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from gwf import bundle, studies
-from gwf.form import check, load, parameters_of
+from companion.form import check, load, parameters_of
 from gwf.params import validate
 from gwf.paths import NOTEBOOKS, ROOT
 
@@ -175,7 +175,7 @@ def test_every_chapter_and_study_runs():
 
 def test_parameters_handed_over_by_dvc_are_known_to_the_notebooks():
     for stage in DVC.values():
-        if "gwf.nb run" in str(stage.get("cmd")):
+        if "companion.notebooks run" in str(stage.get("cmd")):
             for item in combinations(stage):
                 command = filled(stage["cmd"], item)
                 known = parameters_of(ROOT / re.search(r"notebooks/\S+\.ipynb", command).group())

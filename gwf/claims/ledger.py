@@ -17,7 +17,7 @@ from gwf.claims.registry import computed
 from gwf.claims.sources import Sources
 from gwf.errors import UsageError, nearest
 
-FOLDER = Path(__file__).with_name("claims")
+FOLDER = paths.ROOT / "conf" / "claims"
 ID = re.compile(r"(gwf|sjko|vwgf|w2fe|proposal)-[A-Z][1-9]\d*")
 COLUMNS = [
     "id",

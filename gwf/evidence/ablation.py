@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from gwf.style import REAL
+from companion.style import REAL
 
 TITLE = "Step size, number of phases and instance noise of S-JKO"
 CAPTION = (

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from gwf.evidence import show
-from gwf.style import REAL, WIDTH, use_style
+from companion.style import REAL, WIDTH, use_style
 
 TITLE = "Domain adaptation between two digit data sets: what transport gives without labels"
 CAPTION = (

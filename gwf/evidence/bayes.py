@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from gwf.style import REAL, SPARE_COLOURS, WIDTH, use_style
+from companion.style import REAL, SPARE_COLOURS, WIDTH, use_style
 
 TITLE = "Bayesian logistic regression: accuracy does not tell the methods, or even the priors, apart"
 CAPTION = (

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import LogFormatter, NullLocator
 
-from gwf.style import REAL, WIDTH, use_style
+from companion.style import REAL, WIDTH, use_style
 
 TITLE = "Explicit flows as the dimension grows"
 CAPTION = (

@@ -7,7 +7,7 @@ import pandas as pd
 from gwf.evidence.initialisation import joined
 from gwf.evidence.schedules import COLOURS
 from gwf.fields.family import TITLES
-from gwf.style import REAL, WIDTH, use_style
+from companion.style import REAL, WIDTH, use_style
 
 TITLE = "Diversity and quality under every velocity field"
 CAPTION = (

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from gwf.style import REAL, WIDTH
+from companion.style import REAL, WIDTH
 
 TITLE = "Gaussian mixtures: VWGF, JKO-ICNN and Langevin particles in low dimension"
 CAPTION = (

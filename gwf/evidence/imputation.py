@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from gwf.style import REAL
+from companion.style import REAL
 
 TITLE = "Missing values: flows between random halves of the table"
 CAPTION = (

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from gwf.fields.family import TITLES
-from gwf.style import REAL, WIDTH, use_style
+from companion.style import REAL, WIDTH, use_style
 
 TITLE = "Initialising the map by a Wasserstein gradient flow"
 CAPTION = (

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from gwf.style import REAL
+from companion.style import REAL
 
 TITLE = "Mode masses of S-JKO and UOTM on 25 Gaussians and two circles"
 CAPTION = (

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from gwf.style import REAL, SPARE_COLOURS, WIDTH, use_style
+from companion.style import REAL, SPARE_COLOURS, WIDTH, use_style
 
 TITLE = "Order of training and kind of map: one scheme, four ways"
 CAPTION = (

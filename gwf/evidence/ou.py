@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from gwf.style import REAL, WIDTH
+from companion.style import REAL, WIDTH
 
 TITLE = "Ornstein-Uhlenbeck flows: what training adds to the bias of the JKO scheme, and what the yardstick decides"
 CAPTION = (

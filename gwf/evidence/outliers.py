@@ -5,7 +5,7 @@ import math
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from gwf.style import REAL
+from companion.style import REAL
 
 TITLE = "Outliers among the data: relaxed against balanced transport"
 CAPTION = (

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from gwf.style import REAL, WIDTH, use_style
+from companion.style import REAL, WIDTH, use_style
 
 TITLE = "Porous medium equation from samples"
 CAPTION = (

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from gwf.style import REAL, WIDTH, use_style
+from companion.style import REAL, WIDTH, use_style
 
 TITLE = "What a restricted class of critics sees"
 CAPTION = (

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from gwf.style import REAL, WIDTH, use_style
+from companion.style import REAL, WIDTH, use_style
 
 TITLE = "Frozen targets on the ring: W1 against three axes, tuned rates, schedules"
 CAPTION = (

@@ -6,7 +6,7 @@ import pandas as pd
 
 from gwf.evidence import initialisation
 from gwf.fields.family import CRITICS, TITLES
-from gwf.style import REAL, WIDTH, use_style
+from companion.style import REAL, WIDTH, use_style
 
 TITLE = "Schedules, velocity fields and persistency on the ring"
 CAPTION = (

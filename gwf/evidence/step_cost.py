@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import NullLocator
 
-from gwf.style import WIDTH
+from companion.style import WIDTH
 
 TITLE = "Cost of one update against dimension: variational bound and determinant"
 CAPTION = (

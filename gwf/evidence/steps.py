@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gwf.runs import functional_title
-from gwf.style import REAL, WIDTH, colour, use_style
+from companion.style import REAL, WIDTH, colour, use_style
 
 TITLE = "Does the proximal term help? Four columns of the paper, on eight Gaussians"
 CAPTION = (

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from gwf.style import REAL, WIDTH, colour, use_style
+from companion.style import REAL, WIDTH, colour, use_style
 
 TITLE = "What a variational bound costs: bias on finite batches and the gradient the map receives"
 CAPTION = (

@@ -1,14 +1,12 @@
-"""The style of every figure: one colour per functional everywhere, one line and marker per time step.
+"""The style of every figure: one colour per method everywhere, one line and marker per time step.
 
 A solid line and a filled marker with the JKO step, a dashed line and an open marker without, dashes and dots for the
-explicit step. The colours are
-from the sets of Okabe and Ito and of Tol, which are told apart with any colour vision.
+explicit step. The colours are from the sets of Okabe and Ito and of Tol, told apart with any colour vision.
 """
 
-import matplotlib
+import zlib
 
-from gwf import functionals
-from gwf.runs import STEPS, functional_title
+import matplotlib
 
 COLOURS = {
     "kl": "#0072B2",
@@ -59,34 +57,27 @@ WIDTH = 7.0
 
 
 def use_style():
-    """Set matplotlib's parameters for every figure that follows."""
+    """Set matplotlib's parameters for every figure that follows, whatever the user's own matplotlibrc says."""
+    matplotlib.rcdefaults()
     matplotlib.rcParams.update(STYLE)
 
 
-def colour(functional):
-    """Colour of a functional, as `#RRGGBB`. A newly registered one takes the next spare colour."""
-    if functional in COLOURS:
-        return COLOURS[functional]
-    new = [name for name in functionals.names() if name not in COLOURS]
-    return SPARE_COLOURS[(new.index(functional) if functional in new else len(new)) % len(SPARE_COLOURS)]
+def colour(method):
+    """Colour of a method (a functional or velocity field), as `#RRGGBB`; one without an entry gets a spare colour."""
+    return COLOURS.get(method) or SPARE_COLOURS[zlib.crc32(method.encode()) % len(SPARE_COLOURS)]
 
 
-def line(functional, step):
-    """Keyword arguments of `Axes.plot` for a method's line: colour, line style and label."""
-    return {"color": colour(functional), "linestyle": LINES[step], "label": label(functional, step)}
+def line(method, step):
+    """Keyword arguments of `Axes.plot` for a method's line: colour and line style."""
+    return {"color": colour(method), "linestyle": LINES[step]}
 
 
-def marker(functional, step):
+def marker(method, step):
     """Keyword arguments of `Axes.plot` for a method's marker: filled with the JKO step, open without."""
-    own = colour(functional)
+    own = colour(method)
     return {
         "color": own,
         "marker": MARKERS[step],
         "markeredgecolor": own,
         "markerfacecolor": "white" if step == "gan" else own,
     }
-
-
-def label(functional, step):
-    """Short name of a method for legends and axes, `KL-DV, no JKO`."""
-    return f"{functional_title(functional)}, {STEPS[step]}"

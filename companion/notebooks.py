@@ -2,33 +2,49 @@
 
 Command line::
 
-    python -m gwf.nb run notebooks/train.ipynb results/laptop/kl-jko-digits-0 --params training.digits --set seed 0
-    python -m gwf.nb refresh notebooks/chapters/01_jko_gaussian.ipynb
-    python -m gwf.nb check notebooks/train.ipynb
+    python -m companion.notebooks run porous porous_d2 0        # the cells tagged `run` of one experiment: a case, a seed
+    python -m companion.notebooks show porous                   # the cells tagged `show`: table, figure, claims -> report/
+    python -m companion.notebooks train digits kl-jko 0         # one training run
+    python -m companion.notebooks refresh notebooks/chapters/01_jko_gaussian.ipynb    # execute in place
+    python -m companion.notebooks check notebooks/*/*.ipynb     # check the form
 """
 
 import argparse
 import contextlib
 import logging
 import os
+import shutil
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import yaml
 
+from companion.form import check, load, normalise, parameters_of, part, source, write
+from companion.guard import Alone, end, watch
+from companion.sheet import path_of
 from gwf.errors import UsageError, nearest
-from gwf.form import check, load, normalise, parameters_of, write
-from gwf.guard import Alone, end, watch
 from gwf.paths import RESULTS, ROOT, SCRATCH
 from gwf.progress import clock
 
 HEARTBEAT = 15.0
+#: What a machine's numerical libraries read their number of threads from.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class NotebookError(RuntimeError):
     """A notebook failed or ended early; the message says where, why, and where to read it."""
+
+
+def load_notebook(name):
+    """The functions and classes of a notebook's untagged cells, as a module: how tests and other code reach them."""
+    module = types.ModuleType(name)
+    for cell in part(load(path_of(name)), "functions")["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile(source(cell), f"{name}:{cell['id']}", "exec"), module.__dict__)
+    return module
 
 
 def accept(notebook, given):
@@ -52,46 +68,37 @@ def accept(notebook, given):
     return given
 
 
-def key_of(out_dir):
-    """Name of a run in scratch/ and in messages: its folder below results/, joined by dashes."""
-    path = Path(out_dir).resolve()
-    if path.is_relative_to(RESULTS):
-        return "-".join(path.relative_to(RESULTS).parts)
-    return "-".join(path.parts[-2:])
+def run(notebook, key, parameters, only=None, threads=None):
+    """Execute `notebook`, or the cells of one part of it, with `parameters`.
 
+    The working folder is the root of the repository. Everything it writes to stderr goes to the terminal. The kernel's
+    numerical libraries use `threads` threads; default: the environment variable `GWF_THREADS`, else 1.
 
-def run(notebook, out_dir, parameters, threads=None):
-    """Execute `notebook` with `parameters` and write `<out_dir>/<name>.ipynb`, the same bytes at every run.
-
-    The notebook's working folder is the root of the repository. If it has a parameter `out` that is not
-    given, it gets `out_dir`, relative to the root. Everything it writes to stderr goes to the terminal and
-    not into the file. The kernel's numerical libraries use `threads` threads; default: the notebook's
-    parameter `threads`, else the environment variable `GWF_THREADS`, else 1.
+    Parameters
+    ----------
+    notebook : Path
+    key : str
+        Name of this run in scratch/ and in messages.
+    parameters : dict
+    only : {"run", "show"}, optional
+        See `companion.form.part`.
 
     Returns
     -------
-    pathlib.Path
-        The executed notebook.
+    nbformat.NotebookNode
+        The executed notebook, normalised: the same bytes at every run.
 
     Raises
     ------
     UsageError
         Unknown parameter, or a value of another type than the default.
     NotebookError
-        A cell failed, or the notebook ended before its last cell; it is kept as `scratch/failed/<run>.ipynb`.
+        A cell failed, or the notebook ended before its last cell; it is kept as `scratch/failed/<key>.ipynb`.
     """
-    notebook, out_dir = Path(notebook), Path(out_dir)
-    given = dict(parameters)
-    defaults = parameters_of(notebook)
-    if "out" in defaults and "out" not in given:
-        given["out"] = Path(os.path.relpath(out_dir.resolve(), ROOT)).as_posix()
-    accept(notebook, given)
-    threads = threads or given.get("threads", defaults.get("threads")) or int(os.environ.get("GWF_THREADS") or 1)
-    target = out_dir / notebook.name
-    with Alone(SCRATCH, key_of(out_dir), say=say) as lock:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        write(normalise(execute(notebook, key_of(out_dir), given, threads, lock)), target)
-    return target
+    accept(notebook, parameters)
+    threads = threads or int(os.environ.get("GWF_THREADS") or 1)
+    with Alone(SCRATCH, key, say=say) as lock:
+        return normalise(execute(notebook, key, parameters, threads, lock, only))
 
 
 def refresh(notebook):
@@ -99,14 +106,14 @@ def refresh(notebook):
 
     Returns whether the file changed.
     """
-    notebook, key = Path(notebook), f"refresh-{Path(notebook).stem}"
-    threads = parameters_of(notebook).get("threads") or int(os.environ.get("GWF_THREADS") or 1)
-    with Alone(SCRATCH, key, say=say) as lock:
-        return write(normalise(execute(notebook, key, {}, threads, lock)), notebook)
+    notebook = Path(notebook)
+    shutil.rmtree(RESULTS / "lab" / notebook.stem, ignore_errors=True)
+    return write(run(notebook, f"refresh-{notebook.stem}", {}), notebook)
 
 
-def execute(notebook, key, parameters, threads, lock):
+def execute(notebook, key, parameters, threads, lock, only):
     """Execute `notebook` through papermill and return it as it came out; see `run`."""
+    import nbformat
     import papermill
     import psutil
     from nbclient.exceptions import DeadKernelError
@@ -116,6 +123,7 @@ def execute(notebook, key, parameters, threads, lock):
     for path in (raw, failed):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
+    cells = nbformat.from_dict(part(load(notebook), only))
     kernel = []
 
     def adopt():
@@ -130,14 +138,14 @@ def execute(notebook, key, parameters, threads, lock):
     driver = int(os.environ.get("GWF_DRIVER") or 0)
     watching = watch([os.getppid()] + [driver] * bool(driver), stop)
     try:
-        with kernel_environment(key, threads), Terminal(key, len(load(notebook)["cells"])) as terminal:
+        with kernel_environment(key, threads), Terminal(key, len(cells.cells)) as terminal:
 
             def on_cell_start(cell, cell_index):
                 adopt()
                 terminal.at(cell, cell_index)
 
             executed = papermill.execute_notebook(
-                str(notebook),
+                cells,
                 str(raw),
                 parameters=parameters,
                 progress_bar=False,
@@ -192,9 +200,7 @@ def kernel_environment(key, threads):
     progress.parent.mkdir(parents=True, exist_ok=True)
     ipython.mkdir(parents=True, exist_ok=True)
     progress.write_text("")
-    changed = dict.fromkeys(
-        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), str(threads)
-    )
+    changed = dict.fromkeys(THREADS, str(threads))
     changed |= {
         "GWF_PROGRESS": str(progress),
         "IPYTHONDIR": str(ipython),
@@ -262,14 +268,39 @@ class Terminal:
         """Nothing is buffered."""
 
 
-def subtree(name, path=ROOT / "params.yaml"):
-    """Part of params.yaml by its dotted name, for example `training.digits`, as a dict."""
-    part = yaml.safe_load(Path(path).read_text())
-    for word in name.split("."):
-        part = part[nearest(word, part, f"key of params.yaml in {name!r}:")]
-    if not isinstance(part, dict):
-        raise UsageError(f"{name!r} of params.yaml is the value {part!r}, not a group of parameters")
-    return part
+def settings_of(*words, path=ROOT / "params.yaml"):
+    """A group of params.yaml by its keys, as a dict."""
+    group = yaml.safe_load(Path(path).read_text())
+    for word in words:
+        group = (group or {})[nearest(word, group or {}, "key of params.yaml")]
+    return dict(group or {})
+
+
+def run_case(experiment, case, seed, profile):
+    """The `run` cells of an experiment for one case and seed, with the case's settings in params.yaml."""
+    given = settings_of("experiments", experiment, case)
+    given |= {"profile": profile, "case": case, "seed": seed}
+    run(path_of(experiment), f"{experiment}-{case}-{seed}", given, "run")
+
+
+def train(dataset, case, seed, profile):
+    """One training run: runs/train.ipynb with the settings of the method in params.yaml."""
+    given = settings_of("training", dataset, case)
+    out = RESULTS / profile / "training" / dataset / f"{case}-{seed}"
+    given |= {"dataset": dataset, "seed": seed, "profile": profile, "out": out.relative_to(ROOT).as_posix()}
+    out.mkdir(parents=True, exist_ok=True)
+    executed = run(path_of("train"), f"{dataset}-{case}-{seed}", given, threads=given.get("threads"))
+    write(executed, out / "train.ipynb")
+
+
+def show(name, profile, report):
+    """The `show` cells of an experiment, or a whole chapter: its sheet goes to `<report>/<name>/`."""
+    notebook, out = path_of(name), ROOT / report / name
+    shutil.rmtree(out, ignore_errors=True)
+    executed = run(notebook, f"show-{name}", {"profile": profile, "out": out.relative_to(ROOT).as_posix()}, "show")
+    target = RESULTS / profile / "shown" / notebook.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write(executed, target)
 
 
 def short(path):
@@ -284,32 +315,34 @@ def say(text):
 
 def main(arguments=None):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m gwf.nb", description="Run, extract, refresh, check notebooks.")
+    parser = argparse.ArgumentParser(prog="python -m companion.notebooks", description="Run and check notebooks.")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("run", help="execute a notebook and write it to a folder")
-    command.add_argument("notebook", type=Path)
-    command.add_argument("out_dir", type=Path)
-    command.add_argument("--params", action="append", default=[], metavar="GROUP", help="group of params.yaml")
-    command.add_argument("--set", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"))
-    command.add_argument("--threads", type=int)
+    for name, words in (("run", ("experiment", "case")), ("train", ("dataset", "case"))):
+        command = commands.add_parser(name, help="one case with one seed")
+        for word in words:
+            command.add_argument(word)
+        command.add_argument("seed", type=int)
+    commands.add_parser("show", help="the sheet of an experiment or chapter").add_argument("name")
     for name, text in (("refresh", "execute in place"), ("check", "check the form")):
         commands.add_parser(name, help=text).add_argument("notebooks", type=Path, nargs="+")
     asked = parser.parse_args(arguments)
     try:
-        if asked.command == "run":
-            given = {}
-            for group in asked.params:
-                given |= subtree(group)
-            given |= {name: yaml.safe_load(value) for name, value in asked.set}
-            run(asked.notebook, asked.out_dir, given, asked.threads)
-        elif asked.command == "refresh":
+        if asked.command == "refresh":
             for notebook in asked.notebooks:
                 say(f"{notebook}: {'outputs changed' if refresh(notebook) else 'unchanged'}")
-        else:
+        elif asked.command == "check":
             faults = [fault for notebook in asked.notebooks for fault in check(notebook)]
             for fault in faults:
                 say(fault)
             return 1 if faults else 0
+        else:
+            params = settings_of()
+            if asked.command == "run":
+                run_case(asked.experiment, asked.case, asked.seed, params["profile"])
+            elif asked.command == "train":
+                train(asked.dataset, asked.case, asked.seed, params["profile"])
+            else:
+                show(asked.name, params["profile"], params["report"])
     except (UsageError, NotebookError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1

@@ -1,0 +1,1 @@
+"""What turns notebooks into a pipeline and a report: running, parameters, stages, results, claims. Knows no mathematics."""
