@@ -345,7 +345,7 @@ def judged_in():
 
 def evaluate(profile, report):
     """The ledger: a DataFrame, one row per claim, all of it text; reads every claims.json below the report folder."""
-    files = sorted(Path(report).glob("*/claims.json"))
+    files = sorted(Path(report).glob("sheets/*/claims.json"))
     judged = {entry["id"]: (file.parent.name, entry) for file in files for entry in json.loads(file.read_text("utf-8"))}
     rows, where = [], judged_in()
     for claim in read().values():
@@ -365,7 +365,7 @@ def evaluate(profile, report):
             "value": "; ".join(f"{part}: {show(value)}" for part, value in entry["values"].items()),
             "verdict": entry["verdict"],
             "control_verdict": entry["control_verdict"],
-            "evidence": folder,
+            "evidence": folder and f"sheets/{folder}/",
             "notebook": where.get(claim.id, ""),
             "finding": entry["finding"],
             "control": claim.control,
@@ -432,7 +432,7 @@ def entry_of(row):
     if row["notebook"]:
         lines.append(
             f"- Judged in `{row['notebook']}`"
-            + (f", evidence in [{row['evidence']}/]({row['evidence']}/)" if row["value"] else "")
+            + (f", evidence in [{row['evidence']}]({row['evidence']})" if row["value"] else "")
         )
     if row["gpu"]:
         lines.append(f"- Published scale: {row['gpu']}")

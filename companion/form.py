@@ -8,7 +8,7 @@ import re
 import tokenize
 from pathlib import Path
 
-from gwf.errors import UsageError
+from gwf.errors import UsageError, nearest
 from gwf.paths import ROOT
 
 FOLDERS = ("results/", "data/", "report/", "notebooks/", "scratch/", "embedded/", "../", "./")
@@ -85,6 +85,27 @@ def parameters_of(notebook):
             text = ast.unparse(node)
             raise UsageError(f"{notebook}: the parameters cell may only assign literals, not: {text}") from None
     return found
+
+
+def accept(notebook, given, where=None):
+    """Return `given` if every name is a parameter of `notebook` and every type is that of its default.
+
+    An int is accepted where the default is a float, and anything where the default is None.
+
+    Raises
+    ------
+    UsageError
+        Unknown name (with the nearest valid one), or a value of another type.
+    """
+    defaults = parameters_of(notebook)
+    for name, value in given.items():
+        nearest(name, defaults, f"parameter of {Path(notebook).name}" + (f" in {where}" if where else ""))
+        default = defaults[name]
+        wanted = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}.get(type(default))
+        if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool)):
+            kind = type(default).__name__
+            raise UsageError(f"parameter {name} = {value!r} of {Path(notebook).name} must be of type {kind}")
+    return given
 
 
 def literal(node):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from companion.form import check, load, normalise, parameters_of, part, source, write
+from companion.form import accept, check, load, normalise, part, source, write
 from companion.guard import Alone, end, watch
 from companion.sheet import path_of
 from gwf.errors import UsageError, nearest
@@ -45,27 +45,6 @@ def load_notebook(name):
         if cell["cell_type"] == "code":
             exec(compile(source(cell), f"{name}:{cell['id']}", "exec"), module.__dict__)
     return module
-
-
-def accept(notebook, given):
-    """Return `given` if every name is a parameter of `notebook` and every type is that of its default.
-
-    An int is accepted where the default is a float, and anything where the default is None.
-
-    Raises
-    ------
-    UsageError
-        Unknown name (with the nearest valid one), or a value of another type.
-    """
-    defaults = parameters_of(notebook)
-    for name, value in given.items():
-        nearest(name, defaults, f"parameter of {Path(notebook).name}")
-        default = defaults[name]
-        wanted = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}.get(type(default))
-        if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool)):
-            kind = type(default).__name__
-            raise UsageError(f"parameter {name} = {value!r} of {Path(notebook).name} must be of type {kind}")
-    return given
 
 
 def run(notebook, key, parameters, only=None, threads=None):
@@ -294,8 +273,8 @@ def train(dataset, case, seed, profile):
 
 
 def show(name, profile, report):
-    """The `show` cells of an experiment, or a whole chapter: its sheet goes to `<report>/<name>/`."""
-    notebook, out = path_of(name), ROOT / report / name
+    """The `show` cells of an experiment, or a whole chapter: its sheet goes to `<report>/sheets/<name>/`."""
+    notebook, out = path_of(name), ROOT / report / "sheets" / name
     shutil.rmtree(out, ignore_errors=True)
     executed = run(notebook, f"show-{name}", {"profile": profile, "out": out.relative_to(ROOT).as_posix()}, "show")
     target = RESULTS / profile / "shown" / notebook.name

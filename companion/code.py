@@ -1,0 +1,348 @@
+"""What a stage computes with: one text file of its settings and of the *definitions* its code reaches, free of prose.
+
+A stage of the pipeline depends on `results/inputs/<stage>.txt` alone (and on the results it reads). The file holds
+
+- the settings of its case, and of its notebook the cells of its part;
+- of gwf, companion and the modules beside the notebooks every function, class and constant that this code names,
+  directly or through others. Comments, docstrings and Markdown are left out; a caption is in, as it is printed.
+
+So an edit of prose runs nothing, an edit of one metric runs what measures with it, and one of a divergence its users.
+
+A *table* is a module-level dict with string keys whose values name definitions: `DIVERGENCES = {"kl": KL(), ...}`. A
+stage that looks names up in it has the entries whose keys are written in its settings or code, no others; one that goes
+through the whole table has all of it. What static reading cannot see (a name composed at run time) is caught by a test
+that runs every stage of the smoke profile under a profiler and looks for each executed function in the stage's file.
+
+Command line::
+
+    python -m companion.code results/inputs
+"""
+
+import argparse
+import ast
+import functools
+import json
+import sys
+from pathlib import Path
+
+from companion import claims, form, params
+from companion.sheet import path_of
+from gwf.errors import UsageError
+from gwf.paths import ROOT
+
+ROOMS = ("gwf", "companion", "notebooks")
+#: What runs a notebook and talks to people: it reaches messages, paths and progress lines, never a number.
+PLUMBING = {
+    *("gwf.errors", "gwf.paths", "gwf.progress", "gwf.training.checkpoint"),
+    *("companion.form", "companion.guard", "companion.notebooks", "companion.params", "companion.code"),
+}
+
+
+class Module:
+    """Names that Python text defines and imports.
+
+    Attributes
+    ----------
+    definitions : dict
+        Name -> list of statements that bind it.
+    imports : dict
+        Name -> (module, attribute or None).
+    others : list
+        Statements that bind nothing: they run whenever the module is imported.
+    """
+
+    def __init__(self, name, text):
+        self.name, self.text = name, text
+        self.definitions, self.imports, self.others = {}, {}, []
+        for node in ast.parse(text).body:
+            self.enter(node)
+
+    def enter(self, node):
+        """Sort in one statement."""
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            self.imports |= bound_by(node)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            self.definitions.setdefault(node.name, []).append(node)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [
+                n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            ]
+            for name in names:
+                self.definitions.setdefault(name, []).append(node)
+            if not names:
+                self.others.append(node)
+        elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            self.others.append(node)
+
+    def table(self, name):
+        """The dict of the table called `name`: its (key, value) nodes, or None if it is no table."""
+        nodes = self.definitions.get(name, [])
+        value = nodes[0].value if len(nodes) == 1 and isinstance(nodes[0], (ast.Assign, ast.AnnAssign)) else None
+        if not isinstance(value, ast.Dict) or not name.isupper() or not value.keys:
+            return None
+        if not all(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in value.keys):
+            return None
+        if not any(isinstance(n, (ast.Name, ast.Lambda)) for entry in value.values for n in ast.walk(entry)):
+            return None
+        return [(key.value, entry) for key, entry in zip(value.keys, value.values, strict=True)]
+
+    def source(self, node):
+        """Text of a statement, decorators included."""
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+        return "\n".join(self.text.splitlines()[first - 1 : node.end_lineno]) + "\n"
+
+
+def bound_by(node):
+    """Name -> (module, attribute or None) of an import statement."""
+    if isinstance(node, ast.Import):
+        return {
+            a.asname or a.name.split(".")[0]: (a.name if a.asname else a.name.split(".")[0], None) for a in node.names
+        }
+    return {a.asname or a.name: (node.module, a.name) for a in node.names}
+
+
+@functools.cache
+def module(name):
+    """The `Module` of this repository called `name`, or None."""
+    if name.split(".")[0] not in ROOMS:
+        return None
+    base = ROOT.joinpath(*name.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return Module(name, path.read_text(encoding="utf-8"))
+    return Module(name, "") if base.is_dir() else None
+
+
+class Bundle:
+    """Everything reached from some code.
+
+    Parameters
+    ----------
+    root : Module
+        A module of its own: the cells of a notebook.
+    start : list of ast nodes
+        The statements of it that run; its definitions come in only if they are reached.
+    strings : iterable of str
+        Names that the settings ask for.
+    """
+
+    def __init__(self, root, start, strings):
+        self.root, self.start, self.strings = root, start, set(strings)
+        self.reached, self.whole, self.libraries, self.seen = {}, set(), set(), set()
+        before = None
+        while before != (len(self.reached), len(self.strings), len(self.whole)):
+            before = (len(self.reached), len(self.strings), len(self.whole))
+            self.seen = set()
+            for node in start:
+                self.follow(root, node)
+            for owner, name in list(self.reached):
+                self.definition(owner, name)
+
+    def definition(self, owner, name):
+        """Reach a definition, and what it names."""
+        if owner.name in PLUMBING or (owner.name, name) in self.seen:
+            return
+        self.seen.add((owner.name, name))
+        self.reached[owner, name] = True
+        table = owner.table(name)
+        if table and (owner.name, name) not in self.whole:
+            for key, value in table:
+                if key in self.strings:
+                    self.follow(owner, value)
+        else:
+            for node in owner.definitions[name]:
+                self.follow(owner, node)
+        if owner is not self.root:
+            for node in owner.others:
+                self.follow(owner, node)
+
+    def follow(self, owner, node):
+        """Reach what the names in a statement or expression stand for."""
+        local = {}
+        for child in ast.walk(node):
+            if isinstance(child, (ast.Import, ast.ImportFrom)):
+                local |= bound_by(child)
+        self.walk(owner, node, local, lookup=False)
+
+    def walk(self, owner, node, local, lookup):
+        """Depth first; `lookup` says that a table met right here is looked up by name, not gone through."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            self.strings.add(node.value)
+        elif isinstance(node, ast.Name):
+            self.resolve(owner, [node.id], local, lookup)
+        elif isinstance(node, ast.Attribute):
+            chain = [node.attr]
+            while isinstance(node.value, ast.Attribute):
+                node = node.value
+                chain.insert(0, node.attr)
+            if isinstance(node.value, ast.Name):
+                self.resolve(owner, [node.value.id, *chain], local, lookup)
+            else:
+                self.walk(owner, node.value, local, False)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            return
+        else:
+            looked_up = {id(part) for part in tables_looked_up_in(node)}
+            for child in ast.iter_child_nodes(node):
+                self.walk(owner, child, local, id(child) in looked_up)
+
+    def resolve(self, owner, chain, local, lookup):
+        """Follow a dotted name to the definition it stands for, if that is in this repository."""
+        name, *rest = chain
+        found = local.get(name) or (None if name in owner.definitions else owner.imports.get(name))
+        if found is None:
+            if name in owner.definitions:
+                # KEY in TABLE and TABLE.get(KEY) are look-ups too.
+                if owner.table(name) and not lookup and rest[:1] != ["get"]:
+                    self.whole.add((owner.name, name))
+                self.definition(owner, name)
+            return
+        target, attribute = found
+        if module(target) is None:
+            self.libraries.add(f"{name}: {target}" + (f".{attribute}" if attribute else ""))
+            return
+        steps = ([attribute] if attribute else []) + rest
+        here = module(target)
+        while steps and module(f"{here.name}.{steps[0]}") is not None and steps[0] not in here.definitions:
+            here = module(f"{here.name}.{steps.pop(0)}")
+        if steps:
+            self.resolve(here, steps, {}, lookup)
+
+    def text(self):
+        """The reached definitions by module, without prose, in the order of the files."""
+        parts = [f"# libraries\n{chr(10).join(sorted(self.libraries))}\n"]
+        code = "\n".join(self.root.source(node) for node in self.start)
+        code += "\n".join(self.source(self.root, name) for o, name in self.reached if o is self.root)
+        parts.append("# notebook\n" + form.prose_free(code))
+        for owner in sorted({o for o, _ in self.reached if o is not self.root}, key=lambda o: o.name):
+            names = {name for o, name in self.reached if o is owner}
+            statements = {id(n): (n.lineno, name) for name in names for n in owner.definitions[name]}
+            ordered = dict.fromkeys(name for _, name in sorted(statements.values()))
+            code = "".join(self.source(owner, name) for name in ordered)
+            code += "".join(owner.source(node) for node in owner.others if not is_main(node))
+            parts.append(f"# {owner.name}\n" + form.prose_free(code))
+        return "\n".join(parts)
+
+    def source(self, owner, name):
+        """Text of a definition; of a table that is looked up in, the entries whose keys are asked for."""
+        table = owner.table(name)
+        if table is None or (owner.name, name) in self.whole:
+            return "".join(owner.source(node) for node in owner.definitions[name])
+        kept = [f"    {k!r}: {ast.get_source_segment(owner.text, v)},\n" for k, v in table if k in self.strings]
+        return f"{name} = {{\n{''.join(kept)}}}\n"
+
+
+def is_main(node):
+    """Whether a statement is `if __name__ == "__main__"`, which does not run on import."""
+    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+
+
+def tables_looked_up_in(node):
+    """The parts of an expression at which a table is looked up by a name: TABLE[k], k in TABLE, nearest(k, TABLE, ...)."""
+    if isinstance(node, ast.Subscript):
+        return [node.value]
+    if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+        return node.comparators
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("nearest"):
+        return node.args[1:2]
+    return []
+
+
+def strings_in(value):
+    """Every string in nested settings, keys included."""
+    if isinstance(value, dict):
+        return {text for pair in value.items() for entry in pair for text in strings_in(entry)}
+    if isinstance(value, (list, tuple)):
+        return {text for entry in value for text in strings_in(entry)}
+    return {value} if isinstance(value, str) else set()
+
+
+def bundle(name, part, settings=None):
+    """The text that a stage depends on.
+
+    Parameters
+    ----------
+    name : str
+        A notebook.
+    part : {"run", "show", None}
+        None for a notebook that is executed whole.
+    settings : dict, optional
+        What its parameters cell is overridden with.
+    """
+    path = path_of(name)
+    nb = form.part(form.load(path), part)
+    code = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
+    values = form.parameters_of(path) | (settings or {})
+    body = [cell for cell in code if "parameters" not in cell["metadata"].get("tags", [])]
+    root = Module(f"notebook {name}", "\n".join(form.source(cell) for cell in body))
+    start = statements(root, body, part)
+    reached = Bundle(root, start, strings_in(values))
+    shown = [form.source(c) for c in nb["cells"] if c["cell_type"] == "markdown" and c["id"] in reached.strings]
+    bands = [f"{claim.id}: {claim.band}" for claim in claims.read().values() if claim.id in reached.strings]
+    given = "# settings\n" + json.dumps(values, indent=1, sort_keys=True) + "\n"
+    return "\n".join([given, reached.text(), *(["# captions", *shown] if part == "show" else []), *bands])
+
+
+def statements(root, cells, part):
+    """The statements of a notebook that run in any case: all that bind nothing, and those of the cells tagged `part`.
+
+    Definitions of untagged cells are left to be reached; a notebook without parts has all of its statements.
+    """
+    tagged, line = set(), 1
+    for cell in cells:
+        end = line + form.source(cell).count("\n") + 1
+        if part in cell["metadata"].get("tags", []):
+            tagged |= set(range(line, end))
+        line = end
+    bound = {id(node): node for nodes in root.definitions.values() for node in nodes}.values()
+    return sorted([*root.others, *(n for n in bound if not tagged or n.lineno in tagged)], key=lambda node: node.lineno)
+
+
+def inputs(composed):
+    """Stage -> text of what it computes with, for the parameters `composed`."""
+    found = {}
+    for experiment, cases in composed["experiments"].items():
+        for case, settings in cases.items():
+            found[f"run-{case}"] = bundle(experiment, "run", settings)
+    for dataset, cases in composed["training"].items():
+        for case, settings in cases.items():
+            found[f"train-{dataset}-{case}"] = bundle("train", None, settings | {"dataset": dataset})
+            found[f"measure-{dataset}-{case}"] = bundle(dataset, "run", {"case": case})
+    for name in composed["shows"]:
+        found[f"show-{name}"] = bundle(name, "show")
+    texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "conf" / "claims").glob("*.yaml"))]
+    found["claims"] = "\n".join([module("companion.claims").text, *texts])
+    found["page"] = "\n".join([module("companion.page").text, (ROOT / "companion" / "page.html").read_text("utf-8")])
+    return found
+
+
+def write(folder, composed):
+    """Write the inputs of every stage to `folder`, remove those whose stage is gone; returns their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {f"{name}.txt": text for name, text in inputs(composed).items()}
+    for path in folder.iterdir():
+        if path.name not in texts:
+            path.unlink()
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return sorted(texts)
+
+
+def main(arguments=None):
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m companion.code", description="Write what every stage computes with."
+    )
+    parser.add_argument("folder", type=Path)
+    asked = parser.parse_args(arguments)
+    try:
+        print(f"{len(write(asked.folder, params.read()))} stages in {asked.folder}")
+    except (UsageError, SyntaxError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,403 @@
+"""`make reproduce`: bring every stage of dvc.yaml up to date, several at a time, and show what is happening.
+
+DVC's files say what there is to do (dvc.yaml) and what has been done (dvc.lock). The driver runs the stages' own
+commands side by side, through an engine (`companion.engines`: processes of this machine, or jobs of a Slurm cluster),
+and enters their outputs with `dvc commit`; `dvc repro` and `dvc status` then agree. The first seed of everything comes
+first, then a complete report, then the other seeds, then the report again.
+
+A profile other than `laptop` runs in a copy of the sources, scratch/profiles/<profile>, with DVC files of its own: it
+leaves no trace in params.yaml and dvc.lock, and what is edited meanwhile does not disturb it.
+
+Command line::
+
+    python -m companion.driver laptop --jobs 2 [--minutes 15] [--reuse] [--plan] [--engine slurm]
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from companion import code, compare, params
+from companion.engines import Failed, Stages, environment, say
+from companion.guard import Alone, watch
+from gwf.data import embedded
+from gwf.errors import UsageError, nearest
+from gwf.paths import RESULTS, ROOT, SCRATCH
+from gwf.progress import clock
+
+INPUTS = "results/inputs"
+#: Seconds of a stage of which no run is recorded.
+SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter": 25.0, "claims": 3.0, "page": 3.0}
+#: Sources that a run of another profile works with.
+SOURCES = ("companion", "conf", "data", "gwf", "notebooks", "data.dvc", "dvc.yaml", "pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its command, and the paths it reads and writes, as in dvc.yaml."""
+
+    name: str
+    cmd: str
+    deps: tuple
+    outs: tuple
+    seed: int = 0
+
+    @property
+    def kind(self):
+        """`run` of `run@porous_d2-0`."""
+        return self.name.split("@")[0]
+
+    @property
+    def inputs(self):
+        """Name of its file below results/inputs."""
+        (found,) = [Path(path).stem for path in self.deps if path.startswith(INPUTS + "/")]
+        return found
+
+
+def stages(composed):
+    """All stages but `inputs`, name -> `Stage`, from dvc.yaml and the parameters, in the order of the file."""
+    found = {}
+    for name, entry in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items():
+        if name == "inputs":
+            continue
+        each = composed[entry["foreach"].strip("${}")] if "foreach" in entry else {None: {}}
+        for key, item in each.items() if isinstance(each, dict) else ((key, key) for key in each):
+            values = {"profile": composed["profile"], "report": composed["report"], "key": key, "item": item}
+            values |= {f"item.{word}": value for word, value in item.items()} if isinstance(item, dict) else {}
+
+            def fill(text, values=values):
+                for word, value in values.items():
+                    text = text.replace(f"${{{word}}}", str(value))
+                return text
+
+            body = entry.get("do", entry)
+            outs = tuple(fill(next(iter(out)) if isinstance(out, dict) else out) for out in body["outs"])
+            full = name if key is None else f"{name}@{key}"
+            seed = item.get("seed", 0) if isinstance(item, dict) else 0
+            found[full] = Stage(full, fill(body["cmd"]), tuple(map(fill, body["deps"])), outs, seed)
+    return found
+
+
+def needs(found):
+    """Name -> names of the stages whose outputs it reads."""
+    owner = {out: stage.name for stage in found.values() for out in stage.outs}
+
+    def makers(dep):
+        return [name for out, name in owner.items() if out == dep or (out + "/").startswith(dep + "/")]
+
+    return {name: {maker for dep in stage.deps for maker in makers(dep)} for name, stage in found.items()}
+
+
+def stale(found, texts, reuse):
+    """Names of the stages that must run: what they compute with has changed, or an output is not as recorded.
+
+    Outputs that came with the clone were not computed here: such a stage is to run as well, unless `reuse`.
+    """
+    lock = yaml.load((ROOT / "dvc.lock").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    locked, ran = lock.get("stages", {}), set(marks())
+    status = dvc("status", "--json")
+    changed = {}
+    for name, reasons in json.loads(status.stdout or "{}").items() if status.returncode == 0 else ():
+        changed[name] = [
+            (path, what)
+            for reason in reasons
+            if isinstance(reason, dict)
+            for path, what in next(iter(reason.values())).items()
+            if not path.startswith(INPUTS)
+        ]
+    names = set()
+    for name, stage in found.items():
+        entry = locked.get(name, {"cmd": None, "deps": []})
+        hashes = {dep["path"]: dep.get("md5") for dep in entry["deps"]}
+        same = hashes.get(f"{INPUTS}/{stage.inputs}.txt") == hashlib.md5(texts[stage.inputs].encode()).hexdigest()
+        absent = ("deleted", "not in cache") if reuse else ()
+        touched = [path for path, what in changed.get(name, []) if what not in absent]
+        if entry["cmd"] != stage.cmd or not same or touched or not (reuse or mark(entry) in ran):
+            names.add(name)
+    return names
+
+
+def mark(entry):
+    """What says that a stage ran here: a hash of its entry in dvc.lock."""
+    return hashlib.md5(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+
+
+def marks(new=None):
+    """Marks of the stages that ran here; with `new`, names of stages whose entries in dvc.lock are to be marked."""
+    file = SCRATCH / "ran.json"
+    known = set(json.loads(file.read_text())) if file.exists() else set()
+    if new:
+        lock = yaml.load((ROOT / "dvc.lock").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        known |= {mark(lock["stages"][name]) for name in new if name in lock["stages"]}
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(sorted(known)))
+    return known
+
+
+def dvc(*words):
+    """Run DVC and wait; returns the finished process."""
+    command = [sys.executable, "-m", "dvc", *words]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+
+
+class Costs:
+    """Seconds of each stage: the latest run here, else conf/costs.yaml, else a guess for its kind."""
+
+    def __init__(self, profile):
+        self.file = SCRATCH / "costs" / f"{profile}.json"
+        shipped = yaml.safe_load((ROOT / "conf" / "costs.yaml").read_text()).get(profile) or {}
+        self.known = shipped | (json.loads(self.file.read_text()) if self.file.exists() else {})
+
+    def __getitem__(self, stage):
+        return self.known.get(stage.name, SECONDS[stage.kind])
+
+    def record(self, name, seconds):
+        """Keep what a stage took."""
+        self.known[name] = round(seconds, 1)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(json.dumps(self.known, indent=0, sort_keys=True))
+
+    def together(self, chosen, jobs):
+        """Estimated seconds for stages with `jobs` side by side."""
+        each = [self[stage] for stage in chosen]
+        return max([sum(each) / jobs, *each], default=0.0)
+
+
+def minutes(seconds):
+    """Duration in words."""
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+
+
+def telling(found, costs, budget):
+    """The stages that tell most within `budget` seconds of work: of every family one, the cheapest first, then more.
+
+    A family is an experiment, a chapter, or a data set with a time step; a training comes with its measuring.
+    """
+    chosen, spent, families = [], 0.0, set()
+    by_cost = sorted((s for s in found.values() if s.kind in ("run", "train", "chapter")), key=lambda s: costs[s])
+    for first in (True, False):
+        for stage in by_cost:
+            words = stage.cmd.split()
+            step = words[5].split("-")[1] if stage.kind == "train" else ""
+            family = (stage.kind, words[4], step)
+            both = [stage] + [found[f"measure@{stage.name.split('@')[1]}"]] * (stage.kind == "train")
+            cost = sum(costs[s] for s in both)
+            if stage in chosen or spent + cost > budget or (first and family in families):
+                continue
+            families.add(family)
+            spent += cost
+            chosen += both
+    return {stage.name for stage in chosen}
+
+
+def data():
+    """Restore data/ if it is absent, and stop unless every file is as it should be."""
+    restoring = SCRATCH / "restoring-data"
+    if restoring.exists() or not (ROOT / "data").exists():
+        say("data/: restoring from embedded/")
+        restoring.parent.mkdir(exist_ok=True)
+        restoring.touch()
+        pulled = dvc("pull", "--force", "data.dvc")
+        if pulled.returncode:
+            raise UsageError(f"data/ cannot be restored from embedded/. DVC says: {pulled.stderr.strip()}")
+        restoring.unlink()
+    try:
+        embedded.check()
+    except embedded.DataError as error:
+        raise UsageError(str(error)) from None
+
+
+def mend():
+    """If dvc.lock was cut off in the middle of a write, take the last whole one."""
+    lock, good = ROOT / "dvc.lock", SCRATCH / "dvc.lock.good"
+    try:
+        content = yaml.load(lock.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        whole = content is None or all(entry["cmd"] and "outs" in entry for entry in content["stages"].values())
+    except FileNotFoundError:
+        lock.write_text("schema: '2.0'\nstages: {}\n")
+        return
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+        whole = False
+    if whole:
+        good.parent.mkdir(exist_ok=True)
+        shutil.copyfile(lock, good)
+    elif good.exists():
+        say("dvc.lock was cut off in the middle of a write: taking the last whole one")
+        shutil.copyfile(good, lock)
+    else:
+        raise UsageError("dvc.lock is not whole (a conflict of git?). Bring it back with: git checkout dvc.lock")
+
+
+def workspace(profile):
+    """A copy of the sources for a profile of its own, with DVC files of its own; returns its folder."""
+    target = SCRATCH / "profiles" / profile
+    target.mkdir(parents=True, exist_ok=True)
+    for name in SOURCES:
+        source, copy = ROOT / name, target / name
+        if source.is_dir():
+            shutil.rmtree(copy, ignore_errors=True)
+            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+            shutil.copytree(source, copy, ignore=ignored, copy_function=os.link if name == "data" else shutil.copy2)
+        else:
+            shutil.copy2(source, copy)
+    for name in ("datasets", ".dvcignore", "embedded"):
+        with contextlib.suppress(FileExistsError):
+            (target / name).symlink_to(ROOT / name)
+    config = target / ".dvc" / "config"
+    config.parent.mkdir(exist_ok=True)
+    (config.parent / "tmp").mkdir(exist_ok=True)
+    shared = f"[cache]\n    dir = {ROOT / '.dvc' / 'cache'}\n"
+    config.write_text("[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n" + shared)
+    results = target / "results" / profile
+    results.mkdir(parents=True, exist_ok=True)
+    link = RESULTS / profile
+    if not link.exists():
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(results)
+    return target
+
+
+def reproduce(asked):
+    """Bring the pipeline up to date as the command line asks, or print what would run.
+
+    Raises
+    ------
+    UsageError
+        Wrong profile, parameter or data; nothing has run.
+    Failed
+        A stage failed; the message says which and why.
+    """
+    began, profile = time.monotonic(), asked.profile
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(Alone(SCRATCH, "reproduce", wait=False))
+        except BlockingIOError:
+            raise UsageError("another `make reproduce` is running in this folder") from None
+        mend()
+        data()
+        composed = params.compose(profile)
+        found, texts = stages(composed), code.inputs(composed)
+        todo = stale(found, texts, asked.reuse)
+        costs, jobs = Costs(profile), asked.jobs or side_by_side(composed)
+        if asked.minutes:
+            telling_most = telling(found, costs, 60 * asked.minutes * jobs * 0.8)
+            todo &= telling_most | {
+                name for name in found if found[name].kind not in ("run", "train", "measure", "chapter")
+            }
+        if asked.plan:
+            say("\n".join(name for name in found if name in todo) or "nothing to do")
+            return
+        if todo or params.write(composed):
+            params.write(composed)
+            code.write(ROOT / INPUTS, composed)
+            runner = Stages(lock, asked.engine, jobs, costs)
+            runner.commit(["inputs"])
+            ran = rounds(runner, found, todo, costs, jobs, composed)
+            marks(ran)
+            if profile == "laptop":
+                compare.say_beside_git(composed, ran)
+    say(
+        f"profile {profile}: everything is up to date ({clock(time.monotonic() - began)})"
+        if not asked.minutes
+        else f"profile {profile}: {asked.minutes:g} minutes of it ran ({clock(time.monotonic() - began)}); the same command goes on"
+    )
+    report = composed["report"]
+    say(
+        f"  page     {report}/index.html\n  claims   {report}/claims.md\n  sheets   {report}/<experiment>\n  runs     results/{profile}"
+    )
+
+
+def rounds(runner, found, todo, costs, jobs, composed):
+    """The first seed of everything and a report of it, then the other seeds and the report; returns what ran."""
+    above, ran = needs(found), set()
+    calculated = [found[name] for name in found if name in todo and found[name].kind in ("run", "train", "measure")]
+    first = composed["seeds"][0]
+    parts = [[s for s in calculated if s.seed == first], [s for s in calculated if s.seed != first]]
+    total = sum(len(part) for part in parts)
+    say(
+        f"profile {composed['profile']}: {len(found)} stages, {len(found) - len(todo)} up to date, {total} runs to do, {jobs} "
+        f"at a time: about {minutes(costs.together(parts[0], jobs))} to a first report, {minutes(costs.together(calculated, jobs))} in all"
+    )
+    for number, part in enumerate(parts):
+        names = {stage.name for stage in part}
+        if number and not part:
+            break
+        after = set(todo) if number == 0 else set()
+        for name in found:  # in the order of dvc.yaml, so that what a stage needs has been looked at
+            if found[name].kind in ("show", "chapter", "claims", "page") and (name in after or above[name] & names):
+                names.add(name)
+        ordered = sorted(names, key=lambda name: -costs[found[name]])
+        runner.side_by_side({name: found[name] for name in ordered}, {name: above[name] & names for name in ordered})
+        ran |= names
+    return ran
+
+
+def side_by_side(composed):
+    """How many runs go side by side: one for each core, at most 4; on a GPU as many, as each waits for the host."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores, 4))
+
+
+def positive(text):
+    """A whole number from 1 on, for the command line."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 on")
+    return int(text)
+
+
+def time_of(text):
+    """Minutes, a positive number, for the command line."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} must be a positive number of minutes")
+
+
+def main(arguments=None):
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m companion.driver", description="Bring the pipeline up to date.")
+    parser.add_argument("profile", nargs="?", default="laptop")
+    parser.add_argument("--jobs", type=positive, help="runs side by side; default: as cores allow, at most 4")
+    parser.add_argument("--minutes", type=time_of, help="a spot check: the stages that tell most within that time")
+    parser.add_argument("--reuse", action="store_true", help="take results that came with the clone as they are")
+    parser.add_argument("--plan", action="store_true", help="print the stages that would run, and change nothing")
+    parser.add_argument("--engine", default="local", choices=("local", "slurm"))
+    asked = parser.parse_args(arguments)
+    if os.environ.get("MAKELEVEL"):
+        # A killed make must not leave the pipeline running behind its back; the stages stop with this process.
+        watch([os.getppid()], lambda: os._exit(1))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        nearest(asked.profile, params.profiles(), "profile")
+        if asked.profile != "laptop" and not os.environ.get("GWF_WORKSPACE"):
+            data()
+            target = workspace(asked.profile)
+            command = [sys.executable, "-m", "companion.driver", *(sys.argv[1:] if arguments is None else arguments)]
+            inside = environment() | {"GWF_WORKSPACE": "1", "PYTHONPATH": str(target)}
+            return subprocess.run(command, cwd=target, env=inside).returncode
+        reproduce(asked)
+    except (UsageError, Failed) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from here")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Engines start the commands of stages: as processes of this machine, or as jobs of a Slurm cluster.
+
+An engine has `start(stage)`, which returns a job, and a job has `done()`, `status` (0 for success), `said()` (its new
+lines) and `stop()`. What a stage wrote is entered with `dvc commit`, by one thread for all stages.
+"""
+
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+from gwf.errors import UsageError
+from gwf.paths import ROOT, SCRATCH
+from gwf.progress import clock
+
+#: What a machine's numerical libraries read their number of threads from.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+STOP = 10.0
+LOOK = 0.1
+
+
+class Failed(RuntimeError):
+    """A stage failed; the message has its name, what it said, and where to read more."""
+
+
+def say(text):
+    """Print at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def environment():
+    """Environment of stages: this interpreter comes first in PATH; they stop when this process is gone."""
+    return (
+        os.environ
+        | dict.fromkeys(THREADS, "1")
+        | {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+            "GWF_DRIVER": str(os.getpid()),
+            "PYTHONUNBUFFERED": "1",
+            "DVC_NO_ANALYTICS": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+    )
+
+
+class Process:
+    """A command of a stage as a process of this machine; the notebook runner in it stops when the driver is gone."""
+
+    def __init__(self, stage):
+        self.lines = queue.Queue()
+        self.popen = subprocess.Popen(
+            stage.cmd,
+            shell=True,
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self.pid = self.popen.pid
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        """Take in what the process prints, until it ends."""
+        for line in self.popen.stdout:
+            self.lines.put(line.rstrip("\n"))
+
+    def done(self):
+        """Whether it has ended and all it printed is here."""
+        return self.popen.poll() is not None and not self.reader.is_alive()
+
+    @property
+    def status(self):
+        """Exit status."""
+        return self.popen.returncode
+
+    def said(self):
+        """Lines printed since the last call."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self.lines.get_nowait())
+        return found
+
+    def stop(self):
+        """End the process group; the notebook runner takes its kernel with it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, 15)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(STOP)
+
+
+def engine(name):
+    """The engine called `name`: a callable stage -> job."""
+    if name == "local":
+        return Process
+    try:
+        from companion.slurm import Slurm
+    except ImportError:
+        raise UsageError("the engine slurm needs submitit: pip install -e '.[slurm]'") from None
+    return Slurm()
+
+
+class Stages:
+    """Run stages under the driver's `lock` (a `companion.guard.Alone`), `jobs` at a time."""
+
+    def __init__(self, lock, engine_name, jobs, costs):
+        self.lock, self.engine, self.jobs, self.costs = lock, engine(engine_name), jobs, costs
+        self.running, self.uncommitted = {}, []
+
+    def side_by_side(self, found, needs):
+        """Run the stages `found` (name -> Stage), each when those in `needs[name]` are done; the first failure stops all."""
+        todo, finished, number, committing = list(found), set(), 0, None
+        try:
+            while todo or self.running:
+                for name in [name for name in todo if needs[name] <= finished][: self.jobs - len(self.running)]:
+                    todo.remove(name)
+                    number += 1
+                    self.running[name] = Running(found[name], f"[{number}/{len(found)}]", self.engine, self.lock)
+                time.sleep(LOOK)
+                for name in [name for name, job in self.running.items() if job.look()]:
+                    job = self.running.pop(name)
+                    job.close()
+                    if job.status:
+                        raise Failed(job.failure())
+                    finished.add(name)
+                    self.uncommitted.append(name)
+                    self.costs.record(name, job.seconds)
+                    left = [found[n] for n in found if n not in finished]
+                    rest = f", about {clock(self.costs.together(left, self.jobs))} to go" if left else ""
+                    say(f"{job.label} {name}: done in {clock(job.seconds)}{rest}")
+                if self.uncommitted and (committing is None or not committing.is_alive()):
+                    committing = threading.Thread(target=self.commit, args=(self.take(),))
+                    committing.start()
+        finally:
+            for job in self.running.values():
+                job.stop()
+            self.running.clear()
+            if committing is not None:
+                committing.join()
+            self.commit(self.take())
+
+    def take(self):
+        """The stages whose outputs are still to be entered; the list is empty afterwards."""
+        names, self.uncommitted = self.uncommitted, []
+        return names
+
+    def commit(self, names):
+        """Enter the outputs of stages into dvc.lock and DVC's cache."""
+        if not names:
+            return
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "commit", "-q", "-f", *names]
+        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+        if done.returncode:
+            raise Failed(f"dvc commit of {', '.join(names)} failed\n{done.stdout}{done.stderr}".rstrip())
+
+
+class Running:
+    """A stage that runs: its job, what it said last, how long it takes."""
+
+    def __init__(self, stage, label, start, lock):
+        say(f"{label} {stage.name}")
+        self.stage, self.label, self.began, self.recent, self.lock = (
+            stage,
+            label,
+            time.monotonic(),
+            deque(maxlen=60),
+            lock,
+        )
+        self.job = start(stage)
+        self.entry = lock.adopt(self.job.pid) if getattr(self.job, "pid", None) else None
+
+    def look(self):
+        """Show what it said; returns whether it has ended."""
+        ended = self.job.done()
+        for line in self.job.said():
+            self.recent.append(line)
+            say(f"{self.label} {line}")
+        return ended
+
+    def close(self):
+        """It has ended: it need not be watched any longer."""
+        self.seconds = time.monotonic() - self.began
+        if self.entry:
+            self.lock.dismiss(self.entry)
+
+    @property
+    def status(self):
+        """Exit status of the job."""
+        return self.job.status
+
+    def failure(self):
+        """Text about a failed stage: its name, its errors or else its last lines, the log."""
+        log = SCRATCH / "failed" / f"{self.stage.name.replace('@', '-')}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("\n".join(self.recent) + "\n")
+        said = list(self.recent)
+        errors = [i for i, line in enumerate(said) if line.startswith("error: ")]
+        if errors:
+            said = [said[errors[0]].removeprefix("error: ")] + [s for s in said[errors[0] + 1 :] if s.startswith("  ")][
+                :12
+            ]
+        elif self.status < 0:
+            said = [f"it was ended by signal {-self.status}"]
+        return "\n".join([f"stage {self.stage.name} failed", *said[-15:], f"  its last lines: {log.relative_to(ROOT)}"])
+
+    def stop(self):
+        """End it."""
+        self.job.stop()

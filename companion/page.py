@@ -1,0 +1,75 @@
+"""The page to open: every sheet of the report with what it means, and every claim with its verdict, as one HTML file.
+
+Command line::
+
+    python -m companion.page laptop report
+
+reads `sheets/*/shown.json` and `claims.csv` in the report folder and writes `index.html`. Figures are linked relative to
+the page, and nothing on it needs a network.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import jinja2
+from markdown_it import MarkdownIt
+
+from companion import claims
+from gwf.errors import UsageError
+from gwf.paths import ROOT
+
+
+def sheets(report):
+    """What every notebook showed, chapters and experiments apart: two lists of dicts, see `Sheet.close`."""
+    found = []
+    for file in sorted(Path(report).glob("sheets/*/shown.json")):
+        shown = json.loads(file.read_text(encoding="utf-8"))
+        link = Path(os.path.relpath(ROOT / shown["notebook"], Path(report).resolve())).as_posix()
+        found.append(shown | {"name": file.parent.name, "link": link, "chapter": "/chapters/" in shown["notebook"]})
+    return [s for s in found if s["chapter"]], [s for s in found if not s["chapter"]]
+
+
+def ledger(report):
+    """The claims by work: a list of (paper, counts, rows)."""
+    frame = claims.load(report)
+    found = []
+    for paper, rows in frame.groupby("paper", sort=False):
+        counts = rows["verdict"].value_counts()
+        counted = [(name, int(counts[name])) for name in claims.VERDICTS if name in counts]
+        found.append((paper, counted, rows.to_dict("records")))
+    return found, claims.summary(frame)
+
+
+def write(profile, report):
+    """Write `<report>/index.html`; the same files give the same bytes. `UsageError` if there is no ledger."""
+    chapters, experiments = sheets(report)
+    works, summary = ledger(report)
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["markdown"] = MarkdownIt().render
+    text = environment.from_string(template).render(
+        profile=profile, chapters=chapters, experiments=experiments, works=works, summary=summary
+    )
+    (Path(report) / "index.html").write_text(text, encoding="utf-8")
+
+
+def main(arguments):
+    """`python -m companion.page <profile> <report>`; exit status 2 with one line on stderr where it cannot."""
+    if len(arguments) != 2:
+        print("usage: python -m companion.page <profile> <report>", file=sys.stderr)
+        return 2
+    try:
+        write(*arguments)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{arguments[1]}/index.html")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,188 @@
+"""Parameters: how a profile becomes params.yaml, and which values it may have.
+
+`conf/config.yaml` with `conf/profile/<name>.yaml` says which cases of which experiments there are, their settings and
+their seeds; what a case does not say is the default in its notebook's parameters cell. A profile may build on another
+one (`defaults: [laptop, _self_]`) and states only what differs. params.yaml has, besides, a list of all runs that
+follow from it, which dvc.yaml goes through.
+
+Command line::
+
+    python -m companion.params laptop [training.digits.kl-jko.settings.updates=100 ...]     # writes params.yaml
+"""
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+import yaml
+
+from companion.form import accept
+from companion.sheet import path_of
+from gwf.errors import UsageError, nearest
+from gwf.paths import CONF, NOTEBOOKS, ROOT
+from gwf.training import machine, recipes
+
+PARAMS = ROOT / "params.yaml"
+NAME = re.compile(r"[a-z][a-z0-9_-]*")
+GIVEN = {"profile", "report", "device", "seeds", "seeds_of", "experiments", "training", "also"}
+FOLLOWS = ("trainings", "runs", "shows", "chapters")
+
+
+def profiles():
+    """Names of the profiles: one file each in conf/profile."""
+    return sorted(file.stem for file in (CONF / "profile").glob("*.yaml"))
+
+
+def compose(profile, overrides=()):
+    """The parameters of a profile, a validated dict.
+
+    Parameters
+    ----------
+    profile : str
+        Name of a file in conf/profile.
+    overrides : sequence of str
+        In Hydra's grammar, for example `experiments.porous.porous_d2.K=5`.
+
+    Raises
+    ------
+    UsageError
+        No such profile, or a parameter that is not valid.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    nearest(profile, profiles(), "profile")
+    try:
+        with initialize_config_dir(str(CONF), version_base=None):
+            composed = OmegaConf.to_container(
+                compose("config", overrides=[f"profile={profile}", *overrides]), resolve=True
+            )
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UsageError(f"conf/profile/{profile}.yaml: {' '.join(str(error).split())}") from None
+    return validate(composed | follow(composed))
+
+
+def follow(given):
+    """What follows from the parameters: the runs, one entry for each case and seed, and the notebooks to be shown."""
+    profile, seeds_of = given["profile"], given.get("seeds_of") or {}
+
+    def each(key, cases, **more):
+        return {
+            f"{prefix(key)}{case}-{seed}": {**more, "case": case, "seed": seed}
+            for case in cases
+            for seed in seeds_of.get(case, given["seeds"])
+        }
+
+    def prefix(key):
+        return f"{key}-" if key in given["training"] else ""
+
+    runs, trainings = {}, {}
+    for experiment, cases in given["experiments"].items():
+        runs |= each(experiment, cases, experiment=experiment)
+    for dataset, cases in given["training"].items():
+        trainings |= each(dataset, cases, dataset=dataset)
+    also = {name: f"results/{profile}/{folder}" for name, folder in (given.get("also") or {}).items()}
+    shows = {name: {"also": also.get(name, "data.dvc")} for name in [*given["training"], *given["experiments"]]}
+    chapters = sorted(path.stem for path in (NOTEBOOKS / "chapters").glob("*.ipynb"))
+    return {"trainings": trainings, "runs": runs, "shows": shows, "chapters": chapters}
+
+
+def validate(params):
+    """Return `params` if it has the keys it must have, with valid values.
+
+    Raises
+    ------
+    UsageError
+        Names the key, the value, and the nearest valid name or the valid range.
+    """
+    if not isinstance(params, dict):
+        raise UsageError(f"params.yaml must be a group of parameters, not {params!r}")
+    for key in params:
+        nearest(key, GIVEN | set(FOLLOWS), "parameter")
+    for key in sorted((GIVEN - {"seeds_of", "also"} | set(FOLLOWS)) - set(params)):
+        raise UsageError(f"parameter {key} is missing")
+    nearest(params["profile"], profiles(), "profile")
+    machine.device(params["device"])
+    report = Path(str(params["report"]))
+    if report.is_absolute() or ".." in report.parts or not report.parts:
+        raise UsageError(f"report = {params['report']!r} must be a folder below the repository, such as 'report'")
+    cases = [case for group in ("experiments", "training") for cases in params[group].values() for case in cases]
+    seeds(params["seeds"], "seeds")
+    for case, of_case in (params.get("seeds_of") or {}).items():
+        seeds(of_case, f"seeds_of.{nearest(case, cases, 'case in seeds_of')}")
+    for experiment, of_experiment in params["experiments"].items():
+        notebook = path_of(nearest(experiment, experiments(), "experiment"))
+        for case, settings in of_experiment.items():
+            where = f"experiments.{experiment}.{case}"
+            accept(notebook, group(settings, where), where)
+    for dataset, of_dataset in params["training"].items():
+        for case, settings in of_dataset.items():
+            where = f"training.{dataset}.{case}"
+            accept(path_of("train"), group(settings, where), where)
+            recipes.settings(settings["functional"], settings["step"], dataset, settings.get("settings") or {})
+    return params
+
+
+def group(settings, where):
+    """`settings` if it is a named group; `UsageError` else."""
+    if not isinstance(settings, dict) or not NAME.fullmatch(where.split(".")[-1]):
+        raise UsageError(f"{where} = {settings!r} must be a named group of settings")
+    return settings
+
+
+def seeds(value, where):
+    """`value` if it is a list of different whole numbers from 0 on; `UsageError` else."""
+    whole = isinstance(value, list) and value and all(type(seed) is int and 0 <= seed < 2**31 for seed in value)
+    if not whole or len(set(value)) < len(value):
+        raise UsageError(f"{where} = {value!r} must be a list of different whole numbers from 0 on")
+    return value
+
+
+def experiments():
+    """Names of the experiments: one notebook each."""
+    return sorted(path.stem for path in (NOTEBOOKS / "experiments").glob("*.ipynb"))
+
+
+def read(path=PARAMS):
+    """Validated content of params.yaml."""
+    try:
+        return validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UsageError(f"there is no {Path(path).name}: make reproduce composes it from conf/") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{Path(path).name} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def write(composed, path=PARAMS):
+    """Write params.yaml atomically if its content changes; returns whether it did."""
+    head = "# Written by companion/params.py from conf/. To change a setting for good, edit conf/.\n"
+    text = head + yaml.safe_dump(composed, sort_keys=False, allow_unicode=True, width=120)
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return True
+
+
+def main(arguments=None):
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m companion.params", description="Compose params.yaml.")
+    parser.add_argument("profile")
+    parser.add_argument("overrides", nargs="*")
+    asked = parser.parse_args(arguments)
+    try:
+        changed = write(compose(asked.profile, asked.overrides))
+        print(f"params.yaml: profile {asked.profile}", "written" if changed else "unchanged")
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
