@@ -8,7 +8,7 @@ For a class H of critics
 With H the span of features phi = (phi_1, ..., phi_p), and laws given by points and weights, both are finite problems:
 D_f^H is a concave maximum in p coefficients, and d_H^2 = Delta^T M^+ Delta with Delta = E_mu phi - E_nu phi and
 M = E_nu phi phi^T. What a trained critic can at best report is D_f^H, never D_f. Statements (vwgf, section 4), each
-computed by `gwf.studies.restricted`:
+computed in notebooks/experiments/restricted.ipynb:
 
 - constants in H: D_f^H >= 0;
 - H closed under h -> c + s h: D_f^H = 0 exactly when all means over H agree (moment matching);
