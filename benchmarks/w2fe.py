@@ -15,7 +15,7 @@ import time
 import torch
 
 from gwf.data import toys
-from gwf.fields.learned import DualField
+from gwf.fields.w2 import DualField
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import generator
 from gwf.steps.euler import Euler, iterate

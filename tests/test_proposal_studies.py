@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
+from gwf import fields
 from gwf.claims.checks import proposal
 from gwf.data import toys
 from gwf.errors import UsageError
 from gwf.evidence import diversity as shown_diversity
 from gwf.evidence import initialisation as shown_initialisation
 from gwf.evidence import schedules as shown_schedules
-from gwf.fields import entropic, family
-from gwf.nets.plane import PlaneMap
+from gwf.fields import entropic
+from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import generator
 from gwf.studies import diversity, initialisation, schedules
 
@@ -135,27 +136,31 @@ def test_the_same_seed_gives_the_same_numbers(small):
 def test_every_initialisation_has_the_work_of_the_cold_start(small):
     """What phase 1 costs is taken from the Euler steps: no run exceeds the budget, or leaves an iteration of it."""
     table = small["initialisation"]["initialisation_case"]["table"]
-    cost = family.work("sinkhorn", 32, 2, UNIT, iterations=5)
+    cost = 2 + fields.get("sinkhorn", iterations=5).work(32, UNIT)
     left = table["work"] - table["work_before"] - table["iterations"] * cost
     assert (left > -1e-4).all() and (left < cost + 1e-4).all()
     assert list(table["iterations"]) == sorted(table["iterations"], reverse=True) and table["iterations"].iloc[0] == 12
 
 
 def test_work_by_hand():
-    # 2 steps; 2 plans of 6 double passes over 32^2 entries at 4 a million; 5 critic steps at 3.5.
-    assert family.work("sinkhorn", 32, 2, UNIT, iterations=5) == pytest.approx(2 + 4 * 6 * 1024e-6 * 4)
-    assert family.work("w2", 32, 2, UNIT) == pytest.approx(2 + 5 * 3.5)
-    with pytest.raises(UsageError, match="did you mean 'sinkhorn'"):
-        family.work("sinkhron", 32, 2, UNIT)
+    # 2 plans of 6 double passes over 32^2 entries at 4 a million; 5 critic steps at 3.5.
+    assert fields.get("sinkhorn", iterations=5).work(32, UNIT) == pytest.approx(4 * 6 * 1024e-6 * 4)
+    assert fields.get("w2", PlanePotential).work(32, UNIT) == pytest.approx(5 * 3.5)
+
+
+@pytest.mark.parametrize(("name", "settings", "meant"), [("sinkhron", {}, "sinkhorn"), ("w2", {"leer": 1}, "lr")])
+def test_unknown_fields_and_settings_name_the_nearest(name, settings, meant):
+    with pytest.raises(UsageError, match=f"did you mean '{meant}'"):
+        fields.get(name, PlanePotential, **settings)
 
 
 def test_single_batch_field_is_the_self_comparison():
     toy, stream = toys.get("ring"), generator(0, "t")
     x, y = toy.data(32, stream), toy.data(32, stream)
-    single, two = (family.field(name, reg=0.1, iterations=20) for name in ("sinkhorn_single", "sinkhorn"))
+    single, two = (fields.get(name, reg=0.1, iterations=20, relative=False) for name in ("sinkhorn_single", "sinkhorn"))
     assert torch.equal(single(x, y), two(x, y, x)) and not torch.equal(single(x, y), two(x, y, toy.data(32, stream)))
     # As reg -> 0 its self term is x itself: what is left is the barycentre of the data, uncorrected.
-    sharp = family.field("sinkhorn_single", reg=1e-5, iterations=20)(x, y)
+    sharp = fields.get("sinkhorn_single", reg=1e-5, iterations=20, relative=False)(x, y)
     C = entropic.half_squared(x, y)
     _, g = entropic.potentials(C, 1e-5, 20)
     assert torch.allclose(sharp, entropic.barycentre(C, g, y, 1e-5) - x, atol=1e-5)
@@ -208,7 +213,7 @@ def test_schedules_end_where_they_say():
     for share in (0.0, 0.25, 0.5, 1.0):
         for move in moves:
             move(share)
-        values.append((step.optimiser.param_groups[0]["lr"], step.eps, step.field.functional.reg))
+        values.append((step.optimiser.param_groups[0]["lr"], step.eps, step.field.reg))
     assert values[0] == pytest.approx((1e-3, 1.0, 0.2)) and values[2] == pytest.approx((5e-4, 0.55, 0.02))
     assert values[1][2] == pytest.approx(0.02 * 10**0.5) and values[3] == pytest.approx((0, 0.1, 0.02))
     assert len(schedules.scheduled("all", "mmd")) == 2

@@ -6,15 +6,13 @@ import pandas as pd
 import pytest
 import torch
 
-from gwf import functionals
 from gwf.errors import UsageError
-from gwf.fields.learned import CriticField, DualField, slope_of
+from gwf.fields.learned import CriticField, slope_of
+from gwf.fields.w2 import DualField, critic_loss
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import generator
 from gwf.steps.euler import Descent, Euler
 from gwf.studies import ring
-
-W2 = functionals.get("w2")
 
 
 def double(module):
@@ -117,7 +115,7 @@ def potentials(d=3, width=16):
 def test_critic_loss_is_its_formula():
     """Stacked passes against one pair at a time: the same sums in another order."""
     p, e, x, y = potentials()
-    ours = float(W2.critic_loss(p, e, x, y, 7.0, generator(0, "pairs")).detach())
+    ours = float(critic_loss(p, e, x, y, 7.0, generator(0, "pairs")).detach())
     assert ours == pytest.approx(direct_loss(p, e, x, y, 7.0, generator(0, "pairs")), rel=1e-12)
     assert ours != pytest.approx(direct_loss(p, e, y, x, 7.0, generator(0, "pairs")), rel=1e-2)
 

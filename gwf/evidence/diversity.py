@@ -4,10 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from companion.style import REAL, WIDTH, use_style
+from gwf import fields
 from gwf.evidence.initialisation import joined
 from gwf.evidence.schedules import COLOURS
-from gwf.fields.family import TITLES
-from companion.style import REAL, WIDTH, use_style
 
 TITLE = "Diversity and quality under every velocity field"
 CAPTION = (
@@ -19,7 +19,7 @@ CAPTION = (
 
 def label(field, reg):
     """Field with its temperature, if it has one."""
-    return "data" if field == "data" else TITLES[field] + ("" if pd.isna(reg) else f", reg {reg:g}")
+    return "data" if field == "data" else fields.title(field) + ("" if pd.isna(reg) else f", reg {reg:g}")
 
 
 def minor(rows):

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from gwf.fields.family import TITLES
 from companion.style import REAL, WIDTH, use_style
+from gwf import fields
 
 TITLE = "Initialising the map by a Wasserstein gradient flow"
 CAPTION = (
@@ -31,7 +31,7 @@ def table(cases):
         reached = np.isfinite(part["work_to_threshold"])
         out.append(
             {
-                "row": f"{TITLES[field]}, {init}",
+                "row": f"{fields.title(field)}, {init}",
                 "work before": part["work_before"].mean(),
                 "W1 after it": part["w1_after_init"].mean(),
                 "work to threshold": part["work_to_threshold"].median(),
@@ -106,7 +106,7 @@ def reading(cases):
                 f"final W1 differs by {row['difference']:+.3f}, {'within' if abs(row['difference']) <= row['noise'] else 'beyond'} "
                 f"the seed noise of {row['noise']:.3f}"
             )
-        said.append(f"{TITLES[row['field']]}: {work}; {final}.")
+        said.append(f"{fields.title(row['field'])}: {work}; {final}.")
     return " ".join(said)
 
 
@@ -114,17 +114,15 @@ def figure(cases):
     """W1 against work, a panel per field; mean over seeds."""
     use_style()
     curve, rows = joined(cases, "curve"), joined(cases)
-    fields = list(dict.fromkeys(curve["field"]))
-    figure, panels = plt.subplots(
-        1, len(fields), figsize=(WIDTH, 2.8), layout="constrained", sharey=True, squeeze=False
-    )
-    for panel, field in zip(panels[0], fields, strict=True):
+    shown = list(dict.fromkeys(curve["field"]))
+    figure, panels = plt.subplots(1, len(shown), figsize=(WIDTH, 2.8), layout="constrained", sharey=True, squeeze=False)
+    for panel, field in zip(panels[0], shown, strict=True):
         for init, part in curve[curve["field"] == field].groupby("init", sort=False):
             mean = part.groupby("work")["w1_even"].mean()
             panel.plot(mean.index, mean, color=COLOURS.get(init, REAL), lw=1.2, marker="o", ms=2, label=init)
         panel.axhline(rows["w1_floor"].mean(), color=REAL, lw=1, ls="dotted")
         panel.axhline(rows["threshold"].iloc[0], color=REAL, lw=0.8, ls="dashed")
-        panel.set(yscale="log", xlabel="work (regression steps)", title=TITLES[field])
+        panel.set(yscale="log", xlabel="work (regression steps)", title=fields.title(field))
     panels[0, 0].set_ylabel("W₁, even latents")
     panels[0, -1].legend(fontsize=7, title="initialisation", title_fontsize=7)
     return figure

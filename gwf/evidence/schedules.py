@@ -4,9 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from gwf.evidence import initialisation
-from gwf.fields.family import CRITICS, TITLES
 from companion.style import REAL, WIDTH, use_style
+from gwf import fields
+from gwf.evidence import initialisation
 
 TITLE = "Schedules, velocity fields and persistency on the ring"
 CAPTION = (
@@ -120,7 +120,7 @@ def results(rows, prefix):
     for (field, schedule), part in rows.groupby(["field", "schedule"], sort=False):
         out.append(
             {
-                "row": f"{prefix}{TITLES[field]}, {NAMES[schedule]}",
+                "row": f"{prefix}{fields.title(field)}, {NAMES[schedule]}",
                 "W1": part["w1_even"].mean(),
                 "spread": part["w1_even"].std(),
                 "W2": part["w2_even"].mean(),
@@ -147,11 +147,14 @@ def reading(cases):
     if len(shares):
         said.append(
             "All schedules together close "
-            + ", ".join(f"{100 * row['share']:.0f} % ({TITLES[row['field']]})" for _, row in shares.iterrows())
+            + ", ".join(f"{100 * row['share']:.0f} % ({fields.title(row['field'])})" for _, row in shares.iterrows())
             + " of the gap to the floor; half was the hypothesis."
         )
     work = rows[rows["schedule"] == "constant"].groupby("field")["work_to_threshold"].median()
-    critic, free = work[[f for f in work.index if f in CRITICS]], work[[f for f in work.index if f not in CRITICS]]
+    critic, free = (
+        work[[f for f in work.index if fields.FIELDS[f].potentials]],
+        work[[f for f in work.index if not fields.FIELDS[f].potentials]],
+    )
     if len(critic) and len(free):
         said.append(
             f"Least work to the threshold: {free.min():.0f} without a critic, "
@@ -180,11 +183,11 @@ def figure(cases):
     use_style()
     rows, persistency = joined(cases), joined(cases, "persistency")
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.3), layout="constrained", width_ratios=(1.7, 1))
-    fields, names = list(dict.fromkeys(rows["field"])), [name for name in NAMES if name in set(rows["schedule"])]
+    shown, names = list(dict.fromkeys(rows["field"])), [name for name in NAMES if name in set(rows["schedule"])]
     marks = dict(zip(NAMES, ("o", "^", "v", "D", "s", "x", "*"), strict=True))
     for i, name in enumerate(names):
-        part = rows[rows["schedule"] == name].groupby("field")["w1_even"].agg(["mean", "std"]).reindex(fields)
-        place = np.arange(len(fields)) + 0.11 * (i - (len(names) - 1) / 2)
+        part = rows[rows["schedule"] == name].groupby("field")["w1_even"].agg(["mean", "std"]).reindex(shown)
+        place = np.arange(len(shown)) + 0.11 * (i - (len(names) - 1) / 2)
         colour = "#000000" if name == "constant" else "#D55E00" if name == "all" else "#777777"
         left.errorbar(
             place,
@@ -199,8 +202,8 @@ def figure(cases):
         )
     left.axhline(rows["w1_floor"].mean(), color=REAL, lw=1, ls="dotted")
     left.set_xticks(
-        range(len(fields)),
-        [TITLES[f].replace(", single batch", "\nsingle batch").replace(" ", "\n", 1) for f in fields],
+        range(len(shown)),
+        [fields.title(f).replace(", single batch", "\nsingle batch").replace(" ", "\n", 1) for f in shown],
         fontsize=7,
     )
     left.set(ylabel="W₁ at the end, even latents", yscale="log")

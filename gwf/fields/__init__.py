@@ -1,0 +1,72 @@
+r"""Velocity fields V of the functionals F, by name: what one outer iteration of an explicit flow can run with.
+
+| name | V(x) |
+| --- | --- |
+| `w2` | -grad h of the penalised W2 dual, two networks |
+| `w1` | -grad h of a 1-Lipschitz critic |
+| `sinkhorn` | B_{mu,nu} - B_{mu,mu'}, mu' an independent second batch |
+| `sinkhorn_single` | the same with mu' = mu: the self plan sits on its diagonal |
+| `sliced` | sliced W2 |
+| `mmd` | MMD^2 / 2 with the energy kernel |
+| `minibatch_ot` | y_{pi(i)} - x_i, pi the optimal assignment of the two batches |
+
+`learned.CriticField` is the field of any other functional with a critic.
+
+>>> from gwf import fields
+>>> fields.get("sinkhorn", reg=0.02, relative=False).iterations
+40
+
+Sources: proposal (the family), w2fe (the critics). Chapter `explicit`.
+"""
+
+import inspect
+
+from gwf.errors import nearest
+from gwf.fields.learned import W1Field
+from gwf.fields.minibatch_ot import MinibatchOT
+from gwf.fields.mmd import MMD
+from gwf.fields.sinkhorn import SingleBatch, Sinkhorn
+from gwf.fields.sliced import Sliced
+from gwf.fields.w2 import DualField
+
+FIELDS = {
+    "w2": DualField,
+    "w1": W1Field,
+    "sinkhorn": Sinkhorn,
+    "sinkhorn_single": SingleBatch,
+    "sliced": Sliced,
+    "mmd": MMD,
+    "minibatch_ot": MinibatchOT,
+}
+
+
+def names():
+    """Names of all fields, in the table's order."""
+    return list(FIELDS)
+
+
+def title(name):
+    """The field's name for people: "Sinkhorn", "W2 critic"."""
+    field = FIELDS[nearest(name, FIELDS, "field")]
+    return field.title + (" critic" if field.potentials else "")
+
+
+def get(name, potential=None, **settings):
+    """A new field.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FIELDS`; `UsageError` with the nearest one otherwise.
+    potential : callable () -> torch.nn.Module, optional
+        Makes a network x (n, ...) -> (n, 1); called once for each of the field's potentials.
+    **settings
+        Of the fields' classes. A field takes those that it knows, so that one line of settings serves a comparison of
+        several fields; `UsageError` for one that no field knows.
+    """
+    known = {key: set(inspect.signature(field).parameters) for key, field in FIELDS.items()}
+    nearest(name, FIELDS, "field")
+    for setting in settings:
+        nearest(setting, set.union(*known.values()), "setting of a field")
+    own = {setting: value for setting, value in settings.items() if setting in known[name]}
+    return FIELDS[name](*(potential() for _ in FIELDS[name].potentials if potential), **own)

@@ -1,28 +1,36 @@
-r"""What a functional of the explicit family is: a velocity field, the steepest descent of F in Wasserstein space.
+r"""What a velocity field is: the steepest descent of a functional F in Wasserstein space, on samples.
 
     V = -grad of the first variation of F at mu,          x <- x + eps V(x)
 
-moves the law of x downhill. Where V is a plan, a sort or a kernel sum over two batches it needs no network
-(`Explicit.velocity`); where it is the gradient of a potential, the potential is learned (`gwf.fields.learned`).
+moves the law of x downhill. Where V is a plan, a sort or a kernel sum over two batches it is in closed form; where it
+is the gradient of a potential, the potential is learned (`gwf.fields.learned`). One loop (`gwf.steps.euler`) runs all.
 """
 
+import torch
 
-class Explicit:
-    """F(mu) = D(mu, nu) with a velocity field in closed form on samples. Knows nothing about networks or data.
+
+class Field:
+    """A velocity field: in closed form on samples, unless a subclass learns potentials. Knows nothing about data.
 
     Attributes
     ----------
     title : str
-        Name for people.
+        Name of the functional for people; `gwf.fields.title` adds "critic" where it is learned.
+    potentials : tuple of str
+        Names of the networks that it learns; empty in closed form.
+    critic_steps : int
+        Updates of the potentials per time step.
     needs_other : bool
-        True where `velocity` uses a second generated batch, independent of the first.
+        Whether `other`, a second generated batch that is independent of the first, is looked at.
     """
 
     title = ""
+    potentials = ()
+    critic_steps = 0
     needs_other = False
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at generated x (n, ...), for data y (m, ...); shaped as x is, without graph.
+        """V at generated x (n, ...), for data y (m, ...); shaped as x is.
 
         Parameters
         ----------
@@ -32,6 +40,33 @@ class Explicit:
             Stream of random directions, where there are any.
         """
         raise NotImplementedError
+
+    @torch.no_grad()
+    def __call__(self, x, y, other=None, generator=None):
+        """`velocity`, without graph."""
+        return self.velocity(x, y, other, generator)
+
+    def improve(self, x, y, generator=None):
+        """One update of the potentials on generated x and data y: here there are none."""
+
+    def work(self, batch, unit):
+        """Work of a time step's V on batches of this size, in regression steps of the map: no clock enters.
+
+        `unit`: what a critic step counts under the field's name, a million entries of a matrix or sorted table that
+        are passed over once under "entries", and a million entries of an assignment problem under "assignment".
+        """
+        raise NotImplementedError
+
+    def networks(self):
+        """Name -> network."""
+        return {}
+
+    def state_dict(self):
+        """Everything that a later V depends on."""
+        return {}
+
+    def load_state_dict(self, state):
+        """Go on from where `state_dict` was taken."""
 
     def __repr__(self):
         return f"<{type(self).__name__}: {self.title}>"

@@ -8,13 +8,11 @@ r (n, 1) of the values and u (n, d) of the slopes of n points has then the gradi
 
 the chain g that gives the slope is the backward pass too, up to the factors r, and the second derivatives cost one
 forward pass v and no product of their own. Autograd does not see this. Derived here; the loss is
-`gwf.fields.w2.Wasserstein2.critic_loss`, with which it agrees to rounding. Chapter `w2flow`.
+`gwf.fields.w2.critic_loss`, with which it agrees to rounding. Chapter `w2flow`.
 """
 
 import torch
 from torch import nn
-
-from gwf.fields.w2 import half_squared, pairs_between
 
 
 def is_relu_network(net):
@@ -118,3 +116,14 @@ def backward(p, e, x, y, weight, generator=None, positive=0.0):
     P_T.backward(torch.cat([-equal_y, equal_x]))
     E_T.backward(equal_y)
     return value
+
+
+def pairs_between(x, y, generator=None):
+    """(y', x'), both (n, ...): random points between x and y, each on its own, data side first."""
+    s, r = torch.rand(2, len(x), *[1] * (x.dim() - 1), generator=generator, device=x.device, dtype=x.dtype)
+    return torch.lerp(x, y, s), torch.lerp(y, x, r)
+
+
+def half_squared(a, b=0):
+    """|a_i - b_i|^2 / 2, (n, 1)."""
+    return (a - b).flatten(1).square().sum(1, keepdim=True) / 2

@@ -3,10 +3,10 @@
 import math
 
 from gwf.fields import entropic
-from gwf.fields.base import Explicit
+from gwf.fields.base import Field
 
 
-class Sinkhorn(Explicit):
+class Sinkhorn(Field):
     r"""S(mu, nu) = OT_reg(mu, nu) - OT_reg(mu, mu) / 2 - OT_reg(nu, nu) / 2 with cost |x - y|^2 / 2.
 
     With f_{mu,nu} the source's entropic potential, the first variation is f_{mu,nu} - f_{mu,mu}, and its gradient gives
@@ -44,5 +44,18 @@ class Sinkhorn(Explicit):
         _, g_self = entropic.potentials(within, reg, self.iterations)
         return entropic.barycentre(across, g, y, reg) - entropic.barycentre(within, g_self, other, reg)
 
+    def work(self, batch, unit):
+        """Two plans, each passing over its matrix 2 (iterations + 1) times."""
+        entries = batch * batch / 1e6
+        return 4 * (self.iterations + 1) * entries * unit["entries"]
 
-functional = Sinkhorn()
+
+class SingleBatch(Sinkhorn):
+    """Sinkhorn velocity whose self term compares the batch with itself: V(x) = B_{mu,nu}(x) - B_{mu,mu}(x)."""
+
+    title = "Sinkhorn, single batch"
+    needs_other = False
+
+    def velocity(self, x, y, other=None, generator=None):
+        """V at x (n, ...), for data y (m, ...)."""
+        return super().velocity(x, y, x)

@@ -21,16 +21,18 @@ import pkgutil
 from gwf.errors import nearest
 
 _NOT_FUNCTIONALS = {"base"}
-_FIELDS = ("minibatch_ot", "mmd", "sinkhorn", "sliced", "w2")
+FIELDS_ALONE = ("minibatch_ot", "mmd", "sinkhorn", "sliced", "w2")
+"""Functionals with a field of `gwf.fields` and no bound over one critic."""
 
 
 def names():
     """Names of all registered functionals, sorted; nothing is imported."""
-    return sorted({m.name for m in pkgutil.iter_modules(__path__)} - _NOT_FUNCTIONALS | set(_FIELDS))
+    return sorted({m.name for m in pkgutil.iter_modules(__path__)} - _NOT_FUNCTIONALS | set(FIELDS_ALONE))
 
 
 def get(name):
     """The functional called `name`; `UsageError` with the nearest valid name if there is none."""
     nearest(name, names(), "functional")
-    folder = "gwf.fields" if name in _FIELDS else __name__
-    return importlib.import_module(f"{folder}.{name}").functional
+    if name in FIELDS_ALONE:
+        return importlib.import_module("gwf.fields").FIELDS[name]
+    return importlib.import_module(f"{__name__}.{name}").functional

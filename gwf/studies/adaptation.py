@@ -16,7 +16,7 @@ import torch
 
 from gwf.data.readers import domain
 from gwf.errors import in_range, nearest
-from gwf.fields.learned import CriticField, Direct
+from gwf.fields.learned import CriticField
 from gwf.fields.sinkhorn import Sinkhorn
 from gwf.fields.sliced import Sliced
 from gwf.metrics import energy_distance
@@ -39,7 +39,7 @@ def make_step(name, T, *, lr, critic_lr, critic_steps, persistency, eps_w1, reg)
     elif name in ("W1-FE", "WGAN-LP"):
         field = CriticField("w1", ad.digit_potential(), weight=10.0, **settings)
     else:
-        field = Direct(Sinkhorn(reg=reg) if name == "Sinkhorn flow" else Sliced())
+        field = Sinkhorn(reg=reg) if name == "Sinkhorn flow" else Sliced()
     if name in ("W2-GAN", "WGAN-LP"):
         return Descent(T, field, adam)
     return Euler(T, field, adam, eps=eps_w1 if name == "W1-FE" else 1.0, persistency=persistency)

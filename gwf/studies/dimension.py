@@ -25,9 +25,11 @@ import pandas as pd
 import torch
 
 from gwf.errors import UsageError, in_range, nearest
-from gwf.fields.learned import Direct, DualField
+from gwf.fields.minibatch_ot import MinibatchOT
+from gwf.fields.mmd import MMD
 from gwf.fields.sinkhorn import Sinkhorn
 from gwf.fields.sliced import Sliced
+from gwf.fields.w2 import DualField
 from gwf.metrics import energy_distance
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import derive, generator, rng
@@ -84,10 +86,10 @@ def make_field(name, d, *, width, weight, critic_lr, critic_steps, reg):
     functional = {
         "Sinkhorn": Sinkhorn(reg=reg),
         "sliced": Sliced(),
-        "minibatch OT": "minibatch_ot",
-        "MMD, energy": "mmd",
+        "minibatch OT": MinibatchOT(),
+        "MMD, energy": MMD(),
     }
-    return Direct(functional[name])
+    return functional[name]
 
 
 def accuracy(V, u, spread):

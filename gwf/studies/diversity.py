@@ -20,13 +20,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gwf import metrics
+from gwf import fields, metrics
 from gwf.data import toys
 from gwf.errors import in_range
-from gwf.fields import family
-from gwf.fields.learned import Direct
 from gwf.fields.sinkhorn import Sinkhorn
-from gwf.nets.plane import PlaneMap
+from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import derive, generator
 from gwf.steps.euler import Euler, iterate
 from gwf.steps.particles import flow
@@ -114,7 +112,9 @@ def learn(seed, toy, name, progress, *, width, batch, iterations, persistency, l
     """The map after `iterations` outer iterations under the field `name`, rates falling to 0 by a cosine."""
     torch.manual_seed(derive(seed, "map"))
     T = PlaneMap(width=width)
-    field = family.field(name, width=width, reg=reg, iterations=plan_iterations)
+    field = fields.get(
+        name, lambda: PlanePotential(width=width), reg=reg, iterations=plan_iterations, relative=False, directions=32
+    )
     step = Euler(T, field, torch.optim.Adam(T.parameters(), lr=lr, fused=True), eps=eps, persistency=persistency)
     stream, rates = generator(seed, "draws"), cosine(step)
     for i in range(iterations):
@@ -130,7 +130,7 @@ def self_term(seed, regs, plan_iterations, n, steps, eps):
     y = toy.data(n, generator(seed, "cloud"))
     for reg in regs:
         for other, title in (("halves", "two batches"), ("same", "single batch")):
-            field = Direct(Sinkhorn(reg, plan_iterations, relative=False))
+            field = Sinkhorn(reg, plan_iterations, relative=False)
             x = flow(
                 field, toy.source(n, generator(seed, "start")), y, eps, steps, generator(seed, "parts"), other=other
             )
@@ -177,7 +177,7 @@ def run(
     toy_names : list of str
         Toys of `gwf.data.toys` that have modes.
     fields : list of str
-        Names in `gwf.fields.family`.
+        Names in `gwf.fields`.
     regs : list of float
         Temperatures of the Sinkhorn fields, in units of the cost |x - y|^2 / 2.
     eps : dict

@@ -10,7 +10,7 @@ regressed on the pairs (z_i, x_i); then the Euler steps of `gwf.steps.euler` go 
                       assignment), then the regression: the one-step form of NSGF++, whose second half is a straight flow
 
 All have the same total work, phase 1 and regression included, so that an initialised run takes fewer Euler steps. Work is
-counted, not clocked (`gwf.fields.family.work`); the frame "timing" has the seconds beside it.
+counted, not clocked (`gwf.fields.base.Field.work`); the frame "timing" has the seconds beside it.
 
 Hypothesis H1 (proposal), stated before looking: initialisation shortens the work to W1 < `threshold` and does not change
 the final W1. A third kind of row, "other flow", is the control: a flow to another target (four Gaussians at radius 1).
@@ -30,9 +30,10 @@ from scipy.optimize import linear_sum_assignment
 from gwf import metrics
 from gwf.data import toys
 from gwf.errors import UsageError, nearest
-from gwf.fields import family
-from gwf.fields.learned import Direct
+from gwf.fields import get
+from gwf.fields.minibatch_ot import MinibatchOT
 from gwf.fields.sinkhorn import Sinkhorn
+from gwf.nets.plane import PlanePotential
 from gwf.seeding import generator
 from gwf.steps.euler import iterate
 from gwf.steps.particles import flow
@@ -52,7 +53,7 @@ def pairs_of(init, seed, toy, *, particles, flow_steps, short_steps, flow_eps, r
     target = toys.get("four_gaussians") if init == "other flow" else toy
     y = target.data(particles, generator(seed, "cloud"))
     steps = short_steps if init == "flow, straight" else flow_steps
-    field = Direct(Sinkhorn(reg, plan_iterations, relative=False))
+    field = Sinkhorn(reg, plan_iterations, relative=False)
     x = flow(field, z, y, flow_eps, steps, generator(seed, "halves"))
     entries = steps * 1.5 * particles**2 / 1e6
     cost = 2 * (plan_iterations + 1) * entries * unit["cloud"]
@@ -80,10 +81,7 @@ def particle_bars(seed, toy, n, batch, steps, eps, reg, plan_iterations):
     """Rows of particle flows against fresh data: held-out W1 and spread inside modes, full batch and minibatches."""
     rows = []
     held = toy.data(n, generator(seed, "held")).numpy()
-    for name, field in (
-        ("minibatch OT", Direct("minibatch_ot")),
-        ("Sinkhorn", Direct(Sinkhorn(reg, plan_iterations, relative=False))),
-    ):
+    for name, field in (("minibatch OT", MinibatchOT()), ("Sinkhorn", Sinkhorn(reg, plan_iterations, relative=False))):
         for size in (n, batch):
             x = flow(
                 field,
@@ -172,7 +170,8 @@ def run(
     rows, curves, times, done = [], [], [], 0
     total = len(inits) * sum(iterations[field] for field in fields)
     for field in fields:
-        cost = family.work(field, batch, persistency, unit, critic_steps=critic_steps, iterations=plan_iterations)
+        V = get(field, lambda: PlanePotential(width=width), critic_steps=critic_steps, iterations=plan_iterations)
+        cost = persistency + V.work(batch, unit)
         budget = iterations[field] * cost
         for init in inits:
             T, step = build(

@@ -20,8 +20,8 @@ from sklearn.metrics import roc_auc_score
 from gwf import metrics
 from gwf.data import toys
 from gwf.errors import in_range, nearest
-from gwf.fields.learned import Direct, DualField
 from gwf.fields.sinkhorn import Sinkhorn
+from gwf.fields.w2 import DualField
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.nets.toy import ToyMap, ToyPotential
 from gwf.seeding import derive, generator
@@ -106,8 +106,8 @@ def train(name, seed, contamination, relaxation, updates, batch, report):
     else:
         T = PlaneMap(width=64)
         field = {
-            "Sinkhorn, balanced": lambda: Direct(Sinkhorn(0.02, 20, relative=False)),
-            "Sinkhorn, relaxed": lambda: Direct(Sinkhorn(0.02, 20, relative=False, relaxation=relaxation)),
+            "Sinkhorn, balanced": lambda: Sinkhorn(0.02, 20, relative=False),
+            "Sinkhorn, relaxed": lambda: Sinkhorn(0.02, 20, relative=False, relaxation=relaxation),
             "W2 critic": lambda: DualField(PlanePotential(width=64), PlanePotential(width=64)),
         }[name]()
         step = Euler(T, field, torch.optim.Adam(T.parameters(), lr=1e-4, fused=True), eps=1.0, persistency=10)

@@ -19,15 +19,17 @@ import time
 import pandas as pd
 import torch
 
+from gwf import fields
 from gwf.data.toys import get as toy_of
 from gwf.data.toys import mixture
 from gwf.errors import UsageError, in_range, nearest
-from gwf.fields.learned import CriticField, Direct, DualField, two_sided
-from gwf.fields.sinkhorn import Sinkhorn
+from gwf.fields.learned import CriticField
+from gwf.fields.w2 import DualField
 from gwf.metrics import mode_statistics, two_sample_floor, wasserstein
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import derive, generator
 from gwf.steps.euler import Descent, Euler, iterate
+from gwf.steps.penalties import two_sided
 
 #: Method -> (name for people, which field, whether the map regresses on a frozen target or descends the potential).
 METHODS = {
@@ -72,7 +74,7 @@ def field_of(kind, width, reg, lr_critic, critic_steps):
             "w1", PlanePotential(width=width), lr=lr_critic, critic_steps=critic_steps, penalty_of=penalty_of
         )
     # w2fe's ring has reg in units of the cost.
-    return Direct(Sinkhorn(reg=reg, iterations=40, relative=False) if kind == "sinkhorn" else kind)
+    return fields.get(kind, reg=reg, iterations=40, relative=False)
 
 
 def step_of(seed, method, *, width, persistency, eps, lr, reg, lr_critic, critic_steps):

@@ -27,11 +27,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gwf import metrics
+from gwf import fields, metrics
 from gwf.data import toys
 from gwf.errors import in_range, nearest
-from gwf.fields import family
-from gwf.nets.plane import PlaneMap
+from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import derive, generator
 from gwf.steps.euler import Euler, iterate
 from gwf.studies.diversity import cosine, even, images, modes_of
@@ -49,11 +48,11 @@ def euler(step):
 
 def temperature(step):
     """share -> sets the temperature of a Sinkhorn field."""
-    functional = step.field.functional
-    last = functional.reg
+    field = step.field
+    last = field.reg
 
     def at(share):
-        functional.reg = last * 10 ** max(0.0, 1 - 2 * share)
+        field.reg = last * 10 ** max(0.0, 1 - 2 * share)
 
     return at
 
@@ -144,7 +143,15 @@ def build(seed, field, *, width, lr, eps, persistency, critic_steps, reg, plan_i
     """A new map and its step under the field `field`."""
     torch.manual_seed(derive(seed, "map"))
     T = PlaneMap(width=width)
-    V = family.field(field, width=width, critic_steps=critic_steps, reg=reg, iterations=plan_iterations)
+    V = fields.get(
+        field,
+        lambda: PlanePotential(width=width),
+        critic_steps=critic_steps,
+        reg=reg,
+        iterations=plan_iterations,
+        relative=False,
+        directions=32,
+    )
     return T, Euler(T, V, torch.optim.Adam(T.parameters(), lr=lr, fused=True), eps=eps, persistency=persistency)
 
 
@@ -199,7 +206,7 @@ def run(
     failure : float
         W1 in floors above which a run has failed.
     unit : dict
-        Factors of `gwf.fields.family.work`.
+        Factors of `gwf.fields.base.Field.work`.
     persistencies, rates, persistency_iterations : list of int, list of float, int
         Grid of the second part, and its cap of outer iterations.
 
@@ -223,7 +230,7 @@ def run(
     for field, name in cells:
         T, step = build(seed, field, lr=lr, eps=eps.get(field, 1.0), persistency=persistency, **shared)
         moves, average, stream = [s(step) for s in scheduled(name, field)], Average(T, decay), generator(seed, "draws")
-        cost = family.work(field, batch, persistency, unit, critic_steps=critic_steps, iterations=plan_iterations)
+        cost = persistency + step.field.work(batch, unit)
         plateau, spent, reached = [], 0.0, math.inf
         for i in range(iterations):
             began = time.process_time()
@@ -262,7 +269,7 @@ def run(
                 break
             progress(done + i + 1, total, J=J)
         done += persistency_iterations
-        cost = family.work("sinkhorn", batch, J, unit, iterations=plan_iterations)
+        cost = J + step.field.work(batch, unit)
         ready.append(
             {
                 "field": "sinkhorn",

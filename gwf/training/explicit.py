@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from gwf import functionals
-from gwf.fields.base import Explicit
-from gwf.fields.learned import CriticField, Direct, DualField
+from gwf import fields, functionals
+from gwf.fields.learned import CriticField
+from gwf.fields.w2 import DualField
 from gwf.training import base
 
 CRITIC_STEPS = 5
@@ -18,9 +18,8 @@ class Recipe(base.Recipe):
     @property
     def potentials(self):
         """How many networks the field learns: 2 for W2's dual, 1 for a critic, 0 where the velocity is in closed form."""
-        if self.functional == "w2":
-            return 2
-        return 0 if isinstance(functionals.get(self.functional), Explicit) else 1
+        field = fields.FIELDS.get(self.functional, CriticField)
+        return len(field.potentials)
 
     def record(self, settings):
         """What metrics.json says of the time step."""
@@ -28,10 +27,10 @@ class Recipe(base.Recipe):
 
     def field(self, potentials, settings):
         """The velocity field, with its potentials' networks; the penalty's weight is `lipschitz` for W1, else `penalty`."""
-        functional, adam = functionals.get(self.functional), (settings["lr_critic"], CRITIC_STEPS, (0.5, 0.9))
         if not potentials:
-            return Direct(functional)
-        if len(potentials) == 2:
+            return fields.get(self.functional)
+        functional, adam = functionals.get(self.functional), (settings["lr_critic"], CRITIC_STEPS, (0.5, 0.9))
+        if functional is DualField:
             return DualField(*potentials, settings["penalty"], *adam)
         weight = settings["lipschitz" if functional.penalty == "lipschitz" else "penalty"]
         return CriticField(functional, *potentials, weight, *adam)

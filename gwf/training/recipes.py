@@ -11,7 +11,6 @@ import math
 from gwf import functionals
 from gwf import training as time_steps
 from gwf.errors import UsageError, in_range, nearest
-from gwf.fields.base import Explicit
 
 STEPS = {"gan": "no JKO", "jko": "JKO", "euler": "Euler"}
 
@@ -25,12 +24,12 @@ def get(functional, step):
 
 def implicit():
     """Names of the functionals with a variational bound, which every time step can use."""
-    return [name for name in functionals.names() if not isinstance(functionals.get(name), Explicit)]
+    return [name for name in functionals.names() if name not in functionals.FIELDS_ALONE]
 
 
 def steps(functional):
     """Time steps that a functional allows."""
-    return ["euler"] if isinstance(functionals.get(functional), Explicit) else list(STEPS)
+    return ["euler"] if functional in functionals.FIELDS_ALONE else list(STEPS)
 
 
 def names():

@@ -16,7 +16,7 @@ from torch import nn
 from gwf.data.embedded import to_model
 from gwf.errors import UsageError, in_range
 from gwf.exact.gaussian import monge_matrix
-from gwf.fields.learned import DualField
+from gwf.fields.w2 import DualField
 from gwf.metrics.arrays import row_blocks
 
 LEAST_STD = 0.02

@@ -22,9 +22,9 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 
+from gwf import fields
 from gwf.errors import UsageError, in_range, nearest
 from gwf.fields.entropic import half_squared
-from gwf.fields.learned import Direct
 from gwf.progress import Progress
 
 
@@ -303,7 +303,7 @@ class FlowImputer(_Imputer):
         in_range(self.eps, 0, math.inf, "eps", open_low=True)
 
     def _prepare(self, rows, pool):
-        self._field = Direct(self.field)
+        self._field = fields.get(self.field) if isinstance(self.field, str) else self.field
 
     def _velocity(self, x, y, stream):
         """V of either batch towards the other."""

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gwf import fields
 from gwf.claims.checks.learned import rename, scale, study
 from gwf.claims.outcome import NotRun, Outcome
 from gwf.claims.registry import check
 from gwf.claims.sources import column, table
 from gwf.data import toys
 from gwf.data.embedded import DATASETS
-from gwf.fields import family
-from gwf.fields.learned import CriticField, Direct
+from gwf.fields.learned import CriticField
 from gwf.fields.mmd import MMD
 from gwf.fields.sinkhorn import Sinkhorn
 from gwf.nets.plane import PlaneMap, PlanePotential
@@ -62,7 +62,7 @@ def initialisation(frame):
     if shifts:
         values["largest difference of the final W1 in seed noise"] = max(shifts.values())
     said = "; ".join(
-        f"{family.TITLES[f]}: W1 {column(w, 'w1_after_init').mean():.3f} after it, final {column(w, 'w1_even').mean():.3f} "
+        f"{fields.title(f)}: W1 {column(w, 'w1_after_init').mean():.3f} after it, final {column(w, 'w1_even').mean():.3f} "
         f"against {column(c, 'w1_even').mean():.3f}"
         for f, (c, w) in pairs.items()
     )
@@ -110,8 +110,8 @@ def updates(evidence):
     if "sinkhorn" not in w1:
         raise NotRun("the Sinkhorn field was not run with constant rates")
     values = {"W1 of the Sinkhorn field": float(w1["sinkhorn"])}
-    critics = [f for f in work.index if f in family.CRITICS]
-    free = [f for f in work.index if f not in family.CRITICS]
+    critics = [f for f in work.index if fields.FIELDS[f].potentials]
+    free = [f for f in work.index if not fields.FIELDS[f].potentials]
     if critics and math.isfinite(work[free].min()):
         values["least work without a critic over that with one"] = float(work[free].min() / work[critics].min())
     if evidence["grid"] is not None:
@@ -120,7 +120,7 @@ def updates(evidence):
             values["gain of persistency with tuned rates"] = min(one, cap) / more
     if "sinkhorn_single" in even:
         values["W1 of a single batch over that of two"] = float(even["sinkhorn_single"] / even["sinkhorn"])
-    said = ", ".join(f"{family.TITLES[f]} {w1[f]:.3f} ({work[f]:.0f})" for f in w1.index)
+    said = ", ".join(f"{fields.title(f)} {w1[f]:.3f} ({work[f]:.0f})" for f in w1.index)
     return Outcome(
         values,
         f"W1 on independent latents (work to the threshold): {said}. Independent points of the data's law: "
@@ -165,7 +165,7 @@ def schedules(frame):
     failures = [(c["failed"].mean(), e["failed"].mean()) for c, e in pairs.values()]
     values["failures with all schedules minus constant, largest"] = float(max(e - c for c, e in failures))
     said = "; ".join(
-        f"{family.TITLES[f]} {c['w1_even'].mean():.3f} to {e['w1_even'].mean():.3f}" for f, (c, e) in pairs.items()
+        f"{fields.title(f)} {c['w1_even'].mean():.3f} to {e['w1_even'].mean():.3f}" for f, (c, e) in pairs.items()
     )
     return Outcome(
         values,
@@ -190,12 +190,12 @@ def diversity(frame):
     for field in ("sinkhorn", "sinkhorn_single"):
         part = rows[rows["field"] == field]
         if part.empty:
-            raise NotRun(f"no run of {family.TITLES[field]} on a toy with minor modes")
+            raise NotRun(f"no run of {fields.title(field)} on a toy with minor modes")
         mean = part.groupby("reg")[["minor_1", "minor_2", "minor_true"]].mean()
         errors[field] = (mean[["minor_1", "minor_2"]].div(mean["minor_true"], axis=0) - 1).abs().max(axis=1)
     two = rows[rows["field"] == "sinkhorn"]
     said = "; ".join(
-        f"{family.TITLES[f]}: " + ", ".join(f"{100 * e:.0f} % at reg {reg:g}" for reg, e in by.items())
+        f"{fields.title(f)}: " + ", ".join(f"{100 * e:.0f} % at reg {reg:g}" for reg, e in by.items())
         for f, by in errors.items()
     )
     return Outcome(
@@ -258,11 +258,16 @@ def source(sources):
 
 def every_field():
     """Name -> a new field: the family, critics of f-divergences, a relaxed target, kernels."""
-    found = {name: family.field(name, width=8, critic_steps=1, iterations=3, directions=4) for name in family.TITLES}
+    found = {
+        name: fields.get(
+            name, lambda: PlanePotential(width=8), critic_steps=1, iterations=3, directions=4, relative=False
+        )
+        for name in fields.names()
+    }
     for name in ("kl", "reverse_kl", "js", "chi2", "hellinger"):
         found[f"{name} critic"] = CriticField(name, PlanePotential(width=8), critic_steps=1)
-    found["relaxed Sinkhorn"] = Direct(Sinkhorn(0.02, 3, relative=False, relaxation=0.5))
-    return found | {f"MMD, {kernel} kernel": Direct(MMD(kernel)) for kernel in ("gaussian", "multiquadric")}
+    found["relaxed Sinkhorn"] = Sinkhorn(0.02, 3, relative=False, relaxation=0.5)
+    return found | {f"MMD, {kernel} kernel": MMD(kernel) for kernel in ("gaussian", "multiquadric")}
 
 
 def branches(text):

@@ -9,7 +9,6 @@ from gwf.claims.registry import change, check, exact
 from gwf.data import toys
 from gwf.exact import euler, gaussian
 from gwf.exact.js_flow import JensenShannonFlow
-from gwf.fields.learned import Direct
 from gwf.fields.minibatch_ot import MinibatchOT
 from gwf.seeding import generator, rng
 from gwf.steps import particles
@@ -38,7 +37,7 @@ def steepest_descent(evidence):
     """Particles assigned anew at every step: distance from the geodesic, and the dissipation of F against -E |V|^2."""
     x, y = clouds()
     target = y[rng(0, "w2fe-C1").permutation(len(y))].flip(0) / 2
-    field = Direct(Switched(target) if evidence["switch"] else MinibatchOT())
+    field = Switched(target) if evidence["switch"] else MinibatchOT()
     V = MinibatchOT().velocity(x, y)
     gaps, costs = [], [float(V.square().sum(1).mean())]
 

@@ -7,7 +7,7 @@ from gwf.claims.checks.learned import mean_of, rename, scale
 from gwf.claims.outcome import NotRun, Outcome
 from gwf.claims.registry import change, check, exact
 from gwf.claims.sources import column, table
-from gwf.fields.learned import DualField
+from gwf.fields.w2 import DualField
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import derive, generator
 from gwf.steps.euler import Descent, Euler
