@@ -114,6 +114,67 @@ def module(name):
     return Module(name, "") if base.is_dir() else None
 
 
+class References:
+    """What the names in one statement or expression stand for.
+
+    Attributes
+    ----------
+    definitions : set of (Module, name, bool)
+        The last says whether a table is gone through, and not only looked up in.
+    strings, libraries : set of str
+    """
+
+    def __init__(self, owner, node):
+        self.owner, self.local = owner, {}
+        self.definitions, self.strings, self.libraries = set(), set(), set()
+        for child in ast.walk(node):
+            if isinstance(child, (ast.Import, ast.ImportFrom)):
+                self.local |= bound_by(child)
+        self.walk(node, lookup=False)
+
+    def walk(self, node, lookup):
+        """Depth first; `lookup` says that a table met right here is looked up by name, not gone through."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            self.strings.add(node.value)
+        elif isinstance(node, (ast.Name, ast.Attribute)):
+            chain = []
+            while isinstance(node, ast.Attribute):
+                chain.insert(0, node.attr)
+                node = node.value
+            if isinstance(node, ast.Name):
+                self.resolve(self.owner, [node.id, *chain], self.local, lookup)
+            else:
+                self.walk(node, False)
+        elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            looked_up = {id(part) for part in tables_looked_up_in(node)}
+            for child in ast.iter_child_nodes(node):
+                self.walk(child, id(child) in looked_up)
+
+    def resolve(self, owner, chain, local, lookup):
+        """Follow a dotted name to the definition it stands for, if that is in this repository."""
+        name, *rest = chain
+        if name in owner.definitions and name not in local:
+            self.definitions.add((owner, name, not lookup and rest[:1] != ["get"]))
+            return
+        target, attribute = local.get(name) or owner.imports.get(name) or (None, None)
+        if target is None:
+            return
+        here, steps = module(target), ([attribute] if attribute else []) + rest
+        if here is None:
+            self.libraries.add(f"{name}: {target}" + (f".{attribute}" if attribute else ""))
+            return
+        while steps and steps[0] not in here.definitions and module(f"{here.name}.{steps[0]}") is not None:
+            here = module(f"{here.name}.{steps.pop(0)}")
+        if steps:
+            self.resolve(here, steps, {}, lookup)
+
+
+@functools.cache
+def references(owner, node):
+    """`References` of a statement, found once."""
+    return References(owner, node)
+
+
 class Bundle:
     """Everything reached from some code.
 
@@ -129,85 +190,39 @@ class Bundle:
 
     def __init__(self, root, start, strings):
         self.root, self.start, self.strings = root, start, set(strings)
-        self.reached, self.whole, self.libraries, self.seen = {}, set(), set(), set()
+        self.reached, self.whole, self.libraries = {}, set(), set()
         before = None
-        while before != (len(self.reached), len(self.strings), len(self.whole)):
-            before = (len(self.reached), len(self.strings), len(self.whole))
-            self.seen = set()
-            for node in start:
-                self.follow(root, node)
+        while before != (before := (len(self.reached), len(self.strings), len(self.whole))):
+            # A string found late may ask for an entry of a table reached early: until nothing is new.
+            self.follow(root, start)
             for owner, name in list(self.reached):
-                self.definition(owner, name)
+                self.follow(owner, self.parts(owner, name))
 
-    def definition(self, owner, name):
-        """Reach a definition, and what it names."""
-        if owner.name in PLUMBING or (owner.name, name) in self.seen:
-            return
-        self.seen.add((owner.name, name))
-        self.reached[owner, name] = True
+    def parts(self, owner, name):
+        """The nodes of a definition; of a table that is looked up in, the entries that are asked for."""
         table = owner.table(name)
-        if table and (owner.name, name) not in self.whole:
-            for key, value in table:
-                if key in self.strings:
-                    self.follow(owner, value)
-        else:
-            for node in owner.definitions[name]:
-                self.follow(owner, node)
-        if owner is not self.root:
-            for node in owner.others:
-                self.follow(owner, node)
+        if table is None or (owner, name) in self.whole:
+            return owner.definitions[name]
+        return [value for key, value in table if key in self.strings]
 
-    def follow(self, owner, node):
-        """Reach what the names in a statement or expression stand for."""
-        local = {}
-        for child in ast.walk(node):
-            if isinstance(child, (ast.Import, ast.ImportFrom)):
-                local |= bound_by(child)
-        self.walk(owner, node, local, lookup=False)
-
-    def walk(self, owner, node, local, lookup):
-        """Depth first; `lookup` says that a table met right here is looked up by name, not gone through."""
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            self.strings.add(node.value)
-        elif isinstance(node, ast.Name):
-            self.resolve(owner, [node.id], local, lookup)
-        elif isinstance(node, ast.Attribute):
-            chain = [node.attr]
-            while isinstance(node.value, ast.Attribute):
-                node = node.value
-                chain.insert(0, node.attr)
-            if isinstance(node.value, ast.Name):
-                self.resolve(owner, [node.value.id, *chain], local, lookup)
-            else:
-                self.walk(owner, node.value, local, False)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            return
-        else:
-            looked_up = {id(part) for part in tables_looked_up_in(node)}
-            for child in ast.iter_child_nodes(node):
-                self.walk(owner, child, local, id(child) in looked_up)
-
-    def resolve(self, owner, chain, local, lookup):
-        """Follow a dotted name to the definition it stands for, if that is in this repository."""
-        name, *rest = chain
-        found = local.get(name) or (None if name in owner.definitions else owner.imports.get(name))
-        if found is None:
-            if name in owner.definitions:
-                # KEY in TABLE and TABLE.get(KEY) are look-ups too.
-                if owner.table(name) and not lookup and rest[:1] != ["get"]:
-                    self.whole.add((owner.name, name))
-                self.definition(owner, name)
-            return
-        target, attribute = found
-        if module(target) is None:
-            self.libraries.add(f"{name}: {target}" + (f".{attribute}" if attribute else ""))
-            return
-        steps = ([attribute] if attribute else []) + rest
-        here = module(target)
-        while steps and module(f"{here.name}.{steps[0]}") is not None and steps[0] not in here.definitions:
-            here = module(f"{here.name}.{steps.pop(0)}")
-        if steps:
-            self.resolve(here, steps, {}, lookup)
+    def follow(self, owner, nodes):
+        """Reach what statements of `owner` name, and what that names."""
+        todo = [(owner, node) for node in nodes]
+        while todo:
+            owner, node = todo.pop()
+            found = references(owner, node)
+            self.strings |= found.strings
+            self.libraries |= found.libraries
+            for target, name, through in found.definitions:
+                if target.name in PLUMBING:
+                    continue
+                if through and target.table(name) and (target, name) not in self.whole:
+                    self.whole.add((target, name))
+                    self.reached.pop((target, name), None)
+                if (target, name) not in self.reached:
+                    self.reached[target, name] = True
+                    others = [] if target is self.root else target.others
+                    todo += [(target, part) for part in [*self.parts(target, name), *others]]
 
     def text(self):
         """The reached definitions by module, without prose, in the order of the files."""
@@ -227,7 +242,7 @@ class Bundle:
     def source(self, owner, name):
         """Text of a definition; of a table that is looked up in, the entries whose keys are asked for."""
         table = owner.table(name)
-        if table is None or (owner.name, name) in self.whole:
+        if table is None or (owner, name) in self.whole:
             return "".join(owner.source(node) for node in owner.definitions[name])
         kept = [f"    {k!r}: {ast.get_source_segment(owner.text, v)},\n" for k, v in table if k in self.strings]
         return f"{name} = {{\n{''.join(kept)}}}\n"
