@@ -2,30 +2,17 @@
 
 A notebook judges a claim with `Sheet.claim`: a measure turns evidence into numbers, and one rule turns the numbers and
 the claim's band into a verdict. A control is evidence broken on purpose, which must come to another verdict.
-
-Command line::
-
-    python -m companion.claims write laptop report     # claims.csv and claims.md from every notebook's claims.json
-    python -m companion.claims print report            # the ledger in the terminal
 """
 
-import argparse
-import json
 import math
 import re
-import shutil
-import sys
-import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import yaml
 
 from gwf.errors import UsageError, nearest
-from gwf.paths import CONF, NOTEBOOKS, ROOT
+from gwf.paths import CONF
 
 WORKS = ("gwf", "sjko", "vwgf", "w2fe", "proposal")
 ID = re.compile(rf"({'|'.join(WORKS)})-[A-Z][1-9]\d*")
@@ -290,6 +277,8 @@ def column(frame, name):
 
 def together(cases, name="table"):
     """The tables `name` of all cases in one DataFrame, with the case's name in the column `case`."""
+    import pandas as pd
+
     frames = []
     for case, tables in cases.items():
         if name not in tables:
@@ -325,179 +314,9 @@ def scale(name, factor, **where):
     """A control that multiplies the column `name` by `factor` in the rows with the given values."""
 
     def broken(frame):
-        chosen = np.full(len(frame), True)
+        chosen = column(frame, name).notna() | True
         for key, wanted in where.items():
-            chosen &= (column(frame, key) == wanted).to_numpy()
+            chosen &= column(frame, key) == wanted
         return frame.assign(**{name: frame[name].where(~chosen, frame[name] * factor)})
 
     return broken
-
-
-def judged_in():
-    """Id -> the notebook that judges it, read from the notebooks' code."""
-    found = {}
-    for path in sorted(NOTEBOOKS.glob("*/*.ipynb")):
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            for name in re.findall(rf'sheet\.claim\(\s*"({ID.pattern})"', "".join(cell["source"])):
-                found[name[0]] = path.relative_to(ROOT).as_posix()
-    return found
-
-
-def evaluate(profile, report):
-    """The ledger: a DataFrame, one row per claim, all of it text; reads every claims.json below the report folder."""
-    files = sorted(Path(report).glob("sheets/*/claims.json"))
-    judged = {entry["id"]: (file.parent.name, entry) for file in files for entry in json.loads(file.read_text("utf-8"))}
-    rows, where = [], judged_in()
-    for claim in read().values():
-        folder, entry = judged.get(claim.id, ("", None))
-        if entry is None:
-            missing = "" if claim.otherwise else f"no result in the profile {profile!r}"
-            entry = vars(Judgement(claim.id, claim.otherwise or "not-run", "", {}, missing))
-        gpu = claim.gpu and f"{claim.gpu['what']} About {claim.gpu['hours']} GPU hours: {claim.gpu['command']}"
-        row = {
-            "id": claim.id,
-            "paper": claim.paper,
-            "claim": claim.claim,
-            "published": claim.published,
-            "trust": "; ".join(TRUST[tag] for tag in claim.trust),
-            "check": claim.check,
-            "band": accepted(claim.band),
-            "value": "; ".join(f"{part}: {show(value)}" for part, value in entry["values"].items()),
-            "verdict": entry["verdict"],
-            "control_verdict": entry["control_verdict"],
-            "evidence": folder and f"sheets/{folder}/",
-            "notebook": where.get(claim.id, ""),
-            "finding": entry["finding"],
-            "control": claim.control,
-            "gpu": gpu or "",
-        }
-        rows.append({name: " ".join(str(text).split()) for name, text in row.items()})
-    return pd.DataFrame(rows)
-
-
-def accepted(band):
-    """A band in words."""
-    if band is None:
-        return ""
-    parts = [
-        f"{part}: {show_interval(*inside)}"
-        + (f" (in part: {show_interval(*band.near[part])})" if part in band.near else "")
-        for part, inside in band.inside.items()
-    ]
-    return "; ".join(parts) + f". {band.why}"
-
-
-def summary(frame):
-    """One sentence: how many claims, and how many of each verdict, in the order of `VERDICTS`."""
-    counts = Counter(frame["verdict"])
-    parts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
-    turned = ((frame["control_verdict"] != "") & (frame["control_verdict"] != frame["verdict"])).sum()
-    return f"{len(frame)} claims: {parts}. {turned} verdicts were turned by their control."
-
-
-INTRODUCTION = """Every verdict follows from the measured value and a stated band, by one rule for all claims; where a
-band or a setting was chosen after a first look at the value, its reason says so. The control repeats the check on
-evidence broken on purpose: it must come to another verdict. Claims are in our own words; the published evidence says how
-far it can be trusted."""
-
-
-def markdown(frame, profile):
-    """The ledger as markdown: counts, what the words mean, then the claims of each work."""
-    lines = ["# Claims", "", f"Profile `{profile}`. {summary(frame)}", ""]
-    works = list(dict.fromkeys(frame["paper"]))
-    lines += ["| work | " + " | ".join(VERDICTS) + " |", "| --- |" + " ---: |" * len(VERDICTS)]
-    for paper in works:
-        counts = Counter(frame.loc[frame["paper"] == paper, "verdict"])
-        lines.append(f"| {paper} | " + " | ".join(str(counts[name]) for name in VERDICTS) + " |")
-    lines += ["", "What the verdicts mean:", ""]
-    lines += [f"- **{name}**: {meaning}." for name, meaning in VERDICTS.items()]
-    lines += ["", " ".join(INTRODUCTION.split()), ""]
-    for paper in works:
-        lines += [f"## {paper}", ""]
-        for row in frame[frame["paper"] == paper].to_dict("records"):
-            lines += entry_of(row)
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def entry_of(row):
-    """The lines of one claim."""
-    lines = [f"### {row['id']}: **{row['verdict']}**", "", row["claim"], ""]
-    lines += [f"- Published ({row['trust']}): {row['published']}", f"- Check: {row['check']}"]
-    if row["value"]:
-        lines += [f"- Measured: {row['value']}. {row['finding']}".rstrip(), f"- Accepted: {row['band']}"]
-    elif row["finding"]:
-        lines.append(f"- Not run: {row['finding']}.")
-    if row["control_verdict"] not in ("", "not-run"):
-        lines.append(f"- Control: {row['control']} Verdict then: {row['control_verdict']}.")
-    if row["notebook"]:
-        lines.append(
-            f"- Judged in `{row['notebook']}`"
-            + (f", evidence in [{row['evidence']}]({row['evidence']})" if row["value"] else "")
-        )
-    if row["gpu"]:
-        lines.append(f"- Published scale: {row['gpu']}")
-    return [*lines, ""]
-
-
-def write(profile, report):
-    """Write `claims.csv` and `claims.md` into the report folder; the same results give the same bytes."""
-    frame, folder = evaluate(profile, report), Path(report)
-    frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
-    (folder / "claims.md").write_text(markdown(frame, profile), encoding="utf-8")
-    return frame
-
-
-def load(report):
-    """The ledger written into a report folder; `UsageError` with the command that makes it if it is not there."""
-    file = Path(report) / "claims.csv"
-    try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError):
-        raise UsageError(f"there is no readable {file}. Make it with: make reproduce") from None
-
-
-def terminal(frame, width=None):
-    """The ledger as plain text, wrapped to `width` columns (default: the terminal's)."""
-    width = width or max(60, min(shutil.get_terminal_size((100, 24)).columns, 160))
-    names = max(len(name) for name in frame["id"])
-    verdicts = max(len(name) for name in VERDICTS)
-    room = width - names - verdicts - 4
-    lines = []
-    for paper in dict.fromkeys(frame["paper"]):
-        title = textwrap.wrap(paper, width)
-        lines += [*title, "-" * max(map(len, title))]
-        for row in frame[frame["paper"] == paper].to_dict("records"):
-            text = textwrap.wrap(row["claim"], room)
-            if row["value"]:
-                text += textwrap.wrap(row["value"], room, initial_indent="= ", subsequent_indent="  ")
-            for i, line in enumerate(text):
-                head = (row["id"], row["verdict"]) if i == 0 else ("", "")
-                lines.append(f"{head[0]:<{names}}  {head[1]:<{verdicts}}  {line}".rstrip())
-        lines.append("")
-    return "\n".join([*lines, *textwrap.wrap(summary(frame), width)])
-
-
-def main(arguments=None):
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m companion.claims", description="The ledger of claims.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("write", help="gather what the notebooks judged")
-    command.add_argument("profile")
-    command.add_argument("report")
-    commands.add_parser("print", help="print the ledger").add_argument("report")
-    asked = parser.parse_args(arguments)
-    try:
-        if asked.command == "write":
-            print(summary(write(asked.profile, asked.report)))
-        else:
-            print(terminal(load(asked.report)))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        sys.stderr.close()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 
 from companion import claims, form, params
-from companion.sheet import path_of
+from companion.form import path_of
 from gwf.errors import UsageError
 from gwf.paths import ROOT
 
@@ -52,7 +52,7 @@ class Module:
     """
 
     def __init__(self, name, text):
-        self.name, self.text = name, text
+        self.name, self.text, self.lines = name, text, text.splitlines()
         self.definitions, self.imports, self.others = {}, {}, []
         for node in ast.parse(text).body:
             self.enter(node)
@@ -90,7 +90,7 @@ class Module:
     def source(self, node):
         """Text of a statement, decorators included."""
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-        return "\n".join(self.text.splitlines()[first - 1 : node.end_lineno]) + "\n"
+        return "\n".join(self.lines[first - 1 : node.end_lineno]) + "\n"
 
 
 def bound_by(node):
@@ -226,26 +226,29 @@ class Bundle:
 
     def text(self):
         """The reached definitions by module, without prose, in the order of the files."""
-        parts = [f"# libraries\n{chr(10).join(sorted(self.libraries))}\n"]
-        code = "\n".join(self.root.source(node) for node in self.start)
-        code += "\n".join(self.source(self.root, name) for o, name in self.reached if o is self.root)
-        parts.append("# notebook\n" + form.prose_free(code))
+        parts = ["# libraries", *sorted(self.libraries), "# notebook"]
+        parts += [plain(self.root, node) for node in self.start]
+        parts += [self.source(self.root, name) for owner, name in self.reached if owner is self.root]
         for owner in sorted({o for o, _ in self.reached if o is not self.root}, key=lambda o: o.name):
-            names = {name for o, name in self.reached if o is owner}
-            statements = {id(n): (n.lineno, name) for name in names for n in owner.definitions[name]}
-            ordered = dict.fromkeys(name for _, name in sorted(statements.values()))
-            code = "".join(self.source(owner, name) for name in ordered)
-            code += "".join(owner.source(node) for node in owner.others if not is_main(node))
-            parts.append(f"# {owner.name}\n" + form.prose_free(code))
+            places = {owner.definitions[name][0].lineno: name for o, name in self.reached if o is owner}
+            parts += [f"# {owner.name}", *(self.source(owner, name) for _, name in sorted(places.items()))]
+            parts += [plain(owner, node) for node in owner.others if not is_main(node)]
         return "\n".join(parts)
 
     def source(self, owner, name):
-        """Text of a definition; of a table that is looked up in, the entries whose keys are asked for."""
-        table = owner.table(name)
-        if table is None or (owner, name) in self.whole:
-            return "".join(owner.source(node) for node in owner.definitions[name])
-        kept = [f"    {k!r}: {ast.get_source_segment(owner.text, v)},\n" for k, v in table if k in self.strings]
-        return f"{name} = {{\n{''.join(kept)}}}\n"
+        """Text of a definition without prose; of a table that is looked up in, the entries whose keys are asked for."""
+        nodes = self.parts(owner, name)
+        if nodes == owner.definitions[name]:
+            return "\n".join(plain(owner, node) for node in nodes)
+        keys = {id(value): key for key, value in owner.table(name)}
+        kept = [f"    {keys[id(node)]!r}: {ast.get_source_segment(owner.text, node)},\n" for node in nodes]
+        return f"{name} = {{\n{''.join(kept)}}}"
+
+
+@functools.cache
+def plain(owner, node):
+    """Text of a statement without prose."""
+    return form.prose_free(owner.source(node)).rstrip()
 
 
 def is_main(node):
@@ -285,18 +288,30 @@ def bundle(name, part, settings=None):
     settings : dict, optional
         What its parameters cell is overridden with.
     """
+    nb, root, start, defaults = notebook(name, part)
+    values = defaults | (settings or {})
+    reached = Bundle(root, start, strings_in(values))
+    shown = [form.source(c) for c in nb["cells"] if c["cell_type"] == "markdown" and c["id"] in reached.strings]
+    bands = [f"{claim.id}: {claim.band}" for claim in judged().values() if claim.id in reached.strings]
+    given = "# settings\n" + json.dumps(values, indent=1, sort_keys=True) + "\n"
+    return "\n".join([given, reached.text(), *(["# captions", *shown] if part == "show" else []), *bands])
+
+
+@functools.cache
+def judged():
+    """Every claim, read once."""
+    return claims.read()
+
+
+@functools.cache
+def notebook(name, part):
+    """Of a notebook: the cells of one part, the `Module` of their code, the statements that run, the parameters."""
     path = path_of(name)
     nb = form.part(form.load(path), part)
     code = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
-    values = form.parameters_of(path) | (settings or {})
     body = [cell for cell in code if "parameters" not in cell["metadata"].get("tags", [])]
     root = Module(f"notebook {name}", "\n".join(form.source(cell) for cell in body))
-    start = statements(root, body, part)
-    reached = Bundle(root, start, strings_in(values))
-    shown = [form.source(c) for c in nb["cells"] if c["cell_type"] == "markdown" and c["id"] in reached.strings]
-    bands = [f"{claim.id}: {claim.band}" for claim in claims.read().values() if claim.id in reached.strings]
-    given = "# settings\n" + json.dumps(values, indent=1, sort_keys=True) + "\n"
-    return "\n".join([given, reached.text(), *(["# captions", *shown] if part == "show" else []), *bands])
+    return nb, root, statements(root, body, part), form.parameters_of(path)
 
 
 def statements(root, cells, part):
@@ -327,7 +342,7 @@ def inputs(composed):
     for name in composed["shows"]:
         found[f"show-{name}"] = bundle(name, "show")
     texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "conf" / "claims").glob("*.yaml"))]
-    found["claims"] = "\n".join([module("companion.claims").text, *texts])
+    found["claims"] = "\n".join([module("companion.claims").text, module("companion.ledger").text, *texts])
     found["page"] = "\n".join([module("companion.page").text, (ROOT / "companion" / "page.html").read_text("utf-8")])
     return found
 

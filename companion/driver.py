@@ -29,10 +29,9 @@ from pathlib import Path
 
 import yaml
 
-from companion import code, compare, params
+from companion import code, params
 from companion.engines import Failed, Stages, environment, say
 from companion.guard import Alone, watch
-from gwf.data import embedded
 from gwf.errors import UsageError, nearest
 from gwf.paths import RESULTS, ROOT, SCRATCH
 from gwf.progress import clock
@@ -215,10 +214,10 @@ def data():
         if pulled.returncode:
             raise UsageError(f"data/ cannot be restored from embedded/. DVC says: {pulled.stderr.strip()}")
         restoring.unlink()
-    try:
-        embedded.check()
-    except embedded.DataError as error:
-        raise UsageError(str(error)) from None
+    command = [sys.executable, "-m", "gwf.data"]
+    checked = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    if checked.returncode:
+        raise UsageError(checked.stderr.strip().removeprefix("data: "))
 
 
 def mend():
@@ -309,6 +308,8 @@ def reproduce(asked):
             ran = rounds(runner, found, todo, costs, jobs, composed)
             marks(ran)
             if profile == "laptop":
+                from companion import compare
+
                 compare.say_beside_git(composed, ran)
     say(
         f"profile {profile}: everything is up to date ({clock(time.monotonic() - began)})"

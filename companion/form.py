@@ -9,12 +9,18 @@ import tokenize
 from pathlib import Path
 
 from gwf.errors import UsageError, nearest
-from gwf.paths import ROOT
+from gwf.paths import NOTEBOOKS, ROOT
 
 FOLDERS = ("results/", "data/", "report/", "notebooks/", "scratch/", "embedded/", "../", "./")
 LONGEST_FUNCTION = 40
 READABLE_ID = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}.*)?|[0-9a-f]{12,}")
+
+
+def path_of(name):
+    """The notebook called `name`, in whatever folder below notebooks/; `UsageError` with the nearest name."""
+    found = {path.stem: path for path in sorted(NOTEBOOKS.glob("*/*.ipynb"))}
+    return found[nearest(name, found, "notebook")]
 
 
 def load(notebook):

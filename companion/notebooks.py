@@ -22,9 +22,8 @@ from pathlib import Path
 
 import yaml
 
-from companion.form import accept, check, load, normalise, part, source, write
+from companion.form import accept, check, load, normalise, part, path_of, source, write
 from companion.guard import Alone, end, watch
-from companion.sheet import path_of
 from gwf.errors import UsageError, nearest
 from gwf.paths import RESULTS, ROOT, SCRATCH
 from gwf.progress import clock

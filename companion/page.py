@@ -16,7 +16,8 @@ from pathlib import Path
 import jinja2
 from markdown_it import MarkdownIt
 
-from companion import claims
+from companion import ledger
+from companion.claims import VERDICTS
 from gwf.errors import UsageError
 from gwf.paths import ROOT
 
@@ -31,21 +32,21 @@ def sheets(report):
     return [s for s in found if s["chapter"]], [s for s in found if not s["chapter"]]
 
 
-def ledger(report):
+def verdicts(report):
     """The claims by work: a list of (paper, counts, rows)."""
-    frame = claims.load(report)
+    frame = ledger.load(report)
     found = []
     for paper, rows in frame.groupby("paper", sort=False):
         counts = rows["verdict"].value_counts()
-        counted = [(name, int(counts[name])) for name in claims.VERDICTS if name in counts]
+        counted = [(name, int(counts[name])) for name in VERDICTS if name in counts]
         found.append((paper, counted, rows.to_dict("records")))
-    return found, claims.summary(frame)
+    return found, ledger.summary(frame)
 
 
 def write(profile, report):
     """Write `<report>/index.html`; the same files give the same bytes. `UsageError` if there is no ledger."""
     chapters, experiments = sheets(report)
-    works, summary = ledger(report)
+    works, summary = verdicts(report)
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from companion.form import accept
-from companion.sheet import path_of
+from companion.form import accept, path_of
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF, NOTEBOOKS, ROOT
 from gwf.training import machine, recipes

@@ -13,14 +13,9 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from companion import claims, form, style
+from companion.form import path_of
 from gwf.errors import UsageError, nearest
-from gwf.paths import NOTEBOOKS, ROOT
-
-
-def path_of(name):
-    """The notebook called `name`, in whatever folder below notebooks/; `UsageError` with the nearest name."""
-    found = {path.stem: path for path in sorted(NOTEBOOKS.glob("*/*.ipynb"))}
-    return found[nearest(name, found, "notebook")]
+from gwf.paths import ROOT
 
 
 def captions(notebook):
