@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from gwf.errors import UsageError
 from gwf.exact import aggregation as exact
-from gwf.steps.splitting import KERNELS, Interaction, Push, double_well, quadratic
+from gwf.steps.internal import KERNELS, Interaction, Push, double_well, quadratic
 from gwf.studies import aggregation
 
 SMOKE = {

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from gwf.data import breiman
 from gwf.errors import UsageError
 from gwf.seeding import generator, rng
-from gwf.steps.increments import ParticleCache, descend
+from gwf.steps.increments import ParticleCache, compose
 from gwf.steps.langevin import mala, svgd, ula
 from gwf.steps.posterior import FollowingReference, LogisticPosterior, draw_prior, predictive
 from gwf.studies import bayes as study
@@ -187,7 +187,7 @@ def flow(target, tau, steps):
     torch.manual_seed(0)
     step = FollowingReference(target, 4, tau, generator(0, "reference"), width=16, depth=1, lr_map=2e-2, lr_critic=1e-3)
     cache = ParticleCache(start)
-    descend(step, cache, steps=steps, iterations=120, batch=256, stream=generator(0, "batch"))
+    compose(step, cache, steps=steps, iterations=120, batch=256, stream=generator(0, "batch"))
     return cache.x.double()
 
 

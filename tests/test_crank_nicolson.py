@@ -8,10 +8,11 @@ from torch import nn
 
 from gwf.exact.covariance import crank_nicolson_step
 from gwf.exact.gaussian import jko_step
+from gwf.nets.mlp import AffineIncrement
 from gwf.seeding import generator
-from gwf.steps.crank_nicolson import CrankNicolsonFlow, FrozenHalf
 from gwf.steps.increments import standardised
-from gwf.steps.internal import AffineIncrement, Boltzmann, EntropyDual, MomentGaussian
+from gwf.steps.internal import Boltzmann, CrankNicolsonFlow, EntropyDual, FrozenHalf
+from gwf.steps.references import MomentGaussian
 
 M, LAM, TAU = 1.0, 0.5, 0.2
 

@@ -24,8 +24,7 @@ from gwf.fields.mmd import MMD
 from gwf.fields.sinkhorn import Sinkhorn
 from gwf.fields.sliced import Sliced
 from gwf.seeding import generator
-from gwf.steps import particles
-from gwf.steps.euler import Euler
+from gwf.steps.euler import Euler, particle_flow
 
 few = settings(derandomize=True, deadline=None, max_examples=20)
 seeds = st.integers(0, 10**6)
@@ -405,7 +404,7 @@ def test_sinkhorn_particles_follow_the_gaussian_flow():
     n, reg = 120, 0.5
     q = torch.as_tensor(norm.ppf((np.arange(n) + 0.5) / n))[:, None]
     y = 1.0 + 0.5 * q
-    x = particles.flow(Sinkhorn(reg, 30, relative=False), 1.5 * q, y, 0.05, 20, other="same")
+    x = particle_flow(Sinkhorn(reg, 30, relative=False), 1.5 * q, y, 0.05, 20, other="same")
     means, C = euler.sinkhorn_flow([0.0], [[2.25]], [1.0], [[0.25]], reg, [1.0])
     # Euler's error at eps .05 is about eps t / 2 = 2.5 % of the way; quantiles cut the tails by half a per cent.
     assert abs(float(x.mean()) - means[0, 0]) < 0.02 and abs(float(x.std()) / math.sqrt(C[0, 0, 0]) - 1) < 0.03
@@ -428,7 +427,7 @@ def test_particles_on_the_geodesic_at_the_published_size():
     """n = 512, eps .1: W2(k) = .9^k W2(0); the published draw starts at .950, another one within .01."""
     x, y = ring_clouds(512, 0)
     found = [w2(x, y)]
-    particles.flow(
+    particle_flow(
         MinibatchOT(), x, y, 0.1, 20, after=lambda k, now: found.append(w2(now, y)) if k in (1, 5, 10, 20) else None
     )
     assert abs(found[0] - 0.95) < 0.01
@@ -439,7 +438,7 @@ def test_particles_on_the_geodesic_at_the_published_size():
 @given(seeds, st.floats(0.02, 0.9), st.integers(1, 4), st.sampled_from([10, 33]))
 def test_any_clouds_any_step_any_dimension(seed, eps, d, n):
     x, y = cloud(n, d, seed), 2 * cloud(n, d, seed + 1, 0.5)
-    moved = particles.flow(MinibatchOT(), x, y, eps, 4)
+    moved = particle_flow(MinibatchOT(), x, y, eps, 4)
     assert math.isclose(w2(moved, y), (1 - eps) ** 4 * w2(x, y), rel_tol=1e-9)
 
 
@@ -452,8 +451,8 @@ def test_fresh_minibatches_widen_the_modes():
         return float((x - centres[nearest]).square().mean().sqrt())
 
     x, y = ring_clouds(512, 1)
-    full = particles.flow(MinibatchOT(), x, y, 0.3, 20)
-    fresh = particles.flow(
+    full = particle_flow(MinibatchOT(), x, y, 0.3, 20)
+    fresh = particle_flow(
         MinibatchOT(), x, lambda n, stream: toys.ring(n, stream).double(), 0.1, 60, generator(1, "fresh"), batch=128
     )
     assert abs(within(full) - 0.1) < 0.01 and 0.115 < within(fresh) < 0.16

@@ -11,20 +11,9 @@ import torch
 
 from gwf.errors import UsageError
 from gwf.exact import barenblatt
-from gwf.nets.mlp import ResidualMLP
-from gwf.steps.internal import (
-    AffineIncrement,
-    Boltzmann,
-    EntropyDual,
-    MomentGaussian,
-    Power,
-    RatioNet,
-    UniformBall,
-    UniformBox,
-    VariationalFlow,
-    VariationalStep,
-    log_det_jacobian,
-)
+from gwf.nets.mlp import AffineIncrement, RatioNet, ResidualMLP
+from gwf.steps.internal import Boltzmann, EntropyDual, Power, VariationalFlow, VariationalStep, log_det_jacobian
+from gwf.steps.references import MomentGaussian, UniformBall, UniformBox
 from gwf.studies import porous
 
 SMOKE = {

@@ -20,9 +20,8 @@ from gwf import functionals
 from gwf.errors import UsageError
 from gwf.exact import envelope, gaussian
 from gwf.nets.mlp import MLP, ResidualMLP
-from gwf.steps.alternate import Alternation, Increments
-from gwf.steps.jko import JKO
-from gwf.steps.mmd_jko import MMDParticles, PointSaddle, half_mmd2, mmd2, witness
+from gwf.steps.jko import JKO, Alternation, Increments
+from gwf.steps.parametric import MMDParticles, PointSaddle, half_mmd2, mmd2, witness
 from gwf.studies import orders, steps, variational
 
 deterministic = settings(derandomize=True, deadline=None, max_examples=25)

@@ -13,7 +13,7 @@ from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
 from gwf.seeding import generator
 from gwf.steps import duals
 from gwf.steps import references as ref
-from gwf.steps.increments import Composition, ParticleCache, VariationalStep, descend, passes, standardised
+from gwf.steps.increments import Composition, ParticleCache, VariationalStep, compose, passes, standardised
 
 X = torch.linspace(-8, 8, 20001, dtype=torch.float64)
 WEIGHTS = torch.full_like(X, float(X[1] - X[0]))
@@ -192,7 +192,7 @@ def short_flow(tau_of_loss=None):
     )
     cache = ParticleCache(standardised(torch.randn(4000, 2, generator=generator(0, "mu_0"))))
     laws = []
-    descend(
+    compose(
         step,
         cache,
         steps=2,
@@ -263,7 +263,7 @@ def test_the_first_map_update_reuses_the_pass_of_the_critic():
         (lambda: ref.KLThroughReference(None, ratio="lg"), "did you mean 'log'"),
         (lambda: ref.GaussianReference([0, 0], np.zeros((2, 2))), "positive definite"),
         (lambda: VariationalStep(None, None, None, math.inf, None, lr_map=1, lr_critic=1), "tau"),
-        (lambda: descend(None, None, steps=0, iterations=1, batch=1, stream=None), "steps"),
+        (lambda: compose(None, None, steps=0, iterations=1, batch=1, stream=None), "steps"),
         (lambda: passes(5, 1, 1, "whol"), "did you mean 'whole'"),
     ],
 )

@@ -1,5 +1,6 @@
 """Fully connected networks for low dimension."""
 
+import torch
 from torch import nn
 
 
@@ -25,3 +26,31 @@ class ResidualMLP(nn.Module):
 
     def forward(self, z):
         return z + self.net(z)
+
+
+class RatioNet(nn.Sequential):
+    """Reference coordinates (n, d) -> u (n, 1): two hidden layers with ReLU.
+
+    The ratio of a compactly supported law has a kink at the edge of the support, which a network with kinks can follow.
+    With SiLU in its place and all else equal, in one run at d = 3 with too small an `lr_map`, G was 3.0 % off after ten
+    steps instead of 1.1 %.
+    """
+
+    def __init__(self, d, width):
+        super().__init__(nn.Linear(d, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+
+
+class AffineIncrement(nn.Module):
+    """T(x) = x + A x + b, started at the identity.
+
+    The released porous map, the gradient of a one-layer quadratic "ICNN", is of this form with A symmetric. It
+    contains the exact step from a Barenblatt profile, a dilation, and no map that is not affine.
+    """
+
+    def __init__(self, d):
+        super().__init__()
+        self.A, self.b = nn.Parameter(torch.zeros(d, d)), nn.Parameter(torch.zeros(d))
+
+    def forward(self, x):
+        """x (n, d) -> (n, d)."""
+        return x + x @ self.A.T + self.b

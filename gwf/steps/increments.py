@@ -6,7 +6,7 @@ Each step trains one increment on particles of mu_{k-1}
 
 and the four choices stay apart: the functional with its reference (`gwf.steps.references`), the time step
 (`VariationalStep`, or `gwf.steps.icnn.ICNNStep`), the map (`Composition` with its `ParticleCache`), the
-relaxation (here none: the source is hard). `descend` is the one loop for all of them. The other way, a whole map from
+relaxation (here none: the source is hard). `compose` is the one loop for all of them. The other way, a whole map from
 mu_0, is `gwf.steps.jko`.
 """
 
@@ -208,7 +208,7 @@ def _adam_step(adam, parameters, loss):
     adam.step()
 
 
-def descend(step, cache, *, steps, iterations, batch, stream, first=None, before=None, after=None):
+def compose(step, cache, *, steps, iterations, batch, stream, first=None, before=None, after=None):
     """K = `steps` outer steps of any increment: train, store, move the particles on. Returns the `Composition`.
 
     Parameters

@@ -26,88 +26,9 @@ import copy
 import math
 
 import torch
-from torch import nn
 from torch.nn.functional import softplus
 
 from gwf.errors import UsageError, in_range
-
-
-class UniformBox:
-    """Uniform law on the cube |x_i| <= a, with a = margin times the largest coordinate of the particles (vwgf)."""
-
-    def __init__(self, margin=1.5):
-        self.margin = in_range(margin, 1, 10, "margin of the reference", open_low=True)
-
-    def fit(self, x):
-        """Refit to particles x (n, d); returns self."""
-        self.d, self.a = x.shape[1], self.margin * x.abs().max().item()
-        return self
-
-    def sample(self, n, generator):
-        """(n, d) draws."""
-        return self.a * (2 * torch.rand(n, self.d, generator=generator) - 1)
-
-    def log_density(self, x):
-        """log omega = -d log(2a), the constant continued outside the cube; a tensor without axes."""
-        return torch.tensor(-self.d * math.log(2 * self.a))
-
-    def coordinates(self, x):
-        """x in the units of the reference, about 1 in size; what the ratio network sees."""
-        return x * (self.margin / self.a)
-
-
-class UniformBall(UniformBox):
-    """Uniform law on the ball |x - mean| <= a, a = margin times the largest distance of a particle from the mean.
-
-    A round law fills the cube's share of the ball only: with margin 1.5 and d = 6 a cube of 140 times the support's
-    volume, so 7 of 1000 samples of R meet the support. The ball of margin 1.1 wastes less than half at d = 6.
-    """
-
-    def fit(self, x):
-        """Refit to particles x (n, d); returns self."""
-        self.d, self.mean = x.shape[1], x.mean(0)
-        self.a = self.margin * (x - self.mean).norm(dim=1).max().item()
-        return self
-
-    def sample(self, n, generator):
-        """(n, d) draws: a Gaussian direction, and a radius a V^(1/d) with V uniform."""
-        direction = torch.randn(n, self.d, generator=generator)
-        radius = torch.rand(n, 1, generator=generator) ** (1 / self.d)
-        return self.mean + self.a * radius * direction / direction.norm(dim=1, keepdim=True)
-
-    def log_density(self, x):
-        """log of 1 / volume, the constant continued outside the ball."""
-        unit_ball = self.d / 2 * math.log(math.pi) - math.lgamma(self.d / 2 + 1)
-        return torch.tensor(-unit_ball - self.d * math.log(self.a))
-
-    def coordinates(self, x):
-        """(x - mean) * margin / a: the particles fill the unit ball."""
-        return (x - self.mean) * (self.margin / self.a)
-
-
-class MomentGaussian:
-    """The Gaussian with the mean and covariance of the particles (vwgf, section 5: what makes the KL step work)."""
-
-    def fit(self, x):
-        """Refit to particles x (n, d); returns self."""
-        self.mean = x.mean(0)
-        covariance = torch.cov(x.T.double()).reshape(x.shape[1], x.shape[1])
-        root = torch.linalg.cholesky(covariance)
-        self.root, self.inverse = root.float(), torch.linalg.inv(root).float()
-        self.log_scale = -root.diagonal().log().sum().item() - x.shape[1] / 2 * math.log(2 * math.pi)
-        return self
-
-    def sample(self, n, generator):
-        """(n, d) draws."""
-        return self.mean + torch.randn(n, len(self.mean), generator=generator) @ self.root.T
-
-    def log_density(self, x):
-        """log R(x), (n, 1)."""
-        return self.log_scale - self.coordinates(x).square().sum(1, keepdim=True) / 2
-
-    def coordinates(self, x):
-        """Whitened coordinates."""
-        return (x - self.mean) @ self.inverse.T
 
 
 class Power:
@@ -197,7 +118,7 @@ class VariationalStep:
         Factor of the internal energy.
     energies : sequence of callables
         y (n, d) -> scalar, further energies that samples y of T# mu_k give directly: a potential energy
-        `lambda y: V(y).mean()`, `gwf.steps.splitting.Interaction`.
+        `lambda y: V(y).mean()`, `gwf.steps.internal.Interaction`.
     """
 
     def __init__(self, dual, T, tau, weight=1.0, energies=()):
@@ -237,7 +158,7 @@ class VariationalFlow:
     warm_up : int
         Updates of r alone before the first step, T being the identity: the paper's first step begins untrained.
     push : callable or None
-        Explicit part of the step, x -> x, applied to the cache before training (`gwf.steps.splitting`).
+        Explicit part of the step, x -> x, applied to the cache before training (`gwf.steps.internal`).
     """
 
     def __init__(self, step, x, stream, *, iterations, ratio_updates, batch, lr_map, lr_ratio, warm_up=0, push=None):
@@ -290,34 +211,6 @@ def _fall(i, n):
     return (1 + math.cos(math.pi * i / n)) / 2
 
 
-class RatioNet(nn.Sequential):
-    """Reference coordinates (n, d) -> u (n, 1): two hidden layers with ReLU.
-
-    The ratio of a compactly supported law has a kink at the edge of the support, which a network with kinks can follow.
-    With SiLU in its place and all else equal, in one run at d = 3 with too small an `lr_map`, G was 3.0 % off after ten
-    steps instead of 1.1 %.
-    """
-
-    def __init__(self, d, width):
-        super().__init__(nn.Linear(d, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
-
-
-class AffineIncrement(nn.Module):
-    """T(x) = x + A x + b, started at the identity.
-
-    The released porous map, the gradient of a one-layer quadratic "ICNN", is of this form with A symmetric. It
-    contains the exact step from a Barenblatt profile, a dilation, and no map that is not affine.
-    """
-
-    def __init__(self, d):
-        super().__init__()
-        self.A, self.b = nn.Parameter(torch.zeros(d, d)), nn.Parameter(torch.zeros(d))
-
-    def forward(self, x):
-        """x (n, d) -> (n, d)."""
-        return x + x @ self.A.T + self.b
-
-
 def log_det_jacobian(T, x):
     """log|det grad T(x)| (n,) in float64 at points x (n, d), with one reverse sweep per coordinate.
 
@@ -330,3 +223,111 @@ def log_det_jacobian(T, x):
     if not (det > 0).all():
         raise UsageError(f"the learned map folds at {int((det <= 0).sum())} of {len(x)} points: train it longer")
     return det.log()
+
+
+class Interaction:
+    """(1/2) mean over pairs i != j of W(y_i - y_j), as an energy of the implicit step.
+
+    Parameters
+    ----------
+    W : callable
+        Displacements (..., d) -> (...).
+    """
+
+    def __init__(self, W):
+        self.W = W
+
+    def __call__(self, y):
+        """y (n, d) -> scalar; without bias, since W(0) of the n diagonal pairs is left out."""
+        n = len(y)
+        pairs = self.W(y[:, None] - y).sum() - n * self.W(torch.zeros_like(y[:1])).sum()
+        return pairs / (2 * n * (n - 1))
+
+
+class Push:
+    """x -> x - tau mean_j grad W(x - x_j), the explicit half of the splitting.
+
+    With the prefactor 1/2 of the energy the gradient has none: both arguments of W(x - y) move.
+
+    Parameters
+    ----------
+    W : callable
+        Displacements (..., d) -> (...), differentiable.
+    tau : float
+    partners : int
+        The mean runs over the first `partners` particles: the cache is exchangeable, so they are a sample of mu_k.
+    """
+
+    def __init__(self, W, tau, partners):
+        self.W, self.tau, self.partners = W, tau, partners
+
+    def __call__(self, x):
+        """Particles (n, d) -> (n, d)."""
+        force = torch.cat([self._force(part, x[: self.partners]) for part in x.split(500)])
+        # W is even, so all forces together vanish; with fewer partners than particles they would drag the mean.
+        return x - self.tau * (force - force.mean(0))
+
+    def _force(self, x, others):
+        z = (x[:, None] - others).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(self.W(z).sum(), z)
+        return gradient.mean(1)
+
+
+def quadratic(z):
+    """W(z) = |z|^2 / 2."""
+    return z.square().sum(-1) / 2
+
+
+def double_well(z):
+    """W(z) = |z|^4 / 4 - |z|^2 / 2."""
+    square = z.square().sum(-1)
+    return square.square() / 4 - square / 2
+
+
+KERNELS = {"quadratic": quadratic, "double_well": double_well}
+
+
+class FrozenHalf:
+    """The energy y -> E U'(mu_k)(y) / 2 of particles y (n, d), mu_k being frozen.
+
+    Parameters
+    ----------
+    first : callable
+        y (n, d) -> scalar E U'(mu_0)(y), from the known density of the source; 1 + E log mu_0(y) for `Boltzmann`.
+    """
+
+    def __init__(self, first):
+        self.first_variation = first
+
+    def renew(self, dual):
+        """mu_k is from now on the law that `dual` has been trained against."""
+        self.first_variation = dual.frozen().of_mu
+
+    def __call__(self, y):
+        return self.first_variation(y) / 2
+
+
+class CrankNicolsonFlow(VariationalFlow):
+    """A sequence of Crank-Nicolson steps: as `VariationalFlow`, with the frozen half renewed after every step.
+
+    Parameters
+    ----------
+    dual, T, tau
+        As in `gwf.steps.internal.VariationalStep`.
+    first : callable
+        As in `FrozenHalf`.
+    potential : callable
+        y (n, d) -> scalar E V(y). V acts linearly on laws, so its two halves are one whole.
+    settings
+        The remaining arguments of `VariationalFlow`.
+    """
+
+    def __init__(self, dual, T, tau, first, potential, x, stream, **settings):
+        self.frozen = FrozenHalf(first)
+        step = VariationalStep(dual, T, tau, weight=0.5, energies=(potential, self.frozen))
+        super().__init__(step, x, stream, **settings)
+
+    def advance(self):
+        """One step; then the frozen half is that of the law just reached."""
+        super().advance()
+        self.frozen.renew(self.step.dual)

@@ -22,11 +22,11 @@ from scipy.stats import norm
 
 from gwf.errors import UsageError, in_range, nearest
 from gwf.exact import aggregation as exact
-from gwf.nets.mlp import ResidualMLP
+from gwf.nets.mlp import AffineIncrement, ResidualMLP
 from gwf.seeding import derive, generator, rng
 from gwf.steps.gaussian_study import QuadraticCritic
-from gwf.steps.internal import AffineIncrement, Boltzmann, EntropyDual, MomentGaussian, VariationalFlow, VariationalStep
-from gwf.steps.splitting import KERNELS, Interaction, Push
+from gwf.steps.internal import KERNELS, Boltzmann, EntropyDual, Interaction, Push, VariationalFlow, VariationalStep
+from gwf.steps.references import MomentGaussian
 
 LEVELS = (np.arange(200) + 0.5) / 200
 

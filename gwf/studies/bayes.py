@@ -23,7 +23,7 @@ import torch
 from gwf.data import breiman
 from gwf.errors import in_range, nearest
 from gwf.seeding import derive, generator, rng
-from gwf.steps.increments import ParticleCache, descend
+from gwf.steps.increments import ParticleCache, compose
 from gwf.steps.langevin import mala, svgd
 from gwf.steps.posterior import PRIORS, FollowingReference, LogisticPosterior, draw_prior, predictive
 
@@ -220,7 +220,7 @@ def vwgf(
     def before(k):
         step.rates = tuple(rate * decay**k for rate in rates)
 
-    descend(
+    compose(
         step,
         kept,
         steps=steps,

@@ -26,8 +26,7 @@ from gwf.errors import in_range
 from gwf.fields.sinkhorn import Sinkhorn
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import derive, generator
-from gwf.steps.euler import Euler, iterate
-from gwf.steps.particles import flow
+from gwf.steps.euler import Euler, iterate, particle_flow
 
 
 def even(n, seed, std=0.05):
@@ -131,7 +130,7 @@ def self_term(seed, regs, plan_iterations, n, steps, eps):
     for reg in regs:
         for other, title in (("halves", "two batches"), ("same", "single batch")):
             field = Sinkhorn(reg, plan_iterations, relative=False)
-            x = flow(
+            x = particle_flow(
                 field, toy.source(n, generator(seed, "start")), y, eps, steps, generator(seed, "parts"), other=other
             )
             x = x.numpy()

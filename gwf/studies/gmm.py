@@ -21,7 +21,7 @@ from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
 from gwf.seeding import derive, generator, rng
 from gwf.steps.duals import LOG_2_PI, LOG_RATIO, OUTPUT_OF_ONE
 from gwf.steps.icnn import ICNNStep
-from gwf.steps.increments import ParticleCache, VariationalStep, descend
+from gwf.steps.increments import ParticleCache, VariationalStep, compose
 from gwf.steps.references import KLThroughReference
 
 METHODS = {"vwgf": "VWGF", "icnn": "JKO-ICNN, exact log det"}
@@ -183,7 +183,7 @@ def run(
             start = cloud.x
             tell(map_loss=loss)
 
-        maps = descend(
+        maps = compose(
             step,
             particle_cache,
             steps=steps,

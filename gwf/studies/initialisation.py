@@ -35,8 +35,7 @@ from gwf.fields.minibatch_ot import MinibatchOT
 from gwf.fields.sinkhorn import Sinkhorn
 from gwf.nets.plane import PlanePotential
 from gwf.seeding import generator
-from gwf.steps.euler import iterate
-from gwf.steps.particles import flow
+from gwf.steps.euler import iterate, particle_flow
 from gwf.studies.diversity import within
 from gwf.studies.schedules import Judge, build, floors
 
@@ -54,7 +53,7 @@ def pairs_of(init, seed, toy, *, particles, flow_steps, short_steps, flow_eps, r
     y = target.data(particles, generator(seed, "cloud"))
     steps = short_steps if init == "flow, straight" else flow_steps
     field = Sinkhorn(reg, plan_iterations, relative=False)
-    x = flow(field, z, y, flow_eps, steps, generator(seed, "halves"))
+    x = particle_flow(field, z, y, flow_eps, steps, generator(seed, "halves"))
     entries = steps * 1.5 * particles**2 / 1e6
     cost = 2 * (plan_iterations + 1) * entries * unit["cloud"]
     if init == "flow, straight":
@@ -83,7 +82,7 @@ def particle_bars(seed, toy, n, batch, steps, eps, reg, plan_iterations):
     held = toy.data(n, generator(seed, "held")).numpy()
     for name, field in (("minibatch OT", MinibatchOT()), ("Sinkhorn", Sinkhorn(reg, plan_iterations, relative=False))):
         for size in (n, batch):
-            x = flow(
+            x = particle_flow(
                 field,
                 toy.source(n, generator(seed, "start")),
                 toy.data,

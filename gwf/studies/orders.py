@@ -19,8 +19,8 @@ from gwf.data.embedded import eight_gaussians
 from gwf.errors import UsageError, in_range, nearest
 from gwf.nets.mlp import MLP, ResidualMLP
 from gwf.seeding import derive, generator
-from gwf.steps.alternate import Alternation, Increments
-from gwf.steps.mmd_jko import mmd2
+from gwf.steps.jko import Alternation, Increments
+from gwf.steps.parametric import mmd2
 
 ARRANGEMENTS = ("inf-sup", "sup-inf", "alternating", "increments")
 
@@ -65,7 +65,7 @@ def run(
     ratio : int
         Updates of one player for one of the other, in the first two arrangements.
     batch, width, depth, lr_map, lr_critic, penalty
-        Of both players; see `gwf.steps.alternate.Alternation`.
+        Of both players; see `gwf.steps.jko.Alternation`.
     evaluations : int
         Times the map is measured, evenly over the JKO steps, at least 1.
     points, bandwidth : int, float

@@ -27,7 +27,7 @@ from gwf.seeding import derive, generator, rng
 from gwf.steps import duals
 from gwf.steps import references as ref
 from gwf.steps.icnn import ExactLogDet, ICNNStep, StochasticLogDet
-from gwf.steps.increments import Composition, ParticleCache, VariationalStep, descend, standardised
+from gwf.steps.increments import Composition, ParticleCache, VariationalStep, compose, standardised
 from gwf.steps.jko import JKO, JKOStep
 
 METHODS = {
@@ -262,7 +262,7 @@ class _Study:
             before = cache.x
             self._tell(map_loss=loss)
 
-        return descend(
+        return compose(
             step,
             cache,
             steps=self.steps,

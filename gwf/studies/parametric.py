@@ -17,8 +17,7 @@ from torch import nn
 from gwf.data.embedded import eight_gaussians
 from gwf.errors import UsageError, in_range
 from gwf.seeding import derive, generator
-from gwf.steps.mmd_jko import half_mmd2
-from gwf.steps.parametric import ParametricFlow, vectorised
+from gwf.steps.parametric import ParametricFlow, half_mmd2, vectorised
 
 
 class TanhMap(nn.Module):

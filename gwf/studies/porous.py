@@ -21,19 +21,10 @@ import torch
 
 from gwf.errors import UsageError, in_range, nearest
 from gwf.exact import barenblatt
-from gwf.nets.mlp import ResidualMLP
+from gwf.nets.mlp import AffineIncrement, RatioNet, ResidualMLP
 from gwf.seeding import derive, generator, rng
-from gwf.steps.internal import (
-    AffineIncrement,
-    EntropyDual,
-    Power,
-    RatioNet,
-    UniformBall,
-    UniformBox,
-    VariationalFlow,
-    VariationalStep,
-    log_det_jacobian,
-)
+from gwf.steps.internal import EntropyDual, Power, VariationalFlow, VariationalStep, log_det_jacobian
+from gwf.steps.references import UniformBall, UniformBox
 
 MAPS = {"affine": lambda d, width: AffineIncrement(d), "residual": lambda d, width: ResidualMLP(d, width, 2)}
 REFERENCES = {"ball": UniformBall, "box": UniformBox}

@@ -19,8 +19,8 @@ from gwf.data.embedded import eight_gaussians
 from gwf.errors import UsageError, in_range
 from gwf.nets.mlp import MLP
 from gwf.seeding import derive, generator
-from gwf.steps.alternate import Alternation
-from gwf.steps.mmd_jko import mmd2
+from gwf.steps.jko import Alternation
+from gwf.steps.parametric import mmd2
 
 
 def latent(n, stream):

@@ -17,8 +17,7 @@ from gwf.exact import atoms, gaussian
 from gwf.exact.envelope import gaussian_step
 from gwf.seeding import generator, rng
 from gwf.steps.jko import JKO, JKOStep
-from gwf.steps.mmd_jko import MMDParticles, PointSaddle
-from gwf.steps.parametric import Translations
+from gwf.steps.parametric import MMDParticles, PointSaddle, Translations
 from gwf.steps.penalties import penalty
 from gwf.training import recipes
 

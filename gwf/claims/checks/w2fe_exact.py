@@ -11,7 +11,7 @@ from gwf.exact import euler, gaussian
 from gwf.exact.js_flow import JensenShannonFlow
 from gwf.fields.minibatch_ot import MinibatchOT
 from gwf.seeding import generator, rng
-from gwf.steps import particles
+from gwf.steps.euler import particle_flow
 
 
 def clouds(n=128):
@@ -46,7 +46,7 @@ def steepest_descent(evidence):
         gaps.append(float((now - on_geodesic).abs().max()))
         costs.append(float(MinibatchOT().velocity(now, y).square().sum(1).mean()))
 
-    particles.flow(field, x, y, evidence["eps"], evidence["steps"], after=after)
+    particle_flow(field, x, y, evidence["eps"], evidence["steps"], after=after)
     # F = cost / 2 falls by (1 - (1 - eps)^2) / 2 E |V|^2 = (eps - eps^2 / 2) E |V|^2 in a step of size eps.
     eps = evidence["eps"]
     rates = [(a - b) / 2 / ((eps - eps**2 / 2) * a) - 1 for a, b in zip(costs[:-1], costs[1:], strict=True)]
