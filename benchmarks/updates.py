@@ -29,25 +29,9 @@ from gwf.nets.conv import ConvCritic, ConvMap
 from gwf.nets.mlp import MLP
 from gwf.seeding import generator
 from gwf.steps import penalties
-from gwf.training import machine, recipes
-from gwf.training.loop import make
+from gwf.training import machine
+from gwf.training.implicit import JKO, JKOSettings
 
-SETTINGS = {
-    "updates": 1,
-    "phase": 250,
-    "tau": 0.5,
-    "per_dimension": True,
-    "nonsaturating": False,
-    "lr_map": 1e-3,
-    "lr_critic": 1e-3,
-    "penalty": 0.2,
-    "penalty_every": 4,
-    "lipschitz": 10.0,
-    "ema": 0.998,
-    "evaluate_every": 1,
-    "n_samples": 2,
-    "amp": False,
-}
 BATCH = {"digits": 64, "eight_gaussians": 256}
 
 
@@ -158,11 +142,11 @@ def timed(call):
 
 def measure(loop, dataset, threads, updates):
     """One loop in this process: seconds of each update, operations of one update, peak memory in MB."""
-    settings = SETTINGS | {"batch": BATCH[dataset], "threads": threads}
     torch.set_num_threads(threads)
     if loop == "gwf":
         machine.prepare("cpu", threads)
-        trainer = make(recipes.get("kl_dv", "jko"), FastSource(dataset), settings, 0, torch.device("cpu"))
+        settings = JKOSettings(batch=BATCH[dataset], threads=threads, per_dimension=True)
+        trainer = JKO("kl_dv", FastSource(dataset), settings, 0, torch.device("cpu"))
     else:
         trainer = Plain(Source(dataset), BATCH[dataset])
     for _ in range(5):

@@ -1,6 +1,7 @@
 """Errors that name the parameter, the value and what would be valid."""
 
 import difflib
+import numbers
 
 
 class UsageError(ValueError):
@@ -37,3 +38,10 @@ def in_range(value, low, high, what, *, open_low=False):
         bracket = "(" if open_low else "["
         raise UsageError(f"{what} = {value!r} is out of range: it must lie in {bracket}{low}, {high}]")
     return value
+
+
+def whole(value, low, high, what):
+    """Return `value` as an int if it is a whole number with `low <= value <= high` and no bool, else `UsageError`."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise UsageError(f"{what} = {value!r}: it must be a whole number from {low} to {high}")
+    return int(in_range(value, low, high, what))

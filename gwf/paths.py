@@ -12,11 +12,6 @@ REPORT = ROOT / "report"
 SCRATCH = ROOT / "scratch"
 
 
-def run_name(functional, step, dataset, seed):
-    """Name of one run, `<functional>-<step>-<dataset>-<seed>`, the key of its DVC stage and its folder."""
-    return f"{functional}-{step}-{dataset}-{seed}"
-
-
-def run_dir(profile, functional, step, dataset, seed):
-    """Folder of one run's outputs, `results/<profile>/<run>`."""
-    return RESULTS / profile / run_name(functional, step, dataset, seed)
+def training(profile, dataset, case, seed):
+    """Folder of what a training run leaves: samples, losses, map."""
+    return RESULTS / profile / "training" / dataset / f"{case}-{seed}"

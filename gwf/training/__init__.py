@@ -1,15 +1,5 @@
-"""Time steps by name: what a recipe of the step consists of, and how a run of it is updated.
+"""Training of one method on one data set.
 
-A module of this package has two classes, `Recipe` and `Trainer`. It is imported when asked for, so that a run depends
-on the kind of step it takes and an edit of the other one retrains nothing.
+A method is a functional and a time step (`recipes`); a step is a trainer with its own settings (`implicit`, `explicit`);
+a data set is a task: source, networks, samples (`tasks`). `loop.run` trains; measuring is another matter.
 """
-
-import importlib
-
-#: Step -> module of this package.
-KINDS = {"gan": "implicit", "jko": "implicit", "euler": "explicit"}
-
-
-def get(step):
-    """The module of the time step called `step`, a key of `KINDS`."""
-    return importlib.import_module(f"{__name__}.{KINDS[step]}")

@@ -1,23 +1,11 @@
-"""What all time steps share: the name of a method, and the state of one training run."""
+"""What all time steps share: the state of one training run."""
 
-from dataclasses import dataclass
+import copy
 
 import torch
+from torch import nn
 
 from gwf.seeding import derive, generator
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One choice of functional and time step."""
-
-    functional: str
-    step: str
-
-    @property
-    def name(self):
-        """`<functional>-<step>`."""
-        return f"{self.functional}-{self.step}"
 
 
 class Trainer:
@@ -25,55 +13,71 @@ class Trainer:
 
     Parameters
     ----------
-    recipe : see `gwf.training.recipes`
+    functional : str
+        A name that the time step `takes`.
     task : see `gwf.training.tasks`
-    settings : dict
-        Checked by `gwf.training.recipes.check`.
+    settings : `Settings` of the class
     seed : int
     device : torch.device
+
+    Attributes
+    ----------
+    T, critic : the networks in full precision
+    curve : one row of losses per evaluation
+    samples : the samples at each evaluation
     """
 
-    def __init__(self, recipe, task, settings, seed, device):
+    #: Name of the time step for people.
+    title = ""
+    #: The dataclass of its settings.
+    Settings = None
+
+    def __init__(self, functional, task, settings, seed, device):
         self.task, self.settings, self.device = task, settings, device
         # The weights are drawn on the CPU: the same start on every device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "weights"))
-            self.T, self.critic = self.networks(recipe)
-        self.average = torch.optim.swa_utils.AveragedModel(
-            self.T, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings["ema"]), use_buffers=True
-        )
-        self.opt_T = self.adam(self.T, settings["lr_map"])
+            self.T, self.critic = self.networks(functional)
+        self.average = Average(self.T, settings.ema)
+        self.opt_T = self.adam(self.T, settings.lr_map)
         # Processes of a distributed run start from the same weights and draw different batches.
         rank = torch.distributed.get_rank() if distributed() else 0
         names = {name: f"{name} of process {rank}" if rank else name for name in ("data", "latent", "penalty")}
         self.streams = {name: generator(seed, stream, device) for name, stream in names.items()}
-        self.step = 0
-        self.seconds = 0.0
-        self.curve = []
+        self.step, self.seconds, self.curve, self.samples = 0, 0.0, [], []
 
-    def networks(self, recipe):
+    @staticmethod
+    def takes(functional):
+        """Whether the step can use the functional of this name."""
+        raise NotImplementedError
+
+    def networks(self, functional):
         """Map and critic."""
         return self.task.networks()
-
-    def adam(self, net, lr):
-        """Adam as the papers' image experiments set it."""
-        return torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.9), fused=True)
 
     def update(self):
         """One update of the map. Returns (critic loss, map loss, proximal term) as tensors without graph."""
         raise NotImplementedError
 
+    def phase(self):
+        """Number of the time step that the latest update belongs to, from 1."""
+        raise NotImplementedError
+
+    def adam(self, net, lr):
+        """Adam as the papers' image experiments set it."""
+        return torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.9), fused=True)
+
     def draw_data(self):
         """y, a batch of data."""
-        return self.task.data(self.settings["batch"], self.streams["data"])
+        return self.task.data(self.settings.batch, self.streams["data"])
 
     def draw_latent(self):
         """z, a batch of latents."""
-        return self.task.latent(self.settings["batch"], self.streams["latent"])
+        return self.task.latent(self.settings.batch, self.streams["latent"])
 
-    def precision(self):
-        """Mixed precision (bfloat16 products, float32 weights and losses) if the settings ask for `amp`."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings["amp"])
+    def fast(self, net):
+        """`net` as the updates use it: in mixed precision if the settings ask for `amp`, else itself."""
+        return Mixed(net, self.device.type) if self.settings.amp else net
 
     def descend(self, optimiser, loss):
         """One optimiser step on `loss`, with gradients averaged over processes if there are several."""
@@ -82,32 +86,73 @@ class Trainer:
         average_gradients(p for group in optimiser.param_groups for p in group["params"])
         optimiser.step()
 
-    def averaged_map(self):
-        """The map with exponentially averaged weights and batch-norm statistics: what is measured and stored."""
-        return self.average.module.eval()
+    def finite(self):
+        """Whether every weight is."""
+        return all(bool(torch.isfinite(w).all()) for net in (self.T, self.critic) for w in net.parameters())
 
     def state_dict(self):
         """Everything the rest of the run depends on."""
         return {
             "T": self.T.state_dict(),
             "critic": self.critic.state_dict(),
-            "average": self.average.state_dict(),
+            "average": self.average.net.state_dict(),
             "opt_T": self.opt_T.state_dict(),
             "streams": {name: stream.get_state() for name, stream in self.streams.items()},
             "step": self.step,
             "seconds": self.seconds,
             "curve": self.curve,
+            "samples": [torch.from_numpy(samples) for samples in self.samples],
         }
 
     def load_state_dict(self, state):
         """Go on from where `state_dict` was taken."""
         self.T.load_state_dict(state["T"])
         self.critic.load_state_dict(state["critic"])
-        self.average.load_state_dict(state["average"])
+        self.average.net.load_state_dict(state["average"])
+        self.average.begun = state["step"] > 0
         self.opt_T.load_state_dict(state["opt_T"])
         for name, stream in self.streams.items():
             stream.set_state(state["streams"][name].cpu())
         self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
+        self.samples = [samples.cpu().numpy() for samples in state["samples"]]
+
+
+class Average:
+    """Exponential average of a network's weights and buffers, a <- decay a + (1 - decay) w; at first a <- w.
+
+    What `torch.optim.swa_utils.AveragedModel` computes, without reading its counter from the device at every update.
+    """
+
+    def __init__(self, net, decay):
+        self.net, self.decay, self.begun = copy.deepcopy(net).eval().requires_grad_(False), decay, False
+        pairs = list(zip(self.tensors(self.net), self.tensors(net), strict=True))
+        self.counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self.averaged, self.current = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+
+    @staticmethod
+    def tensors(net):
+        """Weights and buffers."""
+        return [tensor.detach() for tensor in (*net.parameters(), *net.buffers())]
+
+    @torch.no_grad()
+    def update(self):
+        """Move towards the network as it is now."""
+        decay, self.begun = self.decay if self.begun else 0.0, True
+        torch._foreach_lerp_(self.averaged, self.current, 1 - decay)
+        for a, w in self.counts:
+            a.copy_(a * decay + w * (1 - decay))
+
+
+class Mixed(nn.Module):
+    """`net` with bfloat16 products; weights, input, output and whatever is computed from it stay in float32."""
+
+    def __init__(self, net, device):
+        super().__init__()
+        self.net, self.device = net, device
+
+    def forward(self, x):
+        with torch.autocast(self.device, torch.bfloat16):
+            return self.net(x).float()
 
 
 def distributed():

@@ -4,9 +4,15 @@ import hashlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import torch
+
+#: Seconds between two checkpoints, at least; a killed run loses not much more.
+EVERY = 10.0
+#: A checkpoint takes at most one in so many seconds.
+SHARE = 20
 
 
 def fingerprint(parameters):
@@ -15,14 +21,6 @@ def fingerprint(parameters):
     loaded = {m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "gwf" and m.__file__}
     for path in sorted(Path(file) for file in loaded):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def hash_of(paths):
-    """Hash of the contents of files, in order."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(Path(path).read_bytes())
     return digest.hexdigest()
 
 
@@ -50,10 +48,18 @@ class Checkpoint:
 
     def __init__(self, folder, key):
         self.path, self.key = Path(folder) / "checkpoint.pt", key
+        self.next = time.monotonic() + EVERY
+
+    def due(self):
+        """Whether it is time to save again: after `EVERY` seconds, or longer where saving takes long."""
+        return time.monotonic() >= self.next
 
     def save(self, state):
         """Store `state`, a nest of dicts, lists, tensors and numbers."""
+        began = time.monotonic()
         replace(self.path, lambda path: torch.save({"key": self.key, "state": state}, path))
+        now = time.monotonic()
+        self.next = now + max(EVERY, SHARE * (now - began))
 
     def load(self, device):
         """The stored state, or None if there is none for this key."""
@@ -65,3 +71,5 @@ class Checkpoint:
     def remove(self):
         """Forget it: the run has ended and its results are written."""
         self.path.unlink(missing_ok=True)
+        if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
+            self.path.parent.rmdir()

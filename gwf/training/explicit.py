@@ -1,107 +1,121 @@
 """The forward Euler step on frozen targets: W2-FE, W1-FE, the Sinkhorn flow and their relatives."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
 from gwf import fields, functionals
 from gwf.fields.learned import CriticField
-from gwf.fields.w2 import DualField
-from gwf.training import base
+from gwf.training import base, settings
 
 CRITIC_STEPS = 5
 """Updates of a field's potentials per Euler step, as in w2fe."""
 
 
-class Recipe(base.Recipe):
-    """`euler`: the step is `settings["tau"]`, the persistency `settings["phase"]`."""
+@dataclass(frozen=True)
+class EulerSettings(settings.Settings):
+    """Settings of `Euler`.
 
-    @property
-    def potentials(self):
-        """How many networks the field learns: 2 for W2's dual, 1 for a critic, 0 where the velocity is in closed form."""
-        field = fields.FIELDS.get(self.functional, CriticField)
-        return len(field.potentials)
-
-    def record(self, settings):
-        """What metrics.json says of the time step."""
-        return {"tau": "inf", "eps": settings["tau"], "persistency": settings["phase"]}
-
-    def field(self, potentials, settings):
-        """The velocity field, with its potentials' networks; the penalty's weight is `lipschitz` for W1, else `penalty`."""
-        if not potentials:
-            return fields.get(self.functional)
-        functional, adam = functionals.get(self.functional), (settings["lr_critic"], CRITIC_STEPS, (0.5, 0.9))
-        if functional is DualField:
-            return DualField(*potentials, settings["penalty"], *adam)
-        weight = settings["lipschitz" if functional.penalty == "lipschitz" else "penalty"]
-        return CriticField(functional, *potentials, weight, *adam)
-
-
-class Trainer(base.Trainer):
-    """The forward Euler step on frozen targets (`gwf.steps.euler`), one regression step at a time.
-
-        every `phase` updates:   improve the field on fresh batches;   z fresh,   zeta <- T(z) + tau V(T(z)), frozen
-        map:                     minimise |T(z) - zeta|^2, on the same z and zeta until the next ones
-
-    `phase` is the updates of the map per time step in either family: here, the persistency. `tau` is the size of the
-    step: here, eps. The penalties' weights are those of the field's potentials.
+    Attributes
+    ----------
+    eps : Euler step, > 0; 1 goes all the way of a W2 field
+    persistency : updates of the map on one frozen target
+    penalty : weight of the penalties of W2's dual, or of R1
     """
 
-    def __init__(self, recipe, task, settings, seed, device):
-        super().__init__(recipe, task, settings, seed, device)
-        self.field = recipe.field(list(self.critic), settings)
+    penalty: float = 10.0
+    eps: float = 1.0
+    persistency: int = 5
+
+
+class Euler(base.Trainer):
+    """The forward Euler step on frozen targets (`gwf.steps.euler`), one regression step at a time.
+
+    every `persistency` updates:   improve the field on fresh batches;
+                                   z fresh,   zeta <- T(z) + eps V(T(z)), frozen
+    map:                           minimise |T(z) - zeta|^2, on the same z and zeta until the next ones
+    """
+
+    title = "Euler"
+    Settings = EulerSettings
+
+    def __init__(self, functional, task, settings, seed, device):
+        super().__init__(functional, task, settings, seed, device)
+        self.push = self.fast(self.T)
+        self.field = field_of(functional, [self.fast(net) for net in self.critic], settings)
         self.frozen = None
         self.critic_loss = torch.zeros((), device=device)
 
-    def networks(self, recipe):
+    @staticmethod
+    def takes(functional):
+        """Any functional: it has a field, or a critic."""
+        return True
+
+    def networks(self, functional):
         """Map, and as many potentials as the field has."""
         T, critic = self.task.networks()
-        critics = [critic, *(self.task.networks()[1] for _ in range(recipe.potentials - 1))]
-        return T, nn.ModuleList(critics[: recipe.potentials])
+        count = potentials(functional)
+        critics = [critic, *(self.task.networks()[1] for _ in range(count - 1))]
+        return T, nn.ModuleList(critics[:count])
+
+    def phase(self):
+        """Number of the Euler step."""
+        return (self.step - 1) // self.settings.persistency + 1
 
     def freeze(self):
         """Improve the field, then freeze latents and pushed samples. Returns T(z), whose graph the next update uses."""
         for _ in range(self.field.critic_steps):
             y, z = self.draw_data(), self.draw_latent()
-            with torch.no_grad(), self.precision():
-                x = self.T(z)
-            with self.precision():
-                loss = self.field.loss(x.float(), y, self.streams["penalty"])
+            with torch.no_grad():
+                x = self.push(z)
+            loss = self.field.loss(x, y, self.streams["penalty"])
             self.descend(self.field.optimiser, loss)
             self.critic_loss = loss.detach()
         other = None
         if self.field.needs_other:
-            with torch.no_grad(), self.precision():
-                other = self.T(self.draw_latent()).float()
+            with torch.no_grad():
+                other = self.push(self.draw_latent())
         y, z = self.draw_data(), self.draw_latent()
-        with self.precision():
-            x = self.T(z)
-        at = x.detach().float()
-        self.frozen = z, at + self.settings["tau"] * self.field(at, y, other, self.streams["penalty"])
+        x = self.push(z)
+        at = x.detach()
+        self.frozen = z, at + self.settings.eps * self.field(at, y, other, self.streams["penalty"])
         return x
 
     def update(self):
-        """One regression step, on a new target every `phase` updates; see `Trainer.update`."""
-        if self.step % self.settings["phase"] == 0:
-            x = self.freeze()
-        else:
-            with self.precision():
-                x = self.T(self.frozen[0])
-        loss = (x.float() - self.frozen[1]).square().sum() / len(x)
+        """One regression step, on a new target every `persistency` updates; see `Trainer.update`."""
+        fresh = self.step % self.settings.persistency == 0
+        x = self.freeze() if fresh else self.push(self.frozen[0])
+        loss = (x - self.frozen[1]).square().sum() / len(x)
         self.descend(self.opt_T, loss)
-        self.average.update_parameters(self.T)
+        self.average.update()
         self.step += 1
         return self.critic_loss, loss.detach(), loss.new_zeros(())
 
     def state_dict(self):
         """Everything the rest of the run depends on."""
-        return super().state_dict() | {
-            "field": self.field.state_dict(),
-            "frozen": self.frozen,
-            "critic_loss": self.critic_loss,
-        }
+        field = {"field": self.field.state_dict(), "frozen": self.frozen, "critic_loss": self.critic_loss}
+        return super().state_dict() | field
 
     def load_state_dict(self, state):
         """Go on from where `state_dict` was taken."""
         super().load_state_dict(state)
         self.field.load_state_dict(state["field"])
         self.frozen, self.critic_loss = state["frozen"], state["critic_loss"]
+
+
+def potentials(functional):
+    """How many networks the field learns: 2 for W2's dual, 1 for a critic, 0 where the velocity is in closed form."""
+    return len(fields.FIELDS.get(functional, CriticField).potentials)
+
+
+def field_of(functional, networks, settings):
+    """The velocity field with its networks; the penalty's weight is `lipschitz` for W1, else `penalty`."""
+    if not networks:
+        return fields.get(functional)
+    lipschitz = getattr(functionals.get(functional), "penalty", "") == "lipschitz"
+    weight = settings.lipschitz if lipschitz else settings.penalty
+    adam = {"lr": settings.lr_critic, "critic_steps": CRITIC_STEPS, "betas": (0.5, 0.9)}
+    if functional in fields.FIELDS:
+        return fields.FIELDS[functional](*networks, weight, **adam)
+    return CriticField(functional, *networks, weight, **adam)

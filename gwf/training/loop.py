@@ -1,166 +1,170 @@
-"""The training loop: one update at a time, for any recipe and any task."""
+"""The training loop: one update at a time, for any time step, functional and data set. Nothing is measured here."""
 
+import contextlib
+import dataclasses
+import hashlib
 import json
 import math
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from safetensors.torch import save_file
 
-from gwf import training as steps
-from gwf.errors import UsageError
-from gwf.paths import SCRATCH, run_name
+from gwf.errors import whole
+from gwf.paths import SCRATCH
 from gwf.progress import Progress
 from gwf.training import machine, recipes, tasks
-from gwf.training.checkpoint import Checkpoint, fingerprint, hash_of, replace
+from gwf.training.checkpoint import Checkpoint, fingerprint, replace
+from gwf.training.settings import complete
 
-#: Seconds between two checkpoints; what a killed run loses at most.
-CHECKPOINT_EVERY = 10.0
+#: Updates between two looks at the losses off the CPU, where each waits for the device. NaN stays: nothing is missed.
+LOOK_EVERY = 50
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss became infinite or NaN; the message has the step, the losses and the last good checkpoint."""
+    """A loss or weight became infinite or NaN; the message has the step, the losses and the last good checkpoint."""
 
 
-def make(recipe, task, settings, seed, device):
-    """The `gwf.training.base.Trainer` of a recipe."""
-    return steps.get(recipe.step).Trainer(recipe, task, settings, seed, device)
+class Stopwatch:
+    """Seconds since it was made, plus `before`; what happens inside `paused()` does not count."""
+
+    def __init__(self, before=0.0):
+        self.before, self.began = before, time.monotonic()
+
+    @property
+    def seconds(self):
+        """Seconds so far."""
+        return self.before + (0.0 if self.began is None else time.monotonic() - self.began)
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Stand still."""
+        self.before, self.began = self.seconds, None
+        yield
+        self.began = time.monotonic()
 
 
-def run(functional, step, dataset, seed, profile, settings, out=None, extractor=None, device="cpu"):
+def run(functional, step, dataset, seed, profile, settings=None, out=None, device="cpu"):
     """Train one method on one data set with one seed; resume by itself if it was killed; write the run's files.
 
     Parameters
     ----------
     functional, step, dataset : str
-        Names in `gwf.functionals`, `gwf.training.recipes.STEPS` and `gwf.training.tasks`.
+        Names in `gwf.functionals`, `gwf.training.recipes.STEPS` and `gwf.training.tasks.TASKS`.
     seed : int
         Non-negative.
     profile : str
-        Goes into the record and the name of the checkpoint.
-    settings : dict
-        See `gwf.training.recipes.RANGES` for names and ranges; all are needed.
-    out : Path or None
-        Folder for metrics.json, curve.csv, samples.npy, model.safetensors and run.json; None writes nothing.
-    extractor : Path
-        Weights of the LeNet (data set `digits`).
+        Where checkpoint and times go: scratch/<profile>/.
+    settings : dict, optional
+        Overrides of the method's settings, see `Settings` of its trainer.
+    out : path, optional
+        Folder for samples.npy (evaluations, n, ...), curve.csv (losses at every evaluation), model.safetensors (the
+        averaged map) and settings.json (names and settings of the run); None writes nothing.
     device : str
 
     Returns
     -------
-    metrics : dict
+    samples : numpy.ndarray (evaluations, n, ...)
+        uint8 images or float32 points; the last ones are the result.
     curve : pandas.DataFrame
-    samples : numpy.ndarray
 
     Raises
     ------
     UsageError
-        For an unknown name, a missing or out-of-range setting: before anything trains.
+        For an unknown name or setting, or a value out of range: before anything trains.
     NonFiniteLoss
         With the step, the losses and the last good checkpoint, which is kept.
     """
-    recipe = recipes.get(functional, step)
-    make_task = tasks.get(dataset)
-    recipes.check(settings)
-    if not (isinstance(seed, int) and seed >= 0):
-        raise UsageError(f"seed = {seed!r}: it must be a non-negative integer")
-    device = machine.prepare(device, settings["threads"])
-    task = make_task(extractor, seed, settings["n_samples"], device)
-    trainer = make(recipe, task, settings, seed, device)
+    trainer_of, task_of = recipes.get(functional, step), tasks.get(dataset)
+    settings = complete(trainer_of.Settings, task_of.defaults, settings or {})
+    seed = whole(seed, 0, 2**63 - 1, "seed")
+    device = machine.prepare(device, settings.threads, settings.amp)
+    trainer = trainer_of(functional, task_of(seed, device), settings, seed, device)
 
-    head = {"functional": functional, "step": step, "dataset": dataset, "seed": seed, "profile": profile}
-    key = fingerprint(head | settings | {"device": str(device), "extractor": getattr(task, "sha256", "")})
-    checkpoint = Checkpoint(SCRATCH / profile / run_name(functional, step, dataset, seed), key)
+    record = {"functional": functional, "step": step, "dataset": dataset, "seed": seed}
+    record |= dataclasses.asdict(settings)
+    folder = SCRATCH / profile / name_of(record, device)
+    checkpoint = Checkpoint(folder, fingerprint(record | {"device": str(device)}))
     state = checkpoint.load(device)
     if state is not None:
         trainer.load_state_dict(state)
 
-    train(trainer, checkpoint, f"{recipe.name} {dataset} seed {seed}")
+    train(trainer, checkpoint, f"{functional}-{step} {dataset} seed {seed}")
 
-    T = trainer.averaged_map()
-    measured, samples = task.measure(T)
-    metrics = (
-        head
-        | measured
-        | recipe.record(settings)
-        | {
-            "method": recipe.name,
-            "updates": settings["updates"],
-            "batch": settings["batch"],
-            "params_map": sum(p.numel() for p in trainer.T.parameters()),
-            "params_critic": sum(p.numel() for p in trainer.critic.parameters()),
-        }
-    )
-    curve = pd.DataFrame(trainer.curve)
+    samples, curve = np.stack(trainer.samples), pd.DataFrame(trainer.curve)
+    note_time(SCRATCH / "timing" / profile / f"{folder.name}.json", trainer)
     if out is not None:
-        write(out, metrics, curve, samples, T, trainer)
+        write(Path(out), record, samples, curve, trainer)
     checkpoint.remove()
-    return metrics, curve, samples
+    return samples, curve
+
+
+def name_of(record, device):
+    """Name of a run, `<functional>-<step>-<dataset>-<seed>-<hash>`: runs of other settings have other names."""
+    digest = hashlib.sha256(json.dumps(record | {"device": str(device)}, sort_keys=True).encode()).hexdigest()
+    return "-".join(str(record[key]) for key in ("functional", "step", "dataset", "seed")) + f"-{digest[:8]}"
 
 
 def train(trainer, checkpoint, label):
-    """Update until `updates`, with evaluations, checkpoints and progress."""
-    settings, metric = trainer.settings, trainer.task.metric
-    updates = settings["updates"]
-    # Reading a loss waits for a GPU: there, losses are looked at less often. NaN stays, so nothing is missed.
-    look_every = 1 if trainer.device.type == "cpu" else 50
-    shown = {}
-    saved = began = time.monotonic()
-    before = trainer.seconds
-    with Progress(updates, label, start=trainer.step) as progress:
-        while trainer.step < updates:
+    """Update until `updates`; at every evaluation keep losses and samples; checkpoints and progress on the way."""
+    settings, watch = trainer.settings, Stopwatch(trainer.seconds)
+    look_every = 1 if trainer.device.type == "cpu" else LOOK_EVERY
+    with Progress(settings.updates, label, start=trainer.step) as progress:
+        while trainer.step < settings.updates:
             losses = trainer.update()
-            last = trainer.step == updates
-            evaluate = trainer.step % settings["evaluate_every"] == 0 or last
-            if trainer.step % look_every == 0 or evaluate:
-                critic_loss, map_loss, proximal = (float(loss) for loss in losses)
-                if not math.isfinite(critic_loss + map_loss + proximal):
-                    raise NonFiniteLoss(
-                        f"{label}: non-finite loss at step {trainer.step}: critic_loss = {critic_loss}, map_loss = "
-                        f"{map_loss}, proximal = {proximal}. Last good checkpoint: "
-                        + (str(checkpoint.path) if checkpoint.path.exists() else "none yet")
-                    )
-                shown |= {"critic_loss": critic_loss, "map_loss": map_loss}
+            last = trainer.step == settings.updates
+            evaluate = last or trainer.step % settings.evaluate_every == 0
+            if not evaluate and trainer.step % look_every:
+                continue
+            save = last or checkpoint.due()
+            critic_loss, map_loss, proximal = look(trainer, losses, evaluate or save, checkpoint, label)
             if evaluate:
-                trainer.seconds = before + time.monotonic() - began
-                score = trainer.task.score(trainer.averaged_map())
-                began += time.monotonic() - began - (trainer.seconds - before)  # evaluation is not training time
-                phase = (trainer.step - 1) // settings["phase"] + 1
-                row = {"step": trainer.step, "phase": phase, "critic_loss": critic_loss, "map_loss": map_loss}
-                trainer.curve.append(row | {"proximal": proximal, metric: score})
-                shown[metric] = score
-            if time.monotonic() - saved > CHECKPOINT_EVERY or last:
-                if not last:
-                    trainer.seconds = before + time.monotonic() - began
-                checkpoint.save(trainer.state_dict())
-                saved = time.monotonic()
-            progress.update(trainer.step, **shown)
+                row = {"critic_loss": critic_loss, "map_loss": map_loss, "proximal": proximal}
+                with watch.paused():
+                    trainer.samples.append(trainer.task.sample(trainer.average.net, settings.n_samples))
+                trainer.curve.append({"step": trainer.step, "phase": trainer.phase(), **row})
+            if save:
+                with watch.paused():
+                    trainer.seconds = watch.seconds
+                    checkpoint.save(trainer.state_dict())
+            progress.update(trainer.step, critic_loss=critic_loss, map_loss=map_loss)
 
 
-def write(out, metrics, curve, samples, T, trainer):
-    """Write the run's files, each atomically.
+def look(trainer, losses, at_weights, checkpoint, label):
+    """The losses as numbers; `NonFiniteLoss` if one of them, or with `at_weights` a weight, is not finite."""
+    critic_loss, map_loss, proximal = numbers = [float(loss) for loss in losses]
+    if all(map(math.isfinite, numbers)) and (not at_weights or trainer.finite()):
+        return numbers
+    raise NonFiniteLoss(
+        f"{label}: non-finite loss or weight at step {trainer.step}: critic_loss = {critic_loss}, map_loss = {map_loss}, "
+        f"proximal = {proximal}. Last good checkpoint: {checkpoint.path if checkpoint.path.exists() else 'none yet'}"
+    )
 
-    Only run.json knows of time. It is the record of the run that first gave these results: running again to the
-    same bytes leaves it as it is.
-    """
-    replace(out / "metrics.json", lambda p: p.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n"))
+
+def write(out, record, samples, curve, trainer):
+    """Write the run's files, each atomically. None of them knows of time or machine."""
+    nets = {"params_map": trainer.T, "params_critic": trainer.critic}
+    sizes = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
+    text = json.dumps(record | sizes, indent=2, sort_keys=True) + "\n"
+    replace(out / "settings.json", lambda p: p.write_text(text))
     replace(out / "curve.csv", lambda p: curve.to_csv(p, index=False, float_format="%.8g", lineterminator="\n"))
     replace(out / "samples.npy", lambda p: _save_array(p, samples))
-    weights = {name: value.contiguous() for name, value in T.state_dict().items()}
+    weights = {name: value.contiguous() for name, value in trainer.average.net.state_dict().items()}
     replace(out / "model.safetensors", lambda p: save_file(weights, p))
-    record, key = out / "run.json", hash_of(out / name for name in ("metrics.json", "curve.csv", "samples.npy"))
-    if record.exists() and json.loads(record.read_text()).get("results") == key:
-        return
+
+
+def note_time(path, trainer):
+    """Write how long the run took, and where: a record beside the outputs, of which the latest counts."""
     text = {
-        "results": key,
-        "threads": trainer.settings["threads"],
+        "threads": trainer.settings.threads,
         "device": str(trainer.device),
         "seconds": round(trainer.seconds, 2),
-        "ms_per_update": round(1000 * trainer.seconds / trainer.settings["updates"], 3),
+        "ms_per_update": round(1000 * trainer.seconds / trainer.settings.updates, 3),
         **machine.description(),
     }
-    replace(record, lambda p: p.write_text(json.dumps(text, indent=2, sort_keys=True) + "\n"))
+    replace(path, lambda p: p.write_text(json.dumps(text, indent=2, sort_keys=True) + "\n"))
 
 
 def _save_array(path, array):

@@ -27,8 +27,10 @@ def keep_freed_memory():
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def prepare(device="cpu", threads=1):
-    """Set threads and allocator, and return the `torch.device`.
+def prepare(device="cpu", threads=1, fast=False):
+    """Set threads, allocator and whether products may be rounded (TF32, where `fast`), and return the `torch.device`.
+
+    Without `fast` they may not: a kernel sum or distance of close points would lose all its digits.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def prepare(device="cpu", threads=1):
     if str(device).startswith("cuda"):
         if not torch.cuda.is_available():
             raise UsageError(f"device = {device!r}, but this machine has no CUDA device: use device = 'cpu'")
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = fast
     try:
         return torch.device(device)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What a data set means for a training run: source, networks, yardsticks. One class `Task` per data set."""
+"""What a data set means for a training run: source, networks, samples, settings. One class `Task` per data set."""
 
 from gwf.errors import nearest
 from gwf.training import digits, eight_gaussians
