@@ -18,8 +18,8 @@ import torch
 from gwf.nets.toy import ToyMap, ToyPotential
 from gwf.seeding import generator
 from gwf.steps import semidual as sd
-from gwf.studies import modes
 from gwf.training import machine
+from notebooks.experiments.modes_toys import gaussians, source
 
 BATCH = 400
 
@@ -34,13 +34,13 @@ class Plain:
         self.opt_v = torch.optim.Adam(self.v.parameters(), lr=2e-5, betas=(0.5, 0.9), foreach=False)
 
     def update(self):
-        x, z = modes.source(BATCH, self.stream)
-        y = modes.gaussians(BATCH, self.stream)
+        x, z = source(BATCH, self.stream)
+        y = gaussians(BATCH, self.stream)
         self.opt_v.zero_grad()
         (self.v(self.T(x, z)).mean() + (torch.exp(-self.v(y)) - 1).mean()).backward()
         self.opt_v.step()
 
-        x, z = modes.source(BATCH, self.stream)
+        x, z = source(BATCH, self.stream)
         self.opt_T.zero_grad()
         y_hat = self.T(x, z)
         with torch.no_grad():
@@ -60,7 +60,7 @@ class Ours:
         self.adams = sd.optimisers(self.step, self.T, 1e-4, 2e-5)
 
     def update(self):
-        (x, z), y = modes.source(BATCH, self.stream), modes.gaussians(BATCH, self.stream)
+        (x, z), y = source(BATCH, self.stream), gaussians(BATCH, self.stream)
         sd.update(self.step, self.T, self.adams, x, z, y, self.stream)
 
 

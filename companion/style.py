@@ -23,6 +23,12 @@ COLOURS = {
     "sliced": "#6699CC",
     "mmd": "#AA4499",
     "minibatch_ot": "#999933",
+    # S-JKO is KL's step in semi-dual form, its JSD variant the non-saturating Jensen-Shannon.
+    "sjko": "#0072B2",
+    "jsd": "#44AA99",
+    "uotm": "#BB5566",
+    "uotm_released": "#DDAA33",
+    "ot": "#225522",
 }
 SPARE_COLOURS = ["#000000", "#DDAA33", "#004488", "#BB5566", "#225522", "#888888"]
 REAL = "#666666"

@@ -18,7 +18,8 @@ from gwf.seeding import generator
 from gwf.steps import entropies as psi
 from gwf.steps import semidual as sd
 from gwf.steps.jko import JKO
-from gwf.studies import ablation, latents, modes, outlier
+from gwf.studies import latents, outlier
+from notebooks.experiments import modes_toys
 
 M, S = 3.0, 0.5
 NEAR = 2.0, 0.7
@@ -258,15 +259,6 @@ def test_affine_steps_in_closed_form():
     assert r / s == pytest.approx(0.75, abs=1e-12)
 
 
-def test_passes_through_the_generator():
-    """Composition against whole map: 5.116 and .324 million at K = 50, 10k + 49 x 2k iterations, a ratio of 15.8."""
-    composed, whole = ablation.passes(50, 10_000, 2_000)
-    assert (composed, whole) == (5_116_000, 324_000)
-    ratio = lambda K, total=110_000, first=10_000: np.divide(*ablation.passes(K, first, (total - first) / (K - 1)))
-    assert [round(ratio(K), 1) for K in (10, 20, 50)] == [3.7, 6.7, 15.8]
-    assert [round(ratio(K)) for K in (100, 200)] == [31, 61]
-
-
 def test_outlier_toy_in_closed_form():
     """Share of the outlier in per cent: hard, source fixed, both relaxed; given to two digits."""
     share = lambda method, a=0.05: round(100 * outlier.exact_share(method, a), 2)
@@ -277,22 +269,19 @@ def test_outlier_toy_in_closed_form():
 
 def test_potential_of_atoms_finds_the_exact_masses():
     """With the inner infimum exact the scheme itself is within .01: 1e5 samples alone make .003. At tau/2 it is .11 away."""
-    masses = modes.potential_of_atoms(0, 1.0, 150, 4000)
-    w = mixtures.atomic_twenty_five(1.0)
-    tv = lambda w: np.abs(masses - mixtures.grid_of_modes(w).ravel()).sum() / 2
-    assert tv(w) < 0.01
+    masses = modes_toys.potential_of_atoms(0, 1.0, 150, 4000)
+    tv = lambda w: modes_toys.total_variation(masses, mixtures.grid_of_modes(w).ravel())
+    assert tv(mixtures.atomic_twenty_five(1.0)) < 0.01
     assert tv(mixtures.atomic_twenty_five(0.5)) > 0.1, "a negative control"
 
 
 def test_laws_of_the_toys_are_counted():
     """Stratified data: exactly 1/25 in every mode, 1/2 on each circle; a tenth of a per cent lies outside, at most."""
     stream = generator(0, "test")
-    masses, inside = modes.law("gaussians", modes.gaussians(1000, stream))
+    masses, inside = modes_toys.masses_of_gaussians(modes_toys.gaussians(1000, stream))
     assert masses == pytest.approx(1 / 25) and inside > 0.99
-    masses, inside = modes.law("circles", modes.circles(1000, stream))
+    masses, inside = modes_toys.masses_of_circles(modes_toys.circles(1000, stream))
     assert masses == pytest.approx([0.5, 0.5]) and inside > 0.98
-    with pytest.raises(UsageError, match="unknown method"):
-        modes.make_step("s-jko", None, 1.0, 0.0)
 
 
 def test_unknown_entropy_names_the_nearest():
