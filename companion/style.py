@@ -29,6 +29,14 @@ COLOURS = {
     "uotm": "#BB5566",
     "uotm_released": "#DDAA33",
     "ot": "#225522",
+    # The dual, the input-convex map and the particles of KL's flow.
+    "vwgf": "#D55E00",
+    "icnn": "#009E73",
+    "langevin": "#E69F00",
+    "svgd": "#CC79A7",
+    # An interaction energy taken explicitly, or inside the implicit step.
+    "split": "#0072B2",
+    "unsplit": "#D55E00",
 }
 SPARE_COLOURS = ["#000000", "#DDAA33", "#004488", "#BB5566", "#225522", "#888888"]
 REAL = "#666666"

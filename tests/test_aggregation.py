@@ -5,34 +5,21 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from gwf.errors import UsageError
-from gwf.exact import aggregation as exact
-from gwf.steps.internal import KERNELS, Interaction, Push, double_well, quadratic
-from gwf.studies import aggregation
+from companion.notebooks import load_notebook
+from gwf.steps.internal import (
+    KERNELS,
+    Boltzmann,
+    EntropyDual,
+    Interaction,
+    Push,
+    VariationalFlow,
+    double_well,
+    quadratic,
+)
+from gwf.steps.references import MomentGaussian
+from notebooks.experiments import aggregation_law as exact
 
-SMOKE = {
-    "kernel": "quadratic",
-    "scheme": "split",
-    "std": [1.5, 0.4],
-    "eps": 0.5,
-    "tau": 0.1,
-    "K": 2,
-    "particles": 2000,
-    "partners": 300,
-    "iterations": 60,
-    "ratio_updates": 2,
-    "batch": 256,
-    "width": 16,
-    "lr_map": 2e-2,
-    "lr_ratio": 1e-2,
-    "warm_up": 100,
-    "half_width": 3.2,
-    "cells": 160,
-}
-
-
-def quiet(*a, **k):
-    pass
+aggregation = load_notebook("aggregation")
 
 
 # Closed forms and solvers.
@@ -117,42 +104,38 @@ def test_kernels_of_particles_and_of_the_line_are_the_same(name):
 # Learned.
 
 
+def learned(scheme, kernel, std, K, iterations, seed=0):
+    """Laws k = 0..K, arrays (n, d), of the learned sequence with eps = .5 and tau = .1."""
+    torch.manual_seed(seed)
+    T, log_r = aggregation.NETWORKS[kernel](len(std), 16)
+    dual = EntropyDual(Boltzmann(), log_r, MomentGaussian())
+    step, push = aggregation.STEPS[scheme](dual, T, KERNELS[kernel], 0.5, 0.1, 300)
+    x = torch.tensor(aggregation.start(std, 2000, np.random.default_rng(seed)), dtype=torch.float32)
+    settings = dict(iterations=iterations, ratio_updates=2, batch=256, lr_map=2e-2, lr_ratio=1e-2, warm_up=100)
+    flow = VariationalFlow(step, x, torch.Generator().manual_seed(seed), **settings, push=push)
+    laws = [x.double().numpy()]
+    for _ in range(K):
+        flow.advance()
+        laws.append(flow.x.double().numpy())
+    return laws
+
+
 def test_learned_split_step_is_the_exact_one():
     """Two small steps. Tolerance .03 in W_2: the first step alone moves by .15, and training to the flow instead of the
     scheme is told apart in the full run only."""
-    table = aggregation.run(0, quiet, **SMOKE)["table"]
+    std = np.array([1.5, 0.4])
+    laws = learned("split", "quadratic", std, 2, 60)
+    table = aggregation.against_gaussians(laws, std, 0.5, 0.1, "split", 3.2, 160)["table"]
     assert table["w2_learned_to_scheme"].max() < 0.03
     assert abs(table["std_learned"][2] - table["std_learned"][0]) > 0.1
 
 
 def test_line_case_runs_and_repeats():
-    small = {
-        **SMOKE,
-        "kernel": "double_well",
-        "scheme": "unsplit",
-        "std": [0.7],
-        "eps": 0.01,
-        "K": 1,
-        "iterations": 3,
-        "warm_up": 3,
-        "particles": 300,
-        "batch": 64,
-    }
-    a, b = (aggregation.run(1, quiet, **small) for _ in range(2))
+    """Same seed, same tables, and finite: the networks and the solvers of the double well."""
+    std = np.array([0.7])
+    a, b = (
+        aggregation.against_the_line(learned("unsplit", "double_well", std, 1, 3), std, 0.5, 0.1, "unsplit", 3.2, 160)
+        for _ in range(2)
+    )
     assert set(a) == {"table", "density"} and all(a[name].equals(b[name]) for name in a)
     assert np.isfinite(a["table"]).all().all()
-
-
-@pytest.mark.parametrize(
-    "change, words",
-    [
-        ({"kernel": "quadratik"}, "did you mean 'quadratic'"),
-        ({"scheme": "both"}, "scheme"),
-        ({"eps": 0}, "eps"),
-        ({"kernel": "double_well"}, "exactly one"),
-        ({"std": [1.0, -1.0]}, "positive"),
-    ],
-)
-def test_bad_settings_are_named(change, words):
-    with pytest.raises(UsageError, match=words):
-        aggregation.run(0, quiet, **{**SMOKE, **change})

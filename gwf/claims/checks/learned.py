@@ -168,23 +168,6 @@ def logistic_regression(frame):
     )
 
 
-@check("vwgf-C8", study("aggregation"), scale("w2_learned_to_scheme", 20), scale("w2_learned_to_scheme", 0.01))
-def splitting(frame):
-    """W2 at the last step, relative to the law's standard deviation, over all cases."""
-    last = frame.loc[frame.groupby(["case", "seed"])["k"].idxmax()]
-    relative = {
-        name: float((column(last, name) / column(last, "std_flow")).groupby(last["case"]).mean().max())
-        for name in ("w2_learned_to_scheme", "w2_learned_to_flow")
-    }
-    return Outcome(
-        {
-            "learned law to its scheme, relative": relative["w2_learned_to_scheme"],
-            "learned law to the flow, relative": relative["w2_learned_to_flow"],
-        },
-        f"Worst of {last['case'].nunique()} cases, W2 over the standard deviation.",
-    )
-
-
 @check(
     "vwgf-I5",
     study("filtering"),
