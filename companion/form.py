@@ -47,7 +47,8 @@ def part(nb, name):
     """The notebook `nb` (JSON content) with the code cells of one part alone.
 
     An experiment has cells tagged `run`, which compute one case with one seed, and cells tagged `show`, which read all
-    cases and hold table, figure and claims; what is untagged (imports, functions) belongs to both. A notebook without
+    cases and hold table, figure and claims; what is untagged (imports, functions) belongs to both. A cell tagged `lab`
+    does by hand what another stage of the pipeline does, and belongs to the whole notebook alone. A notebook without
     such tags is all of one part.
 
     Parameters
@@ -55,7 +56,12 @@ def part(nb, name):
     name : {"run", "show", "functions", None}
         "functions" are the untagged code cells without the parameters; None is the whole notebook.
     """
-    other = {"run": {"show"}, "show": {"run"}, "functions": {"run", "show", "parameters"}, None: set()}[name]
+    other = {
+        "run": {"show", "lab"},
+        "show": {"run", "lab"},
+        "functions": {"run", "show", "lab", "parameters"},
+        None: set(),
+    }[name]
 
     def belongs(cell):
         return cell["cell_type"] != "code" or not other & set(cell["metadata"].get("tags", []))

@@ -1,0 +1,347 @@
+"""What the experiments on whole trainings share: measured samples read back, means over seeds, comparisons by seed, figures.
+
+A case is called `<functional>-<step>`; one with a further part, as `kl_dv-jko-longer`, is the same method with settings
+of its own and stands in no comparison of methods.
+"""
+
+import json
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import yaml
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from scipy import stats
+
+from companion import results, style
+from companion.claims import NotRun, column
+from companion.sheet import spread
+from gwf import fields, functionals, paths
+from gwf.errors import UsageError
+
+ORDER = (
+    "kl",
+    "kl_dv",
+    "js",
+    "js_ns",
+    "chi2",
+    "w1",
+    "reverse_kl",
+    "hellinger",
+    "chi2_tight",
+    "sinkhorn",
+    "sliced",
+    "w2",
+)
+STEPS = {"gan": "no JKO", "jko": "JKO", "euler": "Euler"}
+EXPLICIT_TITLES = {"w2": "W2-FE", "w1": "W1-FE"}
+PRETTY = {"chi2": "χ²", "W1": "W₁", "W2": "W₂"}
+
+
+def load(profile, dataset, case, seed):
+    """(settings, losses, samples) of a training run: dict, DataFrame, array (evaluations, n, ...)."""
+    folder = paths.training(profile, dataset, case, seed)
+    if not (folder / "samples.npy").exists():
+        raise UsageError(
+            f"{folder} holds no samples: train with `make train DATASET={dataset} CASE={case} SEED={seed}`"
+        )
+    settings = json.loads((folder / "settings.json").read_text())
+    return settings, pd.read_csv(folder / "curve.csv"), np.load(folder / "samples.npy", allow_pickle=False)
+
+
+def setting_columns(settings):
+    """The settings that a table or caption needs; tau is infinite where there is no proximal term."""
+    names = ("functional", "step", "updates", "batch", "ema", "params_map", "params_critic")
+    row = {name: settings[name] for name in names} | {"tau": settings.get("tau", math.inf)}
+    return row | {name: settings[name] for name in ("eps", "persistency") if name in settings}
+
+
+def order(method):
+    """Sorting key of (functional, step): critics first, a functional's steps side by side."""
+    functional, step = method
+    place = ORDER.index(functional) if functional in ORDER else len(ORDER)
+    return step == "euler", place, functional, list(STEPS).index(step)
+
+
+def methods(cases):
+    """(functional, step) of every case that is a method, in the order of `order`."""
+    return sorted((tuple(case.split("-")) for case in cases if case.count("-") == 1), key=order)
+
+
+def gather(cases, name="metrics"):
+    """The tables `name` of all methods, one below the other, with columns functional and step in front.
+
+    What a curve calls step are updates of the map; here step is the time step.
+    """
+    frames = []
+    for functional, step in methods(cases):
+        table = cases[f"{functional}-{step}"][name]
+        if "functional" not in table:
+            table = table.rename(columns={"step": "updates"})
+            table.insert(0, "functional", functional)
+            table.insert(1, "step", step)
+        frames.append(table)
+    if not frames:
+        raise UsageError(f"no method has been measured: there are {', '.join(cases) or 'no cases'}")
+    return pd.concat(frames, ignore_index=True)
+
+
+def of(frame, functional, step):
+    """The rows of one method."""
+    return frame[(frame["functional"] == functional) & (frame["step"] == step)]
+
+
+def functional_title(name):
+    """Name of a functional for people, `KL-DV` for `kl_dv`, with χ², W₁ and W₂ spelt so."""
+    title = (fields.FIELDS[name] if name in fields.FIELDS else functionals.get(name)).title
+    for plain, pretty in PRETTY.items():
+        title = title.replace(plain, pretty)
+    return title
+
+
+def label(functional, step):
+    """Short name of a method for legends and axes, `KL-DV, no JKO`."""
+    return f"{functional_title(functional)}, {STEPS[step]}"
+
+
+def method_title(functional, step):
+    """Full name of a method: `KL-DV, JKO (GWF-KL-DV)`, `KL-DV, no JKO (f-GAN)`."""
+    if step == "euler":
+        also = EXPLICIT_TITLES.get(functional, "explicit flow")
+    elif step == "jko":
+        also = f"GWF-{functional_title(functional)}"
+    else:
+        also = "WGAN" if functional == "w1" else "f-GAN"
+    return f"{label(functional, step)} ({also})"
+
+
+def head(part, name, profile):
+    """First columns of a method's row in a table of the experiment `name`; `part` are its rows, one per seed."""
+    first = part.iloc[0]
+    return {
+        "method": method_title(first["functional"], first["step"]),
+        "functional": first["functional"],
+        "step": first["step"],
+        "tau": first["tau"],
+        **{key: first[key] for key in ("eps", "persistency") if key in part and not pd.isna(first[key])},
+        "seeds": len(part),
+        "n": first["n"],
+        "updates": first["updates"],
+        "command": results.command(name, profile),
+    }
+
+
+def show_step(row):
+    """The size of a method's time step: `τ = 0.5`, `τ = ∞`, or `ε = 1, J = 5` for the explicit step."""
+    if row["step"] == "euler":
+        return f"ε = {row['eps']:g}, J = {row['persistency']:g}"
+    return "τ = ∞" if math.isinf(row["tau"]) else f"τ = {row['tau']:g}"
+
+
+def ties(frame, metric):
+    """Which methods a table cannot tell from its best: means within the larger seed spread of it."""
+    best = frame.loc[frame[f"{metric}_mean"].idxmin()]
+    if math.isnan(best[f"{metric}_sd"]):
+        return "With one seed there is no spread, and no ranking can be read from the table."
+    width = frame[f"{metric}_sd"].clip(lower=best[f"{metric}_sd"])
+    near = frame[frame[f"{metric}_mean"] - best[f"{metric}_mean"] <= width]
+    rivals = [name for name in near["method"] if name != best["method"]]
+    if not rivals:
+        return "No other method comes within the seed spread of it."
+    return f"Within the seed spread of it, hence ties: {'; '.join(rivals)}."
+
+
+def differences(frame, first, second, keys):
+    """Value of `first` minus value of `second` on each set of shared `keys`, a Series; both are dicts column -> value."""
+    values = []
+    for chosen in (first, second):
+        rows = frame
+        for name, wanted in chosen.items():
+            rows = rows[column(rows, name) == wanted]
+        values.append(rows.set_index(keys)["value"])
+    return (values[0] - values[1]).dropna()
+
+
+def score(difference):
+    """1 where the mean is below zero by more than the standard deviation of the differences, -1 above, 0 for a tie.
+
+    Raises `NotRun` for fewer than two seeds: no spread, no verdict.
+    """
+    if len(difference) < 2:
+        raise NotRun("fewer than two seeds: no spread, no verdict")
+    centre, width = difference.mean(), difference.std(ddof=1)
+    return 0 if abs(centre) <= width else (1 if centre < 0 else -1)
+
+
+def verdict(difference, digits):
+    """What JKO minus no JKO, paired by seed, allows to say: a sentence."""
+    if len(difference) < 2:
+        return "one seed: no spread, no verdict"
+    centre, width = difference.mean(), difference.std(ddof=1)
+    if not score(difference):
+        return (
+            f"tie: a mean difference of {spread(centre, None, digits)} is under the seed spread of {width:.{digits}f}"
+        )
+    side = "lower with JKO" if centre < 0 else "higher with JKO"
+    said = f"{side} by {abs(centre):.{digits}f}, above the seed spread of {width:.{digits}f}"
+    return f"{said}; lower in {(difference < 0).sum()} of {len(difference)} seeds"
+
+
+def published():
+    """The published tables of gwf, with notes and trust, from conf/published.yaml."""
+    return yaml.safe_load((paths.CONF / "published.yaml").read_text(encoding="utf-8"))["gwf"]
+
+
+def published_difference(functional, step=1):
+    """Published FID at JKO step `step` minus FID without JKO: a value and trust tag per table, as text."""
+    source = published()
+    at = source["columns"].index(f"step {step:g}")
+    found = []
+    for table in source["tables"]:
+        if functional in table["rows"]:
+            row = table["rows"][functional]
+            found.append(f"{spread(row[at][0] - row[0][0], None, 2)} ({table['short']}) [{table['trust']}]")
+    return ", ".join(found) or "–"
+
+
+def paired(frame, metric, digits, compare=False):
+    """JKO minus no JKO paired by seed: (frame, the same for people, reading), a row per functional that has both steps.
+
+    `compare` adds the published differences of FID on CIFAR-10.
+    """
+    values = frame.rename(columns={metric: "value"})
+    rows = []
+    for functional in dict.fromkeys(frame["functional"]):
+        chosen = values[values["functional"] == functional]
+        difference = differences(chosen, {"step": "jko"}, {"step": "gan"}, ["seed"])
+        if not len(difference):
+            continue
+        means = chosen.groupby("step")["value"].mean()
+        row = {"metric": metric, "functional": functional, "seeds": len(difference)}
+        row |= {"jko_mean": means["jko"], "gan_mean": means["gan"]}
+        row |= {"difference_mean": difference.mean(), "difference_sd": difference.std(ddof=1)}
+        row |= {"lower_with_jko": (difference < 0).sum(), "verdict": verdict(difference, digits)}
+        rows.append(row | ({"published_fid_difference": published_difference(functional)} if compare else {}))
+    table = pd.DataFrame(rows, columns=None if rows else ["metric", "functional", "seeds", "verdict"])
+    return table, show_paired(table, digits), read_paired(table)
+
+
+def show_paired(table, digits):
+    """The paired comparison for people."""
+    shown = [
+        {
+            "functional": functional_title(row["functional"]),
+            "JKO": spread(row["jko_mean"], None, digits),
+            "no JKO": spread(row["gan_mean"], None, digits),
+            "difference": spread(row["difference_mean"], row["difference_sd"], digits),
+            "verdict": row["verdict"],
+            **({"published": row["published_fid_difference"]} if "published_fid_difference" in table else {}),
+        }
+        for row in table.to_dict("records")
+    ]
+    return pd.DataFrame(shown, columns=None if shown else ["functional", "JKO", "no JKO", "difference", "verdict"])
+
+
+def read_paired(table):
+    """How many comparisons the JKO step wins, and how weak the test is."""
+    if not len(table) or table["seeds"].max() < 2:
+        return "Two seeds of a functional with and without the JKO step are needed for a verdict."
+    better, worse, tied = (table["verdict"].str.startswith(word).sum() for word in ("lower", "higher", "tie"))
+    count = int(table["seeds"].max())
+    chance = 200 * stats.t.sf(count**0.5, count - 1)
+    return (
+        f"Of {len(table)} comparisons the JKO step lowers the distance in {better}, raises it in {worse} and ties in {tied}. "
+        f"The test is weak: with {count} seeds, two methods of equal quality (normal differences) would be told apart in "
+        f"{chance:.0f} % of cases."
+    )
+
+
+def score_parts(frame, metric):
+    """The distances of all runs as claims compare them: columns functional, step, seed, value."""
+    return frame.rename(columns={metric: "value"})[["functional", "step", "seed", "value"]]
+
+
+def log_axis(axis):
+    """A logarithmic axis with ticks at 1, 2, 5 times powers of ten, written as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def panels(names, height=1.75):
+    """A panel per functional, three a row, with shared axes: (figure, {functional: axes})."""
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    size = (style.WIDTH, height * rows + 0.55)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for index, axes in enumerate(grid.flat):
+        axes.set_visible(index < len(names))
+        axes.tick_params(labelbottom=index + columns >= len(names))
+    for name, axes in zip(names, grid.flat, strict=False):
+        axes.set_title(functional_title(name))
+    return figure, dict(zip(names, grid.flat, strict=False))
+
+
+def step_handles(frame, marker=False):
+    """Legend entries of the time steps, in black: they mean the same in every panel."""
+    looks = []
+    for step in (step for step in STEPS if step in set(frame["step"])):
+        look = style.marker("", step) | {"color": "black", "markeredgecolor": "black", "linestyle": "none"}
+        look["markerfacecolor"] = "white" if step == "gan" else "black"
+        looks.append(
+            Line2D(
+                [], [], label=STEPS[step], **(look if marker else {"color": "black"} | {"linestyle": style.LINES[step]})
+            )
+        )
+    return looks
+
+
+def floor_handle():
+    """Legend entry of the floor."""
+    return Line2D([], [], color=style.REAL, linestyle="dotted", label="floor")
+
+
+def methods_figure(frame, metric, name):
+    """The metric of every method on a logarithmic axis: each seed, their mean and standard deviation, and the floor."""
+    found = list(dict.fromkeys(zip(frame["functional"], frame["step"], strict=True)))
+    figure, axes = plt.subplots(figsize=(style.WIDTH, 0.27 * len(found) + 0.95), layout="constrained")
+    for row, (functional, step) in enumerate(found):
+        values, look = of(frame, functional, step)[metric].to_numpy(), style.marker(functional, step)
+        centre = values.mean()
+        if len(values) > 1:
+            low, high = centre - values.std(ddof=1), centre + values.std(ddof=1)
+            axes.plot([max(low, 1e-3 * centre), high], [row, row], color=look["color"], lw=1.6)
+        axes.plot(values, np.full(len(values), row + 0.25), "|", color=look["color"], markersize=5)
+        axes.plot(centre, row, linestyle="none", **look)
+    axes.axvline(frame[f"{metric}_floor"].mean(), color=style.REAL, linestyle="dotted", lw=1.2)
+    axes.set_yticks(range(len(found)), [label(*method) for method in found])
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.set_xscale("log")
+    log_axis(axes.xaxis)
+    axes.set_xlabel(f"{name} (lower is better)")
+    figure.legend(handles=[*step_handles(frame, marker=True), floor_handle()], loc="outside upper center", ncols=4)
+    return figure
+
+
+def updates_figure(frame, curves, metric, name):
+    """The metric against updates of the map: mean and range over seeds, a panel per functional, and the floor."""
+    figure, grid = panels(list(dict.fromkeys(curves["functional"])))
+    for (functional, step), part in curves.groupby(["functional", "step"], sort=False):
+        table, axes = part.pivot(index="updates", columns="seed", values=metric), grid[functional]
+        axes.plot(table.index, table.mean(axis=1), **style.line(functional, step))
+        axes.fill_between(
+            table.index, table.min(axis=1), table.max(axis=1), color=style.colour(functional), alpha=0.2, lw=0
+        )
+    for axes in grid.values():
+        axes.axhline(frame[f"{metric}_floor"].mean(), color=style.REAL, linestyle="dotted", lw=1.2)
+        axes.set_yscale("log")
+        log_axis(axes.yaxis)
+    figure.supxlabel("updates of the map", fontsize=9)
+    figure.supylabel(f"{name} (lower is better)", fontsize=9)
+    figure.legend(handles=[*step_handles(frame), floor_handle()], loc="outside upper center", ncols=4)
+    return figure
