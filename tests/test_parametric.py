@@ -1,4 +1,4 @@
-"""The parametric flow against hand-derived families, and its study.
+"""The parametric flow against hand-derived families, and a network's increments.
 
 Digits printed to six decimals are those of independent derivations: `abs=1e-6` is one unit in the last of them (rounding
 half up counts half of one). Identities between two computations must hold to rounding, 1e-9 or better.
@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from companion.notebooks import load_notebook
 from gwf.errors import UsageError
 from gwf.exact import gaussian
 from gwf.nets.mlp import MLP
 from gwf.steps.parametric import LogScale, ParametricFlow, Translations, minimise, vectorised
-from gwf.studies import parametric as study
 
 deterministic = settings(derandomize=True, deadline=None, max_examples=8)
 
@@ -30,10 +30,6 @@ TABLE = {
 
 def double(*values):
     return torch.tensor(values, dtype=torch.float64)
-
-
-def quiet(*args, **kwargs):
-    """A progress that says nothing."""
 
 
 def test_metric_gradient_and_velocity_of_the_translations():
@@ -149,18 +145,12 @@ def test_weights_that_are_no_quadrature_are_refused():
         ParametricFlow(LogScale().T, LogScale().F, z, double(0.5, 0.6))
 
 
-SETTINGS = {"width": 2, "scale": 2.0, "latents": 40, "points": 30, "bandwidth": 1.0, "taus": [1e-3, 1e-4]}
-
-
-def test_study_shows_the_order_and_the_control():
-    table = study.run(1, quiet, **SETTINGS)["table"]
-    assert (table["cosine"] > 0.999).all() and (table["cosine_gradient"] < 0.9).all()
+def test_a_network_shows_the_order_and_the_control():
+    sheet = load_notebook("parametric")
+    flow, theta = sheet.start(width=2, scale=2.0, latents=40, points=30, bandwidth=1.0, seed=1)
+    found = flow.velocity(theta), flow.gradient(theta), flow.metric(theta)
+    rows = [sheet.compare(flow, theta, tau, *found) for tau in (1e-3, 1e-4)]
+    assert all(row["cosine"] > 0.999 and row["cosine_gradient"] < 0.9 for row in rows)
     # In the asymptotic range the slope is 1; 0.1 leaves room for the next order at tau = 1e-3.
-    assert table["order_error"].iloc[1] == pytest.approx(1, abs=0.1)
-    assert table["order_residual"].iloc[1] == pytest.approx(1, abs=0.1)
-    assert table.equals(study.run(1, quiet, **SETTINGS)["table"])
-
-
-def test_study_refuses_more_parameters_than_points():
-    with pytest.raises(UsageError, match="width"):
-        study.run(0, quiet, **(SETTINGS | {"width": 30}))
+    for name in ("relative_error", "residual"):
+        assert math.log10(rows[0][name] / rows[1][name]) == pytest.approx(1, abs=0.1)
