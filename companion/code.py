@@ -339,7 +339,7 @@ def inputs(composed):
         for case, settings in cases.items():
             found[f"train-{dataset}-{case}"] = bundle("train", None, settings | {"dataset": dataset})
             found[f"measure-{dataset}-{case}"] = bundle(dataset, "run", {"case": case})
-    for name in composed["shows"]:
+    for name in [*composed["shows"], *composed["chapters"]]:
         found[f"show-{name}"] = bundle(name, "show")
     texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "conf" / "claims").glob("*.yaml"))]
     found["claims"] = "\n".join([module("companion.claims").text, module("companion.ledger").text, *texts])

@@ -115,11 +115,11 @@ class Stages:
 
     def __init__(self, lock, engine_name, jobs, costs):
         self.lock, self.engine, self.jobs, self.costs = lock, engine(engine_name), jobs, costs
-        self.running, self.uncommitted = {}, []
+        self.running, self.uncommitted, self.committing = {}, [], None
 
     def side_by_side(self, found, needs):
         """Run the stages `found` (name -> Stage), each when those in `needs[name]` are done; the first failure stops all."""
-        todo, finished, number, committing = list(found), set(), 0, None
+        todo, finished, number = list(found), set(), 0
         try:
             while todo or self.running:
                 for name in [name for name in todo if needs[name] <= finished][: self.jobs - len(self.running)]:
@@ -138,30 +138,33 @@ class Stages:
                     left = [found[n] for n in found if n not in finished]
                     rest = f", about {clock(self.costs.together(left, self.jobs))} to go" if left else ""
                     say(f"{job.label} {name}: done in {clock(job.seconds)}{rest}")
-                if self.uncommitted and (committing is None or not committing.is_alive()):
-                    committing = threading.Thread(target=self.commit, args=(self.take(),))
-                    committing.start()
+                self.commit(wait=False)
         finally:
             for job in self.running.values():
                 job.stop()
             self.running.clear()
-            if committing is not None:
-                committing.join()
-            self.commit(self.take())
+            self.commit(wait=True)
 
-    def take(self):
-        """The stages whose outputs are still to be entered; the list is empty afterwards."""
-        names, self.uncommitted = self.uncommitted, []
-        return names
+    def commit(self, names=(), wait=True):
+        """Enter the outputs of finished stages into dvc.lock and DVC's cache, by one process at a time.
 
-    def commit(self, names):
-        """Enter the outputs of stages into dvc.lock and DVC's cache."""
-        if not names:
-            return
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "commit", "-q", "-f", *names]
-        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
-        if done.returncode:
-            raise Failed(f"dvc commit of {', '.join(names)} failed\n{done.stdout}{done.stderr}".rstrip())
+        Without `wait`, what is finished while that process runs is left for the next one.
+        """
+        self.uncommitted += names
+        while self.committing or self.uncommitted:
+            if self.committing:
+                if not wait and self.committing.poll() is None:
+                    return
+                said, _ = self.committing.communicate()
+                failed, self.committing = self.committing.returncode, None
+                if failed:
+                    self.uncommitted = []
+                    raise Failed(f"dvc commit failed\n{said}".rstrip())
+            if self.uncommitted:
+                command = [sys.executable, "-m", "dvc", "--wait-for-lock", "commit", "-f", *self.uncommitted]
+                piped = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+                self.committing = subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, **piped)
+                self.uncommitted = []
 
 
 class Running:

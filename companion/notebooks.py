@@ -275,6 +275,7 @@ def show(name, profile, report):
     """The `show` cells of an experiment, or a whole chapter: its sheet goes to `<report>/sheets/<name>/`."""
     notebook, out = path_of(name), ROOT / report / "sheets" / name
     shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
     executed = run(notebook, f"show-{name}", {"profile": profile, "out": out.relative_to(ROOT).as_posix()}, "show")
     target = RESULTS / profile / "shown" / notebook.name
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,11 +21,12 @@ import yaml
 from companion.form import accept, path_of
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF, NOTEBOOKS, ROOT
-from gwf.training import machine, recipes
 
 PARAMS = ROOT / "params.yaml"
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 GIVEN = {"profile", "report", "device", "seeds", "seeds_of", "experiments", "training", "also"}
+#: What a notebook depends on that reads nothing else: a stage of DVC cannot have fewer dependencies than the others.
+NOTHING = "data/SOURCES.txt"
 FOLLOWS = ("trainings", "runs", "shows", "chapters")
 
 
@@ -85,8 +86,10 @@ def follow(given):
     for dataset, cases in given["training"].items():
         trainings |= each(dataset, cases, dataset=dataset)
     also = {name: f"results/{profile}/{folder}" for name, folder in (given.get("also") or {}).items()}
-    shows = {name: {"also": also.get(name, "data.dvc")} for name in [*given["training"], *given["experiments"]]}
+    shows = {name: {"also": also.get(name, NOTHING)} for name in [*given["training"], *given["experiments"]]}
     chapters = sorted(path.stem for path in (NOTEBOOKS / "chapters").glob("*.ipynb"))
+    if given["chapters"] != "all":
+        chapters = [nearest(name, chapters, "chapter") for name in given["chapters"]]
     return {"trainings": trainings, "runs": runs, "shows": shows, "chapters": chapters}
 
 
@@ -105,7 +108,8 @@ def validate(params):
     for key in sorted((GIVEN - {"seeds_of", "also"} | set(FOLLOWS)) - set(params)):
         raise UsageError(f"parameter {key} is missing")
     nearest(params["profile"], profiles(), "profile")
-    machine.device(params["device"])
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(params["device"])):
+        raise UsageError(f"device = {params['device']!r} is unknown: use 'cpu', 'cuda' or 'cuda:<index>'")
     report = Path(str(params["report"]))
     if report.is_absolute() or ".." in report.parts or not report.parts:
         raise UsageError(f"report = {params['report']!r} must be a folder below the repository, such as 'report'")
@@ -122,6 +126,8 @@ def validate(params):
         for case, settings in of_dataset.items():
             where = f"training.{dataset}.{case}"
             accept(path_of("train"), group(settings, where), where)
+            from gwf.training import recipes
+
             recipes.settings(settings["functional"], settings["step"], dataset, settings.get("settings") or {})
     return params
 
