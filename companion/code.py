@@ -367,7 +367,9 @@ def main(arguments=None):
     parser.add_argument("folder", type=Path)
     asked = parser.parse_args(arguments)
     try:
-        print(f"{len(write(asked.folder, params.read()))} stages in {asked.folder}")
+        composed = params.read()
+        params.check_training(composed)
+        print(f"{len(write(asked.folder, composed))} stages in {asked.folder}")
     except (UsageError, SyntaxError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -300,7 +300,8 @@ def reproduce(asked):
         if asked.plan:
             say("\n".join(name for name in found if name in todo) or "nothing to do")
             return
-        if todo or params.write(composed):
+        if todo:
+            params.check_training(composed)
             params.write(composed)
             code.write(ROOT / INPUTS, composed)
             runner = Stages(lock, asked.engine, jobs, costs)

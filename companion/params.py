@@ -126,10 +126,24 @@ def validate(params):
         for case, settings in of_dataset.items():
             where = f"training.{dataset}.{case}"
             accept(path_of("train"), group(settings, where), where)
-            from gwf.training import recipes
-
-            recipes.settings(settings["functional"], settings["step"], dataset, settings.get("settings") or {})
     return params
+
+
+def check_training(params):
+    """Raise `UsageError` if a training has an unknown method, data set or setting, or a value out of range.
+
+    Apart from `validate`, as it imports the networks: two seconds that are not spent where nothing is to be done.
+    """
+    from gwf.training import recipes, tasks
+    from gwf.training.settings import complete
+
+    for dataset, cases in params["training"].items():
+        for case, given in cases.items():
+            try:
+                kind = recipes.get(given["functional"], given["step"]).Settings
+                complete(kind, tasks.get(dataset).defaults, given.get("settings") or {})
+            except UsageError as error:
+                raise UsageError(f"training.{dataset}.{case}: {error}") from None
 
 
 def group(settings, where):
