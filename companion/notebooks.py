@@ -178,6 +178,11 @@ def kernel_environment(key, threads):
     progress.parent.mkdir(parents=True, exist_ok=True)
     ipython.mkdir(parents=True, exist_ok=True)
     progress.write_text("")
+    if startup := os.environ.get("GWF_STARTUP"):
+        # A script for every kernel to begin with: how the tests see which functions a stage calls.
+        target = ipython / "profile_default" / "startup"
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(startup, target)
     changed = dict.fromkeys(THREADS, str(threads))
     changed |= {
         "GWF_PROGRESS": str(progress),

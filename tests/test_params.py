@@ -1,187 +1,128 @@
-"""Parameters: the schema, the profiles, and errors that name the nearest valid name."""
+"""Parameters: the profiles, what follows from them, and errors that name the nearest valid name."""
 
-import math
 import subprocess
-import sys
 
 import pytest
 import yaml
 
-from gwf import params
+from companion import params
 from gwf.errors import UsageError
-from gwf.paths import ROOT
+from gwf.paths import CONF, ROOT
 
 PROFILES = params.profiles()
 
 
-@pytest.fixture(scope="module")
-def composed_laptop():
-    return params.compose("laptop")
-
-
 @pytest.fixture
-def laptop(composed_laptop):
-    return yaml.safe_load(composed_laptop)
-
-
-def leaves(tree, path=()):
-    """Paths of all keys of a nested dict."""
-    for key, value in tree.items():
-        yield (*path, key)
-        if isinstance(value, dict):
-            yield from leaves(value, (*path, key))
-
-
-ALL_KEYS = sorted(set(leaves(params.SCHEMA)))
+def smoke():
+    return params.compose("smoke")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_profiles_compose_to_valid_parameters(profile):
-    composed = yaml.safe_load(params.compose(profile))
+    composed = params.compose(profile)
     assert composed["profile"] == profile
-    own = yaml.safe_load((ROOT / "conf" / "profile" / f"{profile}.yaml").read_text())
-    # The profile has the last word: a value that it gives is never overruled by what the profiles share.
-    assert {key: composed[key] for key in own} == own
-
-
-def test_composed_as_dvc_composes():
-    # `dvc exp run -S profile=smoke` reads the same files because hydra is enabled in the repository's
-    # configuration.
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "config", "hydra.enabled"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert done.stdout.strip() == "true"
+    params.check_training(composed)
+    text = (CONF / "profile" / f"{profile}.yaml").read_text()
+    assert text.startswith("# @package _global_\n")
+    # The profile has the last word: a value that it gives is never overruled by what it builds on.
+    own = yaml.safe_load(text)
+    assert {key: composed[key] for key in own if key in ("report", "seeds", "device")} == {
+        key: own[key] for key in own if key in ("report", "seeds", "device")
+    }
 
 
 def test_only_the_paper_profile_needs_a_gpu():
-    devices = {profile: yaml.safe_load(params.compose(profile))["device"] for profile in PROFILES}
-    assert {profile for profile, device in devices.items() if device == "cuda"} == {"paper"}
+    assert {profile for profile in PROFILES if params.compose(profile)["device"] != "cpu"} == {"paper"}
 
 
-def test_smoke_writes_outside_what_git_keeps():
-    smoke, laptop = (yaml.safe_load(params.compose(profile)) for profile in ("smoke", "laptop"))
-    for path in ("results/smoke/x/metrics.json", f"{smoke['report']}/index.html"):
-        assert subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT).returncode == 0, path
-    for path in ("results/laptop/x/metrics.json", f"{laptop['report']}/index.html"):
-        assert subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT).returncode == 1, path
+def test_only_laptop_writes_what_git_keeps():
+    for profile in PROFILES:
+        composed = params.compose(profile)
+        for path in (f"results/{profile}/porous/porous_d2-0/table.csv", f"{composed['report']}/index.html"):
+            ignored = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT).returncode == 0
+            assert ignored == (profile != "laptop"), path
 
 
-@pytest.mark.parametrize("path", ALL_KEYS, ids=".".join)
-def test_every_misspelt_key_is_an_error_with_the_right_name(laptop, path):
-    part = laptop
-    for word in path[:-1]:
-        part = part[word]
-    part[path[-1] + "s"] = part.pop(path[-1])
-    with pytest.raises(UsageError, match=f"did you mean '{path[-1]}'"):
-        params.validate(laptop)
+def test_params_yaml_is_what_conf_says():
+    composed = params.read()
+    assert composed == params.compose("laptop")
 
 
-@pytest.mark.parametrize("path", ALL_KEYS, ids=".".join)
-def test_every_missing_key_is_an_error(laptop, path):
-    part = laptop
-    for word in path[:-1]:
-        part = part[word]
-    del part[path[-1]]
-    with pytest.raises(UsageError, match=f"parameter {'.'.join(path)} is missing"):
-        params.validate(laptop)
+def test_every_experiment_and_chapter_is_in_the_laptop_profile():
+    laptop = params.compose("laptop")
+    assert {*laptop["experiments"], *laptop["training"]} == set(params.experiments())
+    assert laptop["chapters"] == sorted(path.stem for path in (ROOT / "notebooks" / "chapters").glob("*.ipynb"))
+
+
+def test_runs_follow_from_cases_and_seeds(smoke):
+    runs = params.follow(smoke | {"seeds": [0, 1], "seeds_of": {"restricted": [4]}})["runs"]
+    assert runs["restricted-4"] == {"experiment": "restricted", "case": "restricted", "seed": 4}
+    assert "restricted-0" not in runs and "porous_d3-1" in runs
 
 
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("functionals", ["kll"], "unknown functional in functionals 'kll': did you mean 'kl'"),
-        ("functionals", [], "at least one entry"),
-        ("functionals", ["kl", "kl"], "contains 'kl' twice"),
-        ("functionals", "kl", "must be a list"),
-        ("steps", ["jk0"], "did you mean 'jko'"),
-        ("datasets", ["digit"], "did you mean 'digits'"),
-        ("seeds", [-1], "out of range"),
-        ("seeds", [0.5], "whole number"),
+        ("seeds", [-1], "different whole numbers"),
+        ("seeds", [0.5], "different whole numbers"),
+        ("seeds", [True], "different whole numbers"),
+        ("seeds", [0, 0], "different whole numbers"),
+        ("seeds", [], "different whole numbers"),
+        ("seeds_of", {"porous_d4": [0]}, "did you mean 'porous_d3'"),
         ("profile", "laptpo", "did you mean 'laptop'"),
-        ("device", "gpu", "Valid: cpu, cuda"),
+        ("device", "gpu", "'cpu', 'cuda'"),
         ("report", "/srv/report", "below the repository"),
         ("report", "../report", "below the repository"),
-        ("lenet", 3, "must be a group of parameters"),
+        ("sedes", [0], "did you mean 'seeds'"),
+        ("experiments", {"poruos": {}}, "did you mean 'porous'"),
+        ("experiments", {"porous": {"a b": {}}}, "named group"),
+        ("experiments", {"porous": {"a": 3}}, "named group"),
+        ("experiments", {"porous": {"a": {"particels": 3}}}, "did you mean 'particles'"),
+        ("experiments", {"porous": {"a": {"particles": 3.5}}}, "must be of type int"),
+        ("experiments", {"porous": {"a": {"tau": "1e-3"}}}, "must be of type float"),
     ],
 )
-def test_wrong_values(laptop, key, value, message):
+def test_wrong_values_are_named(smoke, key, value, message):
     with pytest.raises(UsageError, match=message):
-        params.validate(laptop | {key: value})
+        params.validate(smoke | {key: value})
 
 
 @pytest.mark.parametrize(
-    "key, value",
+    "given, message",
     [
-        ("updates", 0),
-        ("updates", 10.5),
-        ("updates", True),
-        ("updates", "many"),
-        ("batch", 1),
-        ("tau", 0),
-        ("tau", -1.0),
-        ("tau", math.nan),
-        ("lr_map", 0),
-        ("lr_map", 2),
-        ("penalty", -0.1),
-        ("ema", 1),
-        ("threads", 0),
-        ("per_dimension", 1),
-        ("n_samples", 1),
+        ({"functional": "kll"}, "did you mean 'kl'"),
+        ({"step": "jk0"}, "did you mean 'jko'"),
+        ({"functional": "sinkhorn"}, "step of sinkhorn"),
+        ({"settings": {"updatez": 1}}, "did you mean 'updates'"),
+        ({"settings": {"updates": 0}}, "out of range"),
+        ({"settings": {"updates": 2.5}}, "updates = 2.5"),
+        ({"settings": {"tau": -1.0}}, "out of range"),
     ],
 )
-def test_values_out_of_range(laptop, key, value):
-    laptop["training"]["digits"][key] = value
-    with pytest.raises(UsageError, match=f"training.digits.{key} = "):
-        params.validate(laptop)
+def test_wrong_trainings_are_named(smoke, given, message):
+    method = {"functional": "kl", "step": "jko"} | given
+    with pytest.raises(UsageError, match=f"training.digits.mine: .*{message}"):
+        params.check_training(smoke | {"training": {"digits": {"mine": method}}})
 
 
-def test_limits_are_valid(laptop):
-    laptop["training"]["digits"] |= {"tau": math.inf, "ema": 0, "updates": 1, "penalty": 0}
-    assert params.validate(laptop) is laptop
+def test_a_missing_key_is_an_error(smoke):
+    for key in ("seeds", "experiments", "runs"):
+        with pytest.raises(UsageError, match=f"parameter {key} is missing"):
+            params.validate({name: value for name, value in smoke.items() if name != key})
 
 
-def test_unknown_profile():
-    with pytest.raises(UsageError, match="unknown profile 'smok': did you mean 'smoke'"):
-        params.compose("smok")
+@pytest.mark.parametrize(
+    "arguments, message",
+    [(["smok"], "did you mean 'smoke'"), (["smoke", "sedes=[0]"], "sedes"), (["smoke", "seeds=[0,"], "seeds")],
+)
+def test_errors_are_one_line(capsys, arguments, message):
+    assert params.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and message in said and said.count("\n") == 1
 
 
-def test_names_are_those_of_the_modules():
-    from gwf import functionals
-    from gwf.training import recipes, tasks
-
-    assert params.functionals() == functionals.names()
-    assert {*params.STEPS, "euler"} == set(recipes.STEPS)
-    assert params.variational() == recipes.implicit()
-    assert set(params.DATASETS) == set(tasks.names())
-
-
-def test_ranges_are_not_wider_than_the_training_loop_accepts():
-    # The schema is read without importing torch, so it repeats the ranges of the recipes.
-    from gwf.training import recipes
-
-    assert set(params.TRAINING) == set(recipes.RANGES) | recipes.SWITCHES
-    for name, (low, high, open_low) in recipes.RANGES.items():
-        rule = params.TRAINING[name]
-        assert rule.low >= low and rule.high <= high and (rule.open_low or not open_low), name
-
-
-def test_parameters_are_known_to_the_notebooks(laptop):
-    params.matches_notebooks(laptop)
-    laptop["training"]["digits"]["updatez"] = 1
-    with pytest.raises(UsageError, match="did you mean 'updates'"):
-        params.matches_notebooks(laptop)
-
-
-def test_written_only_when_the_content_changes(tmp_path):
+def test_yaml_that_is_broken_is_said_to_be(tmp_path):
     path = tmp_path / "params.yaml"
-    assert params.write("a: 1\n", path)
-    before = path.stat().st_mtime_ns
-    assert not params.write("a: 1\n", path)
-    assert path.stat().st_mtime_ns == before
-    assert params.write("a: 2\n", path) and path.read_text() == "a: 2\n"
-
-
-def test_the_check_does_not_load_torch():
-    # It stands before every command: two seconds for an import would be felt.
-    program = "import sys, gwf.params, gwf.pipeline; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+    path.write_text("<<<<<<< HEAD\nseeds: [0\n")
+    with pytest.raises(UsageError, match="params.yaml is not YAML"):
+        params.read(path)

@@ -1,8 +1,10 @@
-"""The whole pipeline in a fresh clone, in the smoke profile: killed, resumed, run again, misused.
+"""The whole pipeline in a fresh clone whose folder has a space in its name: killed, resumed, run again, misused.
 
-One clone serves all tests of this file, in their order; each leaves it up to date.
+One clone serves all tests of this file, in their order; each leaves it up to date. The smoke profile is cut down to what
+shows how stages are run; what they compute has tests of its own.
 """
 
+import json
 import os
 import re
 import shutil
@@ -13,16 +15,38 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gwf.data.embedded import MEND
 from gwf.paths import ROOT
 
 pytestmark = pytest.mark.pipeline
 
-# What the smoke profile takes on two cores is a tenth of this; machines of continuous integration may be
-# shared.
-LONG = 1800
-RUN_FILES = ("metrics.json", "curve.csv", "samples.npy", "model.safetensors", "train.ipynb")
+# What it takes on two cores is a tenth of this; machines of continuous integration may be shared.
+LONG = 1200
+PROFILE = {
+    "profile": "smoke",
+    "report": "results/smoke/report",
+    "seeds": [0],
+    "chapters": [],
+    "also": {"digits": "training/digits", "eight_gaussians": "training/eight_gaussians"},
+    "training": {
+        "eight_gaussians": {
+            "kl_dv-jko": {
+                "functional": "kl_dv",
+                "step": "jko",
+                "settings": {"updates": 3000, "evaluate_every": 1500, "n_samples": 100},
+            },
+            "w1-gan": {
+                "functional": "w1",
+                "step": "gan",
+                "settings": {"updates": 20, "evaluate_every": 10, "n_samples": 100},
+            },
+        }
+    },
+    "experiments": {"restricted": {"restricted": {}}, "variational": {"bounds": {}}},
+}
+LONGEST = "train@eight_gaussians-kl_dv-jko-0"
 
 
 def git(folder, *arguments):
@@ -34,68 +58,71 @@ class Clone:
     """A clone of the repository that runs its own code in the interpreter of the tests."""
 
     def __init__(self, folder):
-        self.folder = folder
+        self.folder, self.inner = folder, folder / "scratch" / "profiles" / "smoke"
         binaries = str(Path(sys.executable).parent)
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("GWF_", "PYTEST", "MAKE"))}
         self.environment = kept | {"PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder)}
 
-    def start(self, *command, **options):
+    def start(self, *command, cwd=None, environment=(), **options):
+        folder = cwd or self.folder
         return subprocess.Popen(
             [sys.executable, "-m", *command],
-            cwd=self.folder,
-            env=self.environment,
+            cwd=folder,
+            env=self.environment | {"PYTHONPATH": str(folder)} | dict(environment),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             **options,
         )
 
-    def run(self, *command):
+    def run(self, *command, **options):
         """Run a module to its end; returns (exit status, all it printed)."""
-        process = self.start(*command)
+        process = self.start(*command, **options)
         try:
             output = process.communicate(timeout=LONG)[0]
         finally:
             process.kill()
         return process.returncode, output
 
-    def reproduce(self, profile="smoke"):
-        """Bring the pipeline up to date; returns what it printed."""
-        status, output = self.run("gwf.pipeline", profile)
+    def reproduce(self, *options):
+        """Bring the smoke profile up to date; returns what it printed."""
+        status, output = self.run("companion.driver", "smoke", *options)
         assert status == 0, output
         return output
 
     def plan(self):
-        """Stages that `make reproduce PROFILE=smoke` would run, or restore if they end with `(cached)`."""
-        status, output = self.run("gwf.pipeline", "smoke", "--plan")
+        """Stages that `make plan PROFILE=smoke` names."""
+        status, output = self.run("companion.driver", "smoke", "--plan")
         assert status == 0, output
-        return set(output.splitlines()) - {"nothing to do"}
+        return set(output.split()) - {"nothing", "to", "do"}
 
-    def files(self, run):
-        folder = self.folder / "results" / "smoke" / run
-        return {name: (folder / name).read_bytes() for name in (*RUN_FILES, "run.json")}
+    def tables(self):
+        """Contents of all that the stages computed."""
+        found = sorted(self.inner.glob("results/smoke/**/*"))
+        return {path.relative_to(self.inner).as_posix(): path.read_bytes() for path in found if path.is_file()}
 
-    def edited(self, name):
-        return Edited(self.folder / name)
+    def edited(self, name, old, new):
+        return Edited(self.folder / name, old, new)
 
 
 class Edited:
-    """A file for the time of a `with` block, after which it has its old content again."""
+    """A file with a text replaced for the time of a `with` block."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, old, new):
+        self.path, self.old, self.new = path, old, new
 
     def __enter__(self):
-        self.before = self.path.read_bytes()
-        return self.path
+        self.before = self.path.read_text()
+        assert self.old in self.before, f"{self.path} has no {self.old!r}"
+        self.path.write_text(self.before.replace(self.old, self.new, 1))
 
     def __exit__(self, *exception):
-        self.path.write_bytes(self.before)
+        self.path.write_text(self.before)
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clone") / "gwf"
+    folder = tmp_path_factory.mktemp("a clone") / "gwf with a space"
     git(ROOT, "clone", "-q", str(ROOT), str(folder))
     # What is not committed yet is tested too.
     for name in git(ROOT, "ls-files", "-com", "--exclude-standard").splitlines():
@@ -104,174 +131,152 @@ def clone(tmp_path_factory):
             shutil.copy2(ROOT / name, folder / name)
     for name in git(ROOT, "ls-files", "-d").splitlines():
         (folder / name).unlink(missing_ok=True)
-    # Two studies stand for all: how they are run is the same, and what they compute has tests of its own.
-    smoke = folder / "conf" / "profile" / "smoke.yaml"
-    head, cases = smoke.read_text().split("\nstudies:\n")
-    kept = [case for case in re.split(r"(?m)^(?=  \w+:$)", cases) if re.match("  (restricted|bounds):", case)]
-    smoke.write_text(f"{head}\nstudies:\n{''.join(kept)}")
-    # The runs of the laptop profile in it cost DVC seconds of reading and writing per stage.
-    (folder / "dvc.lock").unlink(missing_ok=True)
+    text = "# @package _global_\n" + yaml.safe_dump(PROFILE, sort_keys=False)
+    (folder / "conf" / "profile" / "smoke.yaml").write_text(text)
     git(folder, "add", "-A")
-    git(
-        folder,
-        "-c",
-        "user.name=test",
-        "-c",
-        "user.email=test@localhost",
-        "commit",
-        "-q",
-        "--allow-empty",
-        "-m",
-        "as tested",
-    )
+    who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    git(folder, *who, "commit", "-q", "--allow-empty", "-m", "as tested")
     return Clone(folder)
 
 
 @pytest.fixture(scope="module")
 def killed(clone):
-    """The run that trained when the whole pipeline was killed, which then was brought to its end."""
-    process = clone.start("gwf.pipeline", "smoke", start_new_session=True)
-    stages, run, seen = {}, None, []
+    """Kills the pipeline while it trains, then brings it to its end under the tracer; returns what that printed."""
+    process = clone.start("companion.driver", "smoke", start_new_session=True)
+    seen = []
     for line in process.stdout:
         seen.append(line)
-        started = re.match(r"(\[\d+/\d+\]) train@(\S+)$", line)
-        training = re.match(r"(\[\d+/\d+\])   .*: step \d+/", line)
-        if started:
-            stages[started.group(1)] = started.group(2)
-        if training and training.group(1) in stages:
-            run = stages[training.group(1)]
+        if re.search(r"kl_dv-jko.*: step [1-9]\d\d+/", line):
+            # A checkpoint is a few seconds apart from the next one.
+            time.sleep(5)
             break
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert run, "".join(seen)
-    assert not (clone.folder / "results" / "smoke" / run / "metrics.json").exists()
-    output = clone.reproduce()
-    assert f"train@{run}" in output
-    return run
+    assert process.returncode == -signal.SIGKILL, "".join(seen)
+    assert not list(clone.inner.glob("results/smoke/training/eight_gaussians/kl_dv-jko-0/samples.npy"))
+    trace = {"GWF_STARTUP": str(ROOT / "tests" / "trace_calls.py")}
+    status, output = clone.run("companion.driver", "smoke", environment=trace)
+    assert status == 0, output
+    return output
 
 
 def test_killed_in_the_middle_it_resumes_and_ends(clone, killed):
-    output = clone.reproduce()
-    for name in ("report/smoke/index.html", "report/smoke/tables", "report/smoke/figures"):
-        assert name in output and (clone.folder / name).exists()
+    assert f"{LONGEST}: done" in killed
+    (first,) = re.findall(r"kl_dv-jko.*?: step (\d+)/3000", killed)[:1]
+    assert int(first) > 1, "it began anew"
+    for name in ("index.html", "claims.md", "sheets/restricted/shown.json", "sheets/eight_gaussians/shown.json"):
+        assert (clone.folder / "results" / "smoke" / "report" / name).exists(), name
+
+
+def test_a_profile_leaves_no_trace(clone, killed):
+    assert git(clone.folder, "status", "--porcelain") == ""
+    assert not (clone.folder / "results" / "inputs").exists()
 
 
 def test_a_second_time_nothing_runs(clone, killed):
-    files = [path for path in clone.folder.glob("results/**/*") if path.is_file()]
+    files = [path for path in clone.inner.glob("results/smoke/**/*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in files}
-    began = time.monotonic()
     output = clone.reproduce()
-    # Five seconds of work; the limit leaves room for a busy machine and is far below any training.
-    assert time.monotonic() - began < 60
-    assert "[1/" not in output and "[check]" not in output
-    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert "[1/" not in output and "everything is up to date" in output
+    assert {path: path.stat().st_mtime_ns for path in files} == before and clone.plan() == set()
 
 
 def test_dvc_agrees_that_all_is_done(clone, killed):
-    assert "up to date" in clone.run("dvc", "status")[1]
-    changed = git(clone.folder, "status", "--porcelain").split()
-    # Another profile than the committed one: its parameters and its lock, and nothing of the results in git.
-    assert {name for name in changed if "." in name} <= {"params.yaml", "dvc.lock"}
+    assert "up to date" in clone.run("dvc", "status", cwd=clone.inner)[1]
+    status, output = clone.run("dvc", "repro", cwd=clone.inner)
+    assert status == 0 and "Running stage" not in output, output
 
 
-def test_an_unbroken_run_and_a_forced_one_give_the_same_bytes(clone, killed):
-    first = clone.files(killed)
-    status, output = clone.run("dvc", "repro", "-f", "-s", f"train@{killed}")
+def test_every_function_that_a_stage_calls_is_in_its_inputs(clone, killed):
+    stages = [name for name in re.findall(r"^\[\d+/\d+\] (\S+@\S+): done", killed, re.M)]
+    traced = {path.name.removesuffix(".txt.calls"): path for path in clone.inner.glob("scratch/progress/*.calls")}
+    keys = {
+        "train": lambda key: key,
+        "measure": lambda key: key,
+        "run": lambda key: f"{'variational' if key.startswith('bounds') else 'restricted'}-{key}",
+        "show": lambda key: f"show-{key}",
+    }
+    looked_at = 0
+    for stage in stages:
+        kind, key = stage.split("@")
+        name = f"show-{key}" if kind == "show" else f"{kind}-{key.rsplit('-', 1)[0]}"
+        inputs = (clone.inner / "results" / "inputs" / f"{name}.txt").read_text()
+        missing = set()
+        for line in traced[keys[kind](key)].read_text().splitlines():
+            file, function = line.split(" ")
+            module, outermost = file.removesuffix(".py").replace("/", "."), function.split(".")[0]
+            if module in PLUMBING or not module.startswith("gwf.") or outermost.startswith("<"):
+                continue
+            part = inputs.split(f"# {module}\n")[-1].split("\n# ")[0] if f"# {module}\n" in inputs else ""
+            looked_at += 1
+            if not re.search(rf"^(def|class) {outermost}\b|^{outermost} = ", part, re.M):
+                missing.add(f"{module}.{outermost}")
+        assert not missing, f"{stage} calls what its inputs do not have: {sorted(missing)}"
+    assert looked_at > 50
+
+
+PLUMBING = {"gwf.errors", "gwf.paths", "gwf.progress", "gwf.training.checkpoint"}
+
+
+def test_a_forced_run_gives_the_same_bytes(clone, killed):
+    before = clone.tables()
+    status, output = clone.run(
+        "dvc", "repro", "-f", "-s", "train@eight_gaussians-w1-gan-0", "run@bounds-0", cwd=clone.inner
+    )
     assert status == 0, output
-    assert clone.files(killed) == first
-    assert "up to date" in clone.run("dvc", "status")[1]
+    assert clone.tables() == before
 
 
 def test_what_an_edit_runs_again(clone, killed):
-    assert clone.plan() == set()
-    with clone.edited("notebooks/train.ipynb") as path:
-        prose = path.read_text().replace("# One method, one data set, one seed", "# One method, one data set, a seed")
-        assert prose != path.read_text()
-        path.write_text(prose)
-        # Extracting the code shows that it is the same; nothing else runs.
-        assert clone.plan() == {"check", "code"}
-        assert not re.search("train@|lenet|chapter@", clone.reproduce())
-    clone.reproduce()
-    with clone.edited("gwf/functionals/w1.py") as path:
-        path.write_text(path.read_text() + "\nEDITED = True\n")
-        clone.run("dvc", "repro", "-s", "code")
-        # None of them is `(cached)`: the results in the cache are those of the functional as it was.
-        plan = clone.plan()
-        assert {name for name in plan if "@" in name} == {
-            f"train@w1-{step}-{dataset}-0" for step in ("gan", "jko") for dataset in ("digits", "eight_gaussians")
-        }
-        assert "lenet" not in plan and {"tables", "figures", "page"} <= plan
-    clone.run("dvc", "repro", "-s", "code")
-    with clone.edited("gwf/style.py") as path:
-        path.write_text(path.read_text() + "\n# edited\n")
-        clone.run("dvc", "repro", "-s", "code")
+    with clone.edited("notebooks/experiments/restricted.ipynb", "# %s" % title_of("restricted"), "# Another title"):
         assert clone.plan() == set()
-        path.write_text(path.read_text() + "\nEDITED = True\n")
-        clone.run("dvc", "repro", "-s", "code")
-        # The tables too: what draws a study and what tabulates it is one module.
-        assert clone.plan() - {"check"} == {"tables", "figures", "page"}
-    clone.run("dvc", "repro", "-s", "code")
-    assert clone.plan() == set()
+    with clone.edited("companion/style.py", '"""', '"""Edited. '):
+        assert clone.plan() == set()
+    with clone.edited("companion/style.py", '"font.size": 9', '"font.size": 9.5'):
+        assert {name.split("@")[0] for name in clone.plan()} == {"show"}
 
 
-def test_coming_back_to_a_profile_trains_nothing(clone, killed):
-    profile = (clone.folder / "conf" / "profile" / "smoke.yaml").read_text()
-    tiny = profile.replace("smoke", "tiny").replace("[kl_dv, w1]", "[w1]")
-    tiny = re.sub(r"(?m)^    updates: \d+", "    updates: 3", re.sub(r"epochs: \d+", "epochs: 1", tiny))
-    tiny += "\ndatasets: [eight_gaussians]\n"
-    (clone.folder / "conf" / "profile" / "tiny.yaml").write_text(tiny)
-    before = clone.files(killed)
-    clone.reproduce("tiny")
-    # The runs need the network that measures: they are found in the cache once it is back.
-    assert "lenet (cached)" in clone.plan()
-    output = clone.reproduce()
-    assert "step " not in output, output
-    assert clone.files(killed) == before
-    assert "up to date" in clone.run("dvc", "status")[1]
-    (clone.folder / "conf" / "profile" / "tiny.yaml").unlink()
+def title_of(name):
+    cell = json.loads((ROOT / f"notebooks/experiments/{name}.ipynb").read_text())["cells"][0]
+    return "".join(cell["source"]).splitlines()[0].removeprefix("# ")
 
 
 @pytest.mark.parametrize(
     "right, wrong, message",
     [
         ("updates: ", "updatez: ", "did you mean 'updates'"),
-        ("[kl_dv, w1]", "[kl_dv, w2]", "did you mean 'w1'"),
-        ("seeds: [0]", "seeds: [-1]", "out of range"),
+        ("functional: w1", "functional: w3", "did you mean 'w1'"),
+        ("- 0", "- -1", "different whole numbers"),
+        ("restricted: {}", "restricted: {kay: 1}", "unknown parameter"),
     ],
 )
 def test_a_wrong_parameter_stops_before_anything_runs(clone, killed, right, wrong, message):
-    with clone.edited("conf/profile/smoke.yaml") as path:
-        path.write_text(path.read_text().replace(right, wrong, 1))
-        status, output = clone.run("gwf.pipeline", "smoke")
-        assert status != 0 and message in output and "[" not in output.split("error:")[0], output
+    with clone.edited("conf/profile/smoke.yaml", right, wrong):
+        status, output = clone.run("companion.driver", "smoke")
+        assert status != 0 and message in output and "[1/" not in output and "Traceback" not in output, output
 
 
-def test_a_wrong_parameter_stops_plain_dvc_too(clone, killed):
-    with clone.edited("params.yaml") as path:
-        path.write_text(path.read_text().replace("updates: 60", "updates: -60"))
-        status, output = clone.run("dvc", "repro")
-        assert status != 0 and "out of range" in output and "Running stage 'train" not in output, output
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["smok"], "did you mean 'smoke'"),
+        (["smoke", "--jobs", "-1"], "whole number"),
+        (["smoke", "--jobs", "2.5"], "whole number"),
+        (["smoke", "--minutes", "0"], "positive number"),
+    ],
+)
+def test_a_wrong_command_line(clone, arguments, message):
+    status, output = clone.run("companion.driver", *arguments)
+    assert status != 0 and message in output and "Traceback" not in output
 
 
-def test_a_wrong_profile(clone):
-    status, output = clone.run("gwf.pipeline", "smok")
-    assert status != 0 and "did you mean 'smoke'" in output
-
-
-@pytest.mark.parametrize("keep_time", [False, True], ids=["later", "same time stamp"])
-def test_a_flipped_byte_of_data_is_named_with_the_command_that_mends_it(clone, killed, keep_time):
+def test_a_flipped_byte_of_data_is_named_with_the_command_that_mends_it(clone, killed):
     path = clone.folder / "data" / "digits_images.npy"
-    stat, content = path.stat(), bytearray(path.read_bytes())
+    content = bytearray(path.read_bytes())
     content[1000] ^= 1
+    path.unlink()
     path.write_bytes(content)
-    if keep_time:
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    status, output = clone.run("gwf.pipeline", "smoke")
+    status, output = clone.run("companion.driver", "smoke")
     assert status != 0 and "digits_images.npy" in output and "make data" in output, output
-    if not keep_time:
-        status, output = clone.run("dvc", "repro")
-        assert status != 0 and "digits_images.npy" in output and "Running stage 'train" not in output, output
-    # Plain DVC took the damaged file for a new version before the check stopped it; the command undoes that.
     subprocess.run(MEND, shell=True, cwd=clone.folder, env=clone.environment, check=True, capture_output=True)
-    clone.reproduce()
     assert clone.plan() == set()
