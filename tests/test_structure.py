@@ -162,7 +162,7 @@ def test_conda_route_uses_the_same_versions():
     plain = [entry for entry in packages if isinstance(entry, str)]
     assert f"python{PROJECT['requires-python']}" in plain
     assert {"make", "git", "pip"} <= set(plain)
-    assert pip == ["-c constraints.txt", "-e .[test]"]
+    assert pip == ["-c constraints.txt", "-e .[test,lab]"]
 
 
 def test_makefile_installs_with_the_constraints():
