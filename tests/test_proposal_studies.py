@@ -253,14 +253,6 @@ def test_gain_of_persistency_by_hand():
     assert proposal.fastest(grid, lambda J: J == 1) == (100, 400)
 
 
-def test_a_branch_in_the_loop_is_seen():
-    text = proposal.source(None)["text"]
-    assert proposal.branches(text) == 0
-    for extra in ("if isinstance(field, Direct): pass", "field.networks()", "if field.title == 'MMD': pass"):
-        assert proposal.branches(text.replace("    field = step.field\n", f"    field = step.field\n    {extra}\n")) > 0
-    assert not proposal.runs_with(proposal.Incomplete())
-
-
 @pytest.mark.parametrize(
     "study, wrong, message",
     [

@@ -109,15 +109,6 @@ def fabricate(root, params=PARAMS, fd=FD):
     lenet = {"accuracy": 0.991, "n_train": 4000, "n_test": 1000, "epochs": 30, "sha256": "ab" * 32}
     (root / "toy" / "lenet").mkdir()
     (root / "toy" / "lenet" / "metrics.json").write_text(json.dumps(lenet))
-    lines = ["tau,step,m_exact,s_exact,m_learned,s_learned,f_exact,f_learned"]
-    for tau in (0.1, 0.5):
-        m, s = 2.0, 0.5
-        for k in range(int(2 / tau) + 1):
-            value = (m * m + s * s - 1) / 2 - math.log(s) + 1e-6
-            lines.append(f"{tau},{k},{m},{s},{m + 0.01},{s * 1.01},{value},{value * 1.05}")
-            m, s = m / (1 + tau), (s + math.sqrt(s * s + 4 * tau * (1 + tau))) / (2 * (1 + tau))
-    (root / "toy" / "jko_gaussian").mkdir()
-    (root / "toy" / "jko_gaussian" / "curve.csv").write_text("\n".join(lines) + "\n")
     return Study("toy", params, root)
 
 
@@ -282,10 +273,7 @@ def test_a_missing_file_names_run_and_command(copy, name, build):
         build(copy)
 
 
-def test_missing_chapter_and_missing_tables_say_what_makes_them(copy, tmp_path):
-    (copy.folder / "jko_gaussian" / "curve.csv").unlink()
-    with pytest.raises(UsageError, match="jko_gaussian.*chapter"):
-        figures.jko_gaussian(copy)
+def test_missing_tables_say_what_makes_them(copy, tmp_path):
     with pytest.raises(UsageError, match="tables.json.*-S profile=toy tables"):
         page.write(copy, tmp_path)
 

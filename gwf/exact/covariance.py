@@ -135,16 +135,40 @@ def target_sjko(d, rng):
 TARGETS = {"vwgf": target_vwgf, "sjko": target_sjko}
 
 
-def ou_floor(d, tau, t, targets, recipe="vwgf", seed=0):
-    r"""log10 SymKL between the exact JKO law after t/tau steps and the exact OU law at t: the floor of any solver of the step.
+def jko_error(M, eigenvalues, tau, t):
+    r"""log10 SymKL between t/tau exact JKO steps and the exact OU law at t, from N(0, I) to N(M, diag(eigenvalues)).
 
-    Start N(0, I). In the eigenbasis of Sigma everything is a product, so this is `jko_step` per direction.
+    Parameters
+    ----------
+    M, eigenvalues : ndarray (n, d)
+        Means and variances of n targets, each in the eigenbasis of its covariance, where everything is a product.
+    tau, t : float
+        Step and time; t must be a multiple of tau (else `UsageError`).
+
+    Returns
+    -------
+    ndarray (n,)
+    """
+    steps = round(t / tau)
+    if steps < 1 or abs(steps * tau - t) > 1e-9:
+        raise UsageError(f"t = {t} must be a positive multiple of tau = {tau}")
+    m, s, S = np.zeros_like(M), np.ones_like(M), np.sqrt(eigenvalues)
+    for _ in range(steps):
+        m, s = jko_step(m, s, M, S, tau)
+    decay = np.exp(-t / eigenvalues)
+    gap, variance = m - M * (1 - decay), eigenvalues + decay**2 * (1 - eigenvalues)
+    # KL both ways per direction: the logarithms cancel.
+    return np.log10(((s**2 + gap**2) / variance + (variance + gap**2) / s**2 - 2).sum(1) / 2)
+
+
+def ou_floor(d, tau, t, targets, recipe="vwgf", seed=0):
+    r"""`jko_error` for random targets of a paper's recipe: the floor of any solver of the step.
 
     Parameters
     ----------
     d : int
     tau, t : float
-        Step and time; t must be a multiple of tau (else `UsageError`).
+        As in `jko_error`.
     targets : int
         How many random targets.
     recipe : {"vwgf", "sjko"}
@@ -154,24 +178,12 @@ def ou_floor(d, tau, t, targets, recipe="vwgf", seed=0):
     Returns
     -------
     ndarray (targets,)
-        log10 SymKL per target.
     """
     draw = TARGETS[nearest(recipe, TARGETS, "recipe")]
-    steps = round(t / tau)
-    if steps < 1 or abs(steps * tau - t) > 1e-9:
-        raise UsageError(f"t = {t} must be a positive multiple of tau = {tau}")
     rng = np.random.default_rng([seed, d])
     drawn = [draw(d, rng) for _ in range(targets)]
-    w, V = np.linalg.eigh(np.stack([Sigma for _, Sigma in drawn]))
-    M, S = np.einsum("nij,ni->nj", V, np.stack([M for M, _ in drawn])), np.sqrt(w)
-    m, s = np.zeros_like(M), np.ones_like(M)
-    for _ in range(steps):
-        m, s = jko_step(m, s, M, S, tau)
-    decay = np.exp(-t / w)
-    gap, variance = m - M * (1 - decay), w + decay**2 * (1 - w)
-    # KL both ways per direction: the logarithms cancel.
-    symkl = ((s**2 + gap**2) / variance + (variance + gap**2) / s**2 - 2).sum(1) / 2
-    return np.log10(symkl)
+    eigenvalues, V = np.linalg.eigh(np.stack([Sigma for _, Sigma in drawn]))
+    return jko_error(np.einsum("nij,ni->nj", V, np.stack([M for M, _ in drawn])), eigenvalues, tau, t)
 
 
 # Other time steps of the same flow, per eigendirection.

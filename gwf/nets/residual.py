@@ -43,3 +43,22 @@ class QuadraticMLP(nn.Module):
     def forward(self, x):
         u = self.linear(x) + ((x @ self.Q) * x).sum(1, keepdim=True) / 2
         return u if self.net is None else u + self.net(x)
+
+
+class QuadraticCritic(nn.Module):
+    """h(x) = x^T Q x / 2 + r . x + c + N(x) as `QuadraticMLP`, Q the weights of a layer of their own; starts at 0.
+
+    Its layers draw other numbers from torch's stream than those of `QuadraticMLP`, so that N starts elsewhere.
+    """
+
+    def __init__(self, d, width=16, depth=2):
+        super().__init__()
+        self.quadratic, self.linear = nn.Linear(d * d, 1), nn.Linear(d, 1, bias=False)
+        self.net = MLP(d, 1, width, depth) if width else None
+        for layer in (self.quadratic, self.linear) + ((self.net[-1],) if width else ()):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, x):
+        h = self.quadratic((x[:, :, None] * x[:, None, :]).flatten(1) / 2) + self.linear(x)
+        return h if self.net is None else h + self.net(x)

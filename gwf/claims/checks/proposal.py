@@ -1,26 +1,15 @@
 """Checks of the proposal's claims on initialisation, updates, schedules, diversity and uses, and that one loop runs every field."""
 
-import ast
-import inspect
 import math
 
-import numpy as np
 import pandas as pd
-import torch
 
 from gwf import fields
 from gwf.claims.checks.learned import rename, scale, study
 from gwf.claims.outcome import NotRun, Outcome
 from gwf.claims.registry import check
 from gwf.claims.sources import column, table
-from gwf.data import toys
 from gwf.data.embedded import DATASETS
-from gwf.fields.learned import CriticField
-from gwf.fields.mmd import MMD
-from gwf.fields.sinkhorn import Sinkhorn
-from gwf.nets.plane import PlaneMap, PlanePotential
-from gwf.seeding import generator
-from gwf.steps import euler
 
 
 def within_fields(frame, first, second, name):
@@ -242,85 +231,4 @@ def uses(frame):
         },
         f"Embedded data sets: {sets}. Digits: best method {', '.join(by.idxmax())} of {len(by)}."
         + (f" Not tested: {untested}." if untested else ""),
-    )
-
-
-# P10: one loop.
-
-INTERFACE = {"critic_steps", "improve", "needs_other"}
-"""What the loop may ask of a field besides calling it (`gwf.fields.learned`)."""
-
-
-def source(sources):
-    """The text of the loop, and every field it has to run."""
-    return {"text": inspect.getsource(euler.iterate) + "\n\n" + inspect.getsource(euler.Euler), "fields": every_field()}
-
-
-def every_field():
-    """Name -> a new field: the family, critics of f-divergences, a relaxed target, kernels."""
-    found = {
-        name: fields.get(
-            name, lambda: PlanePotential(width=8), critic_steps=1, iterations=3, directions=4, relative=False
-        )
-        for name in fields.names()
-    }
-    for name in ("kl", "reverse_kl", "js", "chi2", "hellinger"):
-        found[f"{name} critic"] = CriticField(name, PlanePotential(width=8), critic_steps=1)
-    found["relaxed Sinkhorn"] = Sinkhorn(0.02, 3, relative=False, relaxation=0.5)
-    return found | {f"MMD, {kernel} kernel": MMD(kernel) for kernel in ("gaussian", "multiquadric")}
-
-
-def branches(text):
-    """Places of the loop that depend on which field it has: what it reads of a field outside `INTERFACE`, tests of a type or a name."""
-    tree, found = ast.parse(text), 0
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("field", "self.field", "step.field"):
-            found += node.attr not in INTERFACE
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "type", "hasattr", "getattr"):
-            found += any("field" in ast.unparse(argument) for argument in node.args)
-        elif isinstance(node, ast.Compare):
-            found += "field" in ast.unparse(node)
-    return found
-
-
-def runs_with(field):
-    """Whether one iteration with the field moves the map and keeps it finite."""
-    torch.manual_seed(0)
-    T, toy, stream = PlaneMap(width=8), toys.get("ring"), generator(0, "proposal-P10")
-    before = torch.nn.utils.parameters_to_vector(T.parameters()).detach().clone()
-    try:
-        step = euler.Euler(T, field, torch.optim.Adam(T.parameters(), lr=1e-3), persistency=2)
-        euler.iterate(step, toy.data, toy.source, 16, stream)
-    except (AttributeError, TypeError):
-        return False
-    after = torch.nn.utils.parameters_to_vector(T.parameters()).detach()
-    return bool(torch.isfinite(after).all() and (after != before).any())
-
-
-class Incomplete:
-    """A field without `improve`: the control that does not fit the loop."""
-
-    critic_steps, needs_other = 1, False
-
-
-@check(
-    "proposal-P10",
-    source,
-    lambda e: {
-        **e,
-        "text": e["text"].replace(
-            "    field = step.field\n", "    field = step.field\n    if isinstance(field, Direct):\n        pass\n", 1
-        ),
-    },
-    lambda e: {**e, "fields": e["fields"] | {"incomplete": Incomplete()}},
-)
-def one_loop(evidence):
-    """Branches on the kind of field in the source of the loop; share of fields with which it runs."""
-    found = {name: runs_with(field) for name, field in evidence["fields"].items()}
-    return Outcome(
-        {
-            "branches on the kind of field": float(branches(evidence["text"])),
-            "share of fields it runs with": float(np.mean(list(found.values()))),
-        },
-        f"{len(found)} fields: {', '.join(found)}.",
     )
