@@ -34,6 +34,8 @@ COLOURS = {
     "icnn": "#009E73",
     "langevin": "#E69F00",
     "svgd": "#CC79A7",
+    "bootstrap filter": "#0072B2",
+    "smoothed truth": "#CC79A7",
     # An interaction energy taken explicitly, or inside the implicit step.
     "split": "#0072B2",
     "unsplit": "#D55E00",

@@ -7,29 +7,10 @@ from hypothesis import strategies as st
 from scipy.stats import gaussian_kde, wasserstein_distance
 
 from gwf.errors import UsageError
-from gwf.exact import filtering as f
-from gwf.metrics.filter_scores import draw_from_grid, kernel_density, scott, smooth, sym_kl, w1_to_grid
-from gwf.studies import filtering as study
+from notebooks.experiments import filtering_law as f
+from notebooks.experiments.filtering_law import draw_from_grid, kernel_density, scott, smooth, sym_kl, w1_to_grid
 
 PROBLEM = f.Problem(beta=1.0, sigma=1.0, interval=0.5, observations=9, end=5.0, start=1.0)
-SETTINGS = dict(
-    paths=1,
-    particles=[100],
-    dt=0.01,
-    dx=0.02,
-    low=-5.0,
-    high=5.0,
-    beta=1.0,
-    sigma=1.0,
-    interval=0.5,
-    observations=9,
-    end=5.0,
-    start=1.0,
-)
-
-
-def quiet(done, total, **shown):
-    assert 0 <= done <= total
 
 
 @pytest.fixture(scope="module")
@@ -179,29 +160,14 @@ def test_sym_kl_of_gaussians():
         sym_kl(p, np.zeros_like(p), 1.0)
 
 
-# The study.
-
-
-def test_study_repeats_itself():
-    """The same seed gives the same bytes, another seed others; the two floors stand in the table."""
-    first, again, other = (study.run(s, quiet, **SETTINGS)["table"] for s in (0, 0, 1))
-    assert first.to_csv() == again.to_csv() != other.to_csv()
-    assert set(first.law) == {study.FILTER, study.DRAWS, study.SMOOTHED}
-
-
 @pytest.mark.parametrize(
-    "change, word",
-    [
-        ({"particles": []}, "particles"),
-        ({"particles": [1]}, "particles"),
-        ({"paths": 0}, "paths"),
-        ({"dx": 0.03}, "dx"),
-        ({"dt": 0.03}, "interval"),
-        ({"beta": 0}, "beta"),
-        ({"end": 4.0}, "end"),
-    ],
+    "change, word", [({"beta": 0}, "beta"), ({"end": 4.0}, "end"), ({"observations": -1}, "observations")]
 )
-def test_bad_settings_are_named(change, word):
+def test_bad_problems_are_named(change, word):
     """The message names the setting that cannot be used."""
     with pytest.raises(UsageError, match=word):
-        study.run(0, quiet, **(SETTINGS | change))
+        f.Problem(**(vars(PROBLEM) | change))
+    with pytest.raises(UsageError, match="dx"):
+        f.ChangCooper(f.potential, -5, 5, 0.03, 1.0, 0.01)
+    with pytest.raises(UsageError, match="interval"):
+        PROBLEM.simulate(1, 0.03, np.random.default_rng(0))

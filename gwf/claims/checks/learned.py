@@ -168,23 +168,3 @@ def logistic_regression(frame):
     )
 
 
-@check(
-    "vwgf-I5",
-    study("filtering"),
-    scale("sym_kl", 10, law="bootstrap filter"),
-    scale("sym_kl", 0.1, law="bootstrap filter"),
-)
-def filtering(frame):
-    """JKO-ICNN's stored median -1.77 minus the median log10 SymKL of bootstrap filters, same kernel density score."""
-    rows = select(frame, law="bootstrap filter")
-    medians = {n: float(np.log10(column(part, "sym_kl")).median()) for n, part in rows.groupby("particles")}
-    best = max(medians)
-    values = {"JKO-ICNN minus the largest filter": -1.77 - medians[best]}
-    if 1000 in medians:
-        values["JKO-ICNN minus 1 thousand particles"] = -1.77 - medians[1000]
-    return Outcome(
-        values,
-        "Median log10 SymKL of bootstrap filters: "
-        + ", ".join(f"{v:.2f} ({n})" for n, v in medians.items())
-        + "; JKO-ICNN -1.77.",
-    )
