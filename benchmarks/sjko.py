@@ -57,11 +57,11 @@ class Ours:
         anchor = sd.Anchor(1.0)
         anchor.advance(self.T)
         self.step = sd.SemiDualStep(sd.entropy("kl"), self.v, anchor)
-        self.adams = sd.optimisers(self.step, self.T, 1e-4, 2e-5)
+        self.players = sd.SemiDualPlayers(self.step, self.T, self.stream, 1e-4, 2e-5)
 
     def update(self):
-        (x, z), y = source(BATCH, self.stream), gaussians(BATCH, self.stream)
-        sd.update(self.step, self.T, self.adams, x, z, y, self.stream)
+        xz, y = source(BATCH, self.stream), gaussians(BATCH, self.stream)
+        self.players.update(xz, y)
 
 
 def main():

@@ -11,7 +11,7 @@ from gwf.exact.gaussian import jko_step
 from gwf.nets.mlp import AffineIncrement
 from gwf.seeding import generator
 from gwf.steps.increments import standardised
-from gwf.steps.internal import Boltzmann, CrankNicolsonFlow, EntropyDual, FrozenHalf
+from gwf.steps.internal import Boltzmann, CrankNicolsonFlow, EntropyDual
 from gwf.steps.references import MomentGaussian
 
 M, LAM, TAU = 1.0, 0.5, 0.2
@@ -69,12 +69,15 @@ def test_learned_steps_are_crank_nicolson_and_not_jko():
 
 
 def test_the_frozen_half_is_half_and_does_not_move():
-    y = torch.tensor([[0.0], [2.0]])
-    half = FrozenHalf(log_standard_normal)
-    assert half(y).item() == pytest.approx(log_standard_normal(y).item() / 2)
+    y, start = torch.tensor([[0.0], [2.0]]), torch.randn(100, 1, generator=generator(0, "x"))
+    settings = {"iterations": 1, "ratio_updates": 1, "batch": 8, "lr_map": 1e-3, "lr_ratio": 1e-3}
     dual = EntropyDual(Boltzmann(), Quadratic(), MomentGaussian())
-    dual.refit(torch.randn(100, 1, generator=generator(0, "x")))
-    half.renew(dual)
+    potential, stream = lambda y: 0.0 * y.sum(), generator(0, "batches")
+    flow = CrankNicolsonFlow(dual, AffineIncrement(1), TAU, log_standard_normal, potential, start, stream, **settings)
+    half = flow.step.energies[1]
+    assert half(y).item() == pytest.approx(log_standard_normal(y).item() / 2)
+    flow.advance()
     before = half(y).item()
+    assert before == dual.of_mu(y).item() / 2
     nn.init.ones_(dual.net.linear.weight)
     assert half(y).item() == before

@@ -149,7 +149,7 @@ def test_wrong_proximal_weight_misses_the_exact_radius():
         adam = torch.optim.Adam(step.T.parameters(), 5e-3)
         for _ in range(150):
             adam.zero_grad()
-            step.map_loss(x[:2000]).backward()
+            step.map_loss(step.T(x[:2000]), x[:2000]).backward()
             adam.step()
         grown.append(step.T.A.detach().trace().item() / 3)
     assert grown[1] / grown[0] == pytest.approx(0.5, abs=0.08)
@@ -161,7 +161,7 @@ class _Smooth(torch.nn.Module):
     def __init__(self, reference):
         super().__init__()
         peak = float(barenblatt.density(np.zeros((1, 3)), 0.4, 3, 2)[0])
-        self.peak, self.scale = peak / reference.log_density(None).exp(), reference.a / reference.margin / 0.4
+        self.peak, self.scale = peak / reference.log_density(torch.zeros(1, 3)).exp(), reference.a / reference.margin / 0.4
 
     def forward(self, y):
         return self.peak * (1 - (y * self.scale).square().sum(1, keepdim=True))

@@ -1,6 +1,6 @@
 """Point clouds in the plane: what the explicit flows are tried on, drawn in one call each.
 
-    sample(n, stream) -> float32 (n, 2)
+    sample(n, stream) -> float32 (n, 2), on the device of the stream
 
 | name | source mu_0 | data nu |
 | --- | --- | --- |
@@ -13,6 +13,7 @@
 Sources: w2fe (settings of the plane; roll and board in our own normalisation), proposal (minor modes).
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from gwf.data.embedded import EIGHT_CENTRES, EIGHT_STD
 from gwf.errors import nearest
 
 FOUR_CENTRES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+FOUR_STARTS = 2 * FOUR_CENTRES
 _ANGLES = torch.arange(6) * (math.pi / 3)
 MINOR_CENTRES = torch.cat([torch.stack([_ANGLES.cos(), _ANGLES.sin()], 1), torch.tensor([[2.5, 2.5], [-2.5, -2.5]])])
 MINOR_WEIGHTS = torch.tensor([0.15] * 6 + [0.05] * 2)
@@ -29,36 +31,53 @@ MINOR_WEIGHTS = torch.tensor([0.15] * 6 + [0.05] * 2)
 
 def normal(n, stream, std=0.05):
     """N(0, std^2 I), (n, 2)."""
-    return std * torch.randn(n, 2, generator=stream)
+    return std * torch.randn(n, 2, generator=stream, device=stream.device)
+
+
+@functools.cache
+def _on(device, constant):
+    """A constant of this module on a device, copied once."""
+    return constant.to(device)
 
 
 def mixture(n, stream, centres, std, weights=None):
     """Mixture of N(c_k, std^2 I) over the rows c_k of `centres`, equal weights unless given; (n, 2)."""
-    weights = torch.ones(len(centres)) if weights is None else weights
+    weights = centres.new_ones(len(centres)) if weights is None else weights
     mode = torch.multinomial(weights, n, replacement=True, generator=stream)
-    return centres[mode] + std * torch.randn(n, 2, generator=stream)
+    return centres[mode] + normal(n, stream, std)
+
+
+def on_modes(centres, std, weights=None):
+    """The sampler (n, stream) of `mixture` for constant centres, wherever the stream is."""
+
+    def sample(n, stream):
+        own = None if weights is None else _on(stream.device, weights)
+        return mixture(n, stream, _on(stream.device, centres), std, own)
+
+    return sample
 
 
 def ring(n, stream):
     """Eight Gaussians on the unit circle, std .1, n / 8 points of each (as w2fe draws them) and the rest at random."""
-    whole = torch.arange(8).repeat_interleave(n // 8)
-    mode = torch.cat([whole, torch.randint(8, (n % 8,), generator=stream)])
-    x = EIGHT_CENTRES[mode] + EIGHT_STD * torch.randn(n, 2, generator=stream)
-    return x[torch.randperm(n, generator=stream)]
+    device = stream.device
+    whole = torch.arange(8, device=device).repeat_interleave(n // 8)
+    mode = torch.cat([whole, torch.randint(8, (n % 8,), generator=stream, device=device)])
+    x = _on(device, EIGHT_CENTRES)[mode] + normal(n, stream, EIGHT_STD)
+    return x[torch.randperm(n, generator=stream, device=device)]
 
 
 def swiss_roll(n, stream):
     """Points t (cos 3 pi t, sin 3 pi t) with t = sqrt(uniform on [.1, 1]), plus N(0, .03^2 I)."""
-    t = (0.1 + 0.9 * torch.rand(n, generator=stream)).sqrt()
+    t = (0.1 + 0.9 * torch.rand(n, generator=stream, device=stream.device)).sqrt()
     spiral = t[:, None] * torch.stack([(3 * math.pi * t).cos(), (3 * math.pi * t).sin()], 1)
-    return spiral + 0.03 * torch.randn(n, 2, generator=stream)
+    return spiral + normal(n, stream, 0.03)
 
 
 def checkerboard(n, stream):
     """Uniform on the squares of side 1/2 in [-1, 1]^2 whose column and row add up to an even number."""
-    column = torch.randint(4, (n,), generator=stream)
-    row = 2 * torch.randint(2, (n,), generator=stream) + column % 2
-    return (torch.stack([column, row], 1) + torch.rand(n, 2, generator=stream)) / 2 - 1
+    column = torch.randint(4, (n,), generator=stream, device=stream.device)
+    row = 2 * torch.randint(2, (n,), generator=stream, device=stream.device) + column % 2
+    return (torch.stack([column, row], 1) + torch.rand(n, 2, generator=stream, device=stream.device)) / 2 - 1
 
 
 @dataclass(frozen=True)
@@ -74,17 +93,10 @@ class Toy:
 
 TOYS = {
     "ring": Toy(normal, ring, EIGHT_CENTRES, EIGHT_STD),
-    "four_gaussians": Toy(
-        lambda n, s: mixture(n, s, 2 * FOUR_CENTRES, 0.1),
-        lambda n, s: mixture(n, s, FOUR_CENTRES, 0.1),
-        FOUR_CENTRES,
-        0.1,
-    ),
+    "four_gaussians": Toy(on_modes(FOUR_STARTS, 0.1), on_modes(FOUR_CENTRES, 0.1), FOUR_CENTRES, 0.1),
     "swiss_roll": Toy(normal, swiss_roll),
     "checkerboard": Toy(normal, checkerboard),
-    "minor_modes": Toy(
-        normal, lambda n, s: mixture(n, s, MINOR_CENTRES, 0.1, MINOR_WEIGHTS), MINOR_CENTRES, 0.1, MINOR_WEIGHTS
-    ),
+    "minor_modes": Toy(normal, on_modes(MINOR_CENTRES, 0.1, MINOR_WEIGHTS), MINOR_CENTRES, 0.1, MINOR_WEIGHTS),
 }
 
 

@@ -43,11 +43,11 @@ def potentials(C, reg, iterations, relaxation=math.inf, g=None):
     Parameters
     ----------
     C : Tensor (n, m)
-    reg : float
-        Entropic temperature, > 0, in units of the cost.
+    reg : float or Tensor ()
+        Entropic temperature, > 0, in units of the cost. A tensor is not looked at, which would wait for a GPU.
     iterations : int
         At least 1.
-    relaxation : float
+    relaxation : float or Tensor ()
         In (0, inf]; small values let data points go unserved. In units of the cost.
     g : Tensor (m,), optional
         Where to start, e.g. the potential of the step before.
@@ -62,12 +62,14 @@ def potentials(C, reg, iterations, relaxation=math.inf, g=None):
     UsageError
         A parameter out of range.
     """
-    in_range(reg, 0, math.inf, "reg", open_low=True)
-    in_range(relaxation, 0, math.inf, "relaxation", open_low=True)
+    for name, value in (("reg", reg), ("relaxation", relaxation)):
+        if not isinstance(value, torch.Tensor):
+            in_range(value, 0, math.inf, name, open_low=True)
     if not (isinstance(iterations, int) and iterations >= 1):
         raise UsageError(f"iterations = {iterations!r}: it must be a whole number, at least 1")
     n, m = C.shape
-    damping = 1.0 if math.isinf(relaxation) else relaxation / (relaxation + reg)
+    balanced = not isinstance(relaxation, torch.Tensor) and math.isinf(relaxation)
+    damping = 1.0 if balanced else relaxation / (relaxation + reg)
     scaled, g = C / -reg, C.new_zeros(m) if g is None else g / reg
     log_n, log_m = math.log(n), math.log(m)
     f = log_m - _log_sum_exp(scaled + g, 1)

@@ -38,8 +38,12 @@ class Sinkhorn(Field):
     def velocity(self, x, y, other, generator=None):
         """V at x (n, ...), for data y (m, ...) and the second generated batch `other` (k, ...)."""
         across, within = entropic.half_squared(x, y), entropic.half_squared(x, other)
-        unit = across.mean() if self.relative else 1.0
-        reg, relaxation = float(self.reg * unit), float(self.relaxation * unit)
+        reg, relaxation = self.reg, self.relaxation
+        if self.relative:
+            # Tensors of no axes, in float64 as Python's numbers are: no value is read from the device.
+            unit = across.mean().clamp_min(1e-30)
+            reg = (reg * unit).double()
+            relaxation = relaxation if math.isinf(relaxation) else (relaxation * unit).double()
         _, g = entropic.potentials(across, reg, self.iterations, relaxation)
         _, g_self = entropic.potentials(within, reg, self.iterations)
         return entropic.barycentre(across, g, y, reg) - entropic.barycentre(within, g_self, other, reg)

@@ -130,7 +130,7 @@ class DenseICNN(nn.Module):
         """
         _, pre, products = self._up(x)
         deltas, aboves = self._down(pre, len(x))
-        H = self.eps * torch.eye(self.d, dtype=x.dtype)
+        H = self.eps * torch.eye(self.d, dtype=x.dtype, device=x.device)
         J = self.q[0].jacobian(products[0])
         H = H + self.q[0].hessian(deltas[0])
         for level in range(1, len(pre)):

@@ -117,7 +117,7 @@ class ExpertsMap(nn.Module):
     def forward(self, x, z=None):
         """x (n, d) -> (n, d), the image of the likeliest expert."""
         y, shares = self.branches(x)
-        return y[torch.arange(len(x)), shares.argmax(1)]
+        return y[torch.arange(len(x), device=x.device), shares.argmax(1)]
 
 
 class ScaledPotential(nn.Module):

@@ -15,6 +15,7 @@ import torch
 
 from gwf.errors import UsageError
 from gwf.nets.icnn import log_det
+from gwf.steps.jko import Players, positive, proximal
 
 
 class ExactLogDet:
@@ -49,7 +50,7 @@ class StochasticLogDet:
 
     def __call__(self, psi, x):
         """(T(x), surrogate of mean log det)."""
-        v = torch.randint(2, x.shape, generator=self.generator).to(x.dtype) * 2 - 1
+        v = torch.randint(2, x.shape, generator=self.generator, device=x.device).to(x.dtype) * 2 - 1
         x = x.detach().requires_grad_(True)
         T = psi(x)
 
@@ -85,7 +86,7 @@ def conjugate_gradients(product, v, iterations, tolerance=1e-5):
     return u
 
 
-class ICNNStep:
+class ICNNStep(Players):
     """One JKO step for KL(. | nu) in a convex potential, trained without a critic.
 
     Parameters
@@ -100,31 +101,23 @@ class ICNNStep:
     """
 
     def __init__(self, psi, log_nu, tau, *, lr, log_det_of=None):
-        if not tau > 0:
-            raise UsageError(f"tau = {tau!r} is out of range: it must be positive")
-        self.T, self.log_nu, self.tau, self.rate = psi, log_nu, tau, lr
-        self.log_det_of = log_det_of or ExactLogDet()
-        self._parameters = list(psi.parameters())
-        self._adam = torch.optim.Adam(self._parameters, lr, fused=True)
-
-    def free_energy(self, x):
-        """(T(x), E[Phi(T) - log det]): the free energy of T# mu up to a constant in T (Theorem 1)."""
-        T, entropy_gain = self.log_det_of(self.T, x)
-        return T, -self.log_nu(T).mean() - entropy_gain
+        super().__init__(psi, None, lr, betas=(0.9, 0.999))
+        self.log_nu, self.tau, self.log_det_of = log_nu, positive(tau), log_det_of or ExactLogDet()
 
     def begin(self, k, x):
         """Nothing to fit: there is no reference law."""
 
-    def fall(self, share):
-        """The learning rate at `share` of its full value."""
-        self._adam.param_groups[0]["lr"] = share * self.rate
+    def push(self, z):
+        """(T(z), mean log det grad T), in one pass."""
+        return self.log_det_of(self.T, z)
 
-    def update(self, y):
-        """One Adam update on the batch y (n, d), then the projection onto convex potentials. Returns the loss."""
-        x, energy = self.free_energy(y)
-        loss = (y - x).square().sum() / (2 * self.tau * len(y)) + energy
-        for parameter, gradient in zip(self._parameters, torch.autograd.grad(loss, self._parameters), strict=True):
-            parameter.grad = gradient
-        self._adam.step()
+    def map_loss(self, x, z, y=None):
+        """E|z - T(z)|^2 / (2 tau) + E[Phi(T(z)) - log det]: the free energy of T# mu up to a constant in T (Theorem 1)."""
+        x, entropy_gain = x
+        return proximal(x, z, self.tau) + (-self.log_nu(x).mean() - entropy_gain)
+
+    def update(self, z):
+        """One update on the batch z (n, d), then the projection onto convex potentials. Returns the loss."""
+        loss = self.update_map(z)
         self.T.project()
-        return loss.detach()
+        return loss

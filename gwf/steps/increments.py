@@ -11,12 +11,12 @@ mu_0, is `gwf.steps.jko`.
 """
 
 import copy
-import math
 
 import numpy as np
 import torch
 
 from gwf.errors import UsageError, nearest
+from gwf.steps.jko import Players, positive, proximal, quench
 
 
 class Composition:
@@ -120,92 +120,61 @@ class ParticleCache:
 
     def batch(self, n, generator):
         """n particles, drawn with replacement."""
-        return self.x[torch.randint(len(self.x), (n,), generator=generator)]
+        return self.x[torch.randint(len(self.x), (n,), generator=generator, device=self.x.device)]
 
     def advance(self, maps):
         """From mu_{k-1} to mu_k, `maps` being the composition with T_k as its last."""
         self.x = maps(self.x, first=len(maps) - 1) if self.fresh is None else maps(self.fresh())
 
 
-class VariationalStep:
-    """One JKO step as a saddle problem in an increment T and a ratio network r.
+class VariationalStep(Players):
+    """One JKO step as a saddle problem in an increment T and a ratio network r, both of which carry on from step to step.
 
     Parameters
     ----------
     functional : KLThroughReference or AgainstSamples
         `begin(k, x)`, `sample(n, generator)`, `bound(u_mu, u_reference)`, `energy(u_mu, x)`.
     T, r : torch.nn.Module
-        x (n, d) -> (n, d) and -> (n, 1). They carry on from step to step, as do Adam's moments.
+        x (n, d) -> (n, d) and -> (n, 1).
     tau : float
-        > 0; Euclidean, no division by d. May be changed between steps.
+        > 0; Euclidean, no division by d. May be changed between steps, as may `rates`.
     stream : torch.Generator
         Of the reference's draws.
     critic_updates, map_updates : int
-        Adam updates of r and of T for every batch, 3 and 1 in vwgf's OU. All see the same y and z.
+        Updates of r and of T for every batch, 3 and 1 in vwgf's OU. All see the same z and y.
     """
 
     def __init__(
         self, functional, T, r, tau, stream, *, lr_map, lr_critic, critic_updates=3, map_updates=1, betas=(0.9, 0.999)
     ):
-        if not 0 < tau < math.inf:
-            raise UsageError(f"tau = {tau!r} is out of range: it must lie in (0, inf)")
+        self.functional, self.r, self.tau, self.stream = functional, r, positive(tau), stream
         if critic_updates < 1 or map_updates < 1:
             raise UsageError("critic_updates and map_updates must be at least 1")
-        self.functional, self.T, self.r, self.tau, self.stream = functional, T, r, tau, stream
-        self.critic_updates, self.map_updates = critic_updates, map_updates
-        self.rates = lr_map, lr_critic
-        self._parameters = [list(net.parameters()) for net in (T, r)]
-        self._adams = [
-            torch.optim.Adam(own, lr, betas=betas, fused=True)
-            for own, lr in zip(self._parameters, self.rates, strict=True)
-        ]
+        self.updates = critic_updates, map_updates
+        super().__init__(T, r, lr_map, lr_critic, betas)
 
-    def critic_loss(self, x, z):
-        """-bound of the functional, r seeing x ~ T# mu (no graph through T) and z ~ R in one pass."""
-        u = self.r(torch.cat([x, z]))
+    def critic_loss(self, x, z, y):
+        """-bound of the functional, r seeing x ~ T# mu and y ~ R in one pass."""
+        u = self.r(torch.cat([x.detach(), y]))
         return -self.functional.bound(u[: len(x)], u[len(x) :])
 
-    def map_loss(self, x, y):
-        """E|y - T(y)|^2 / (2 tau) + E A(r(T(y))) for x = T(y)."""
-        return (y - x).square().sum() / (2 * self.tau * len(x)) + self.functional.energy(self.r(x), x)
+    def map_loss(self, x, z, y=None):
+        """E|z - T(z)|^2 / (2 tau) + E A(r(T(z))) for x = T(z)."""
+        return proximal(x, z, self.tau) + self.functional.energy(self.r(x), x)
 
     def begin(self, k, x):
         """Start of step k, with particles x (n, d) of mu_k."""
         self.functional.begin(k, x)
 
-    def fall(self, share):
-        """Both learning rates at `share` of their full value."""
-        for adam, rate in zip(self._adams, self.rates, strict=True):
-            adam.param_groups[0]["lr"] = share * rate
-
-    def update(self, y):
-        """The updates of one batch y (n, d); returns the map's loss.
-
-        T does not move while r learns, so T(y) is computed once, with its graph, for the critic's updates and the
-        map's first one; no gradient of r's weights is formed in the map's.
-        """
-        (map_parameters, critic_parameters), (map_adam, critic_adam) = self._parameters, self._adams
-        z = self.functional.sample(len(y), self.stream)
-        x = self.T(y)
-        fixed = x.detach()
-        for _ in range(self.critic_updates):
-            _adam_step(critic_adam, critic_parameters, self.critic_loss(fixed, z))
-        for i in range(self.map_updates):
-            loss = self.map_loss(x if i == 0 else self.T(y), y)
-            _adam_step(map_adam, map_parameters, loss)
-        return loss.detach()
+    def update(self, z):
+        """The updates of one batch z (n, d) of mu_k; returns the map's loss."""
+        return super().update(z, self.functional.sample(len(z), self.stream), *self.updates)
 
     @torch.no_grad()
-    def dual_value(self, y, z):
-        """Bound of F(T# mu) at the current r from y ~ mu, z ~ R; too low where r is not optimal."""
-        x = self.T(y)
-        return float(self.functional.value(self.r(x), self.r(z), x))
-
-
-def _adam_step(adam, parameters, loss):
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    adam.step()
+    def dual_value(self, z, y):
+        """Bound of F(T# mu) at the current r from z ~ mu, y ~ R; too low where r is not optimal."""
+        x = self.T(z)
+        return float(self.functional.value(self.r(x), self.r(y), x))
 
 
 def compose(step, cache, *, steps, iterations, batch, stream, first=None, before=None, after=None):
@@ -214,7 +183,7 @@ def compose(step, cache, *, steps, iterations, batch, stream, first=None, before
     Parameters
     ----------
     step : VariationalStep or ICNNStep
-        `T`, `begin(k, x)`, `fall(share)`, `update(y)`.
+        `T`, `begin(k, x)`, `fall(share)`, `update(z)`.
     cache : ParticleCache
         Starts at mu_0, ends at mu_K.
     iterations, batch : int
@@ -237,7 +206,7 @@ def compose(step, cache, *, steps, iterations, batch, stream, first=None, before
         step.begin(k, cache.x)
         count = first if first and k == 0 else iterations
         for i in range(count):
-            step.fall((1 + math.cos(math.pi * i / count)) / 2)
+            step.fall(quench(i, count))
             loss = step.update(cache.batch(batch, stream))
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the map's loss is {float(loss)} at the end of step {k + 1} of {steps}")

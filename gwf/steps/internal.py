@@ -23,12 +23,12 @@ the ratio of a self-similar flow does not change: the networks start each step a
 """
 
 import copy
-import math
 
 import torch
 from torch.nn.functional import softplus
 
 from gwf.errors import UsageError, in_range
+from gwf.steps.jko import Players, positive, proximal, quench
 
 
 class Power:
@@ -118,28 +118,22 @@ class VariationalStep:
         Factor of the internal energy.
     energies : sequence of callables
         y (n, d) -> scalar, further energies that samples y of T# mu_k give directly: a potential energy
-        `lambda y: V(y).mean()`, `gwf.steps.internal.Interaction`.
+        `lambda y: V(y).mean()`, `Interaction`.
     """
 
     def __init__(self, dual, T, tau, weight=1.0, energies=()):
-        if not 0 < tau < math.inf:
-            raise UsageError(f"tau = {tau!r} is out of range: it must lie in (0, inf)")
-        self.dual, self.T, self.tau, self.weight, self.energies = dual, T, tau, weight, energies
+        self.dual, self.T, self.tau, self.weight, self.energies = dual, T, positive(tau), weight, energies
 
-    def ratio_loss(self, x, z):
-        """Minus the bound, for particles x of mu_k (no graph through T is kept) and z of R."""
-        with torch.no_grad():
-            y = self.T(x)
-        return -self.dual.value(y, z)
+    def ratio_loss(self, x, y):
+        """Minus the bound, for x = T(z) of particles z of mu_k and draws y of R."""
+        return -self.dual.value(x.detach(), y)
 
-    def map_loss(self, x):
-        """E|T(x) - x|^2/(2 tau) + weight * E U'(r R)(T x) + further energies; scalar."""
-        y = self.T(x)
-        transport = (y - x).square().sum(1).mean() / (2 * self.tau)
-        return transport + self.weight * self.dual.of_mu(y) + sum(energy(y) for energy in self.energies)
+    def map_loss(self, x, z):
+        """E|T(z) - z|^2 / (2 tau) + weight * E U'(r R)(T(z)) + further energies, for x = T(z); a scalar."""
+        return proximal(x, z, self.tau) + self.weight * self.dual.of_mu(x) + sum(energy(x) for energy in self.energies)
 
 
-class VariationalFlow:
+class VariationalFlow(Players):
     """A sequence of variational steps on a cache of particles.
 
     The cache is pushed once through every new map, so the cost of a step does not depend on k. Map, network and
@@ -158,57 +152,85 @@ class VariationalFlow:
     warm_up : int
         Updates of r alone before the first step, T being the identity: the paper's first step begins untrained.
     push : callable or None
-        Explicit part of the step, x -> x, applied to the cache before training (`gwf.steps.internal`).
+        Explicit part of the step, x -> x, applied to the cache before training, such as `Push`.
     """
 
     def __init__(self, step, x, stream, *, iterations, ratio_updates, batch, lr_map, lr_ratio, warm_up=0, push=None):
-        self.step, self.x, self.stream, self.push = step, x, stream, push
-        self.iterations, self.ratio_updates, self.batch = iterations, ratio_updates, batch
-        self.lr_map, self.lr_ratio, self.warm_up = lr_map, lr_ratio, warm_up
-        self.adam_T = torch.optim.Adam(step.T.parameters(), lr_map, betas=(0.5, 0.9), fused=True)
-        self.adam_r = torch.optim.Adam(step.dual.net.parameters(), lr_ratio, betas=(0.5, 0.99), fused=True)
+        super().__init__(step.T, step.dual.net, lr_map, lr_ratio, critic_betas=(0.5, 0.99))
+        self.step, self.x, self.stream, self.explicit = step, x, stream, push
+        self.iterations, self.ratio_updates, self.batch, self.warm_up = iterations, ratio_updates, batch, warm_up
+
+    def critic_loss(self, x, z, y):
+        """That of the step."""
+        return self.step.ratio_loss(x, y)
+
+    def map_loss(self, x, z, y=None):
+        """That of the step."""
+        return self.step.map_loss(x, z)
 
     def advance(self):
         """One JKO step: explicit push if any, refit R, train, push the cache through T.
 
         Afterwards the dual is still the one trained against T# mu_k: `self.bound()` measures it.
         """
-        step = self.step
-        if self.push is not None:
-            self.x = self.push(self.x)
-        step.dual.refit(self.x)
+        if self.explicit is not None:
+            self.x = self.explicit(self.x)
+        self.step.dual.refit(self.x)
         for i in range(self.warm_up):
-            self._descend(self.adam_r, self.lr_ratio * _fall(i, self.warm_up), -step.dual.value(self._x(), self._z()))
+            self.fall(quench(i, self.warm_up))
+            self._update_ratio()
         self.warm_up = 0
         for i in range(self.iterations):
-            fall = _fall(i, self.iterations)
+            self.fall(quench(i, self.iterations))
             for _ in range(self.ratio_updates):
-                self._descend(self.adam_r, self.lr_ratio * fall, step.ratio_loss(self._x(), self._z()))
-            self._descend(self.adam_T, self.lr_map * fall, step.map_loss(self._x()))
+                self._update_ratio()
+            self.update_map(self._particles())
         with torch.no_grad():
-            self.x = step.T(self.x)
+            self.x = self.T(self.x)
 
     @torch.no_grad()
     def bound(self, n=50_000):
         """The dual's own value at mu_{k+1}, from the cache and n fresh samples of R; a float."""
         return self.step.dual.value(self.x, self.step.dual.reference.sample(n, self.stream)).item()
 
-    def _x(self):
-        return self.x[torch.randint(len(self.x), (self.batch,), generator=self.stream)]
+    def _update_ratio(self):
+        self.update_critic(self._particles(), self.step.dual.reference.sample(self.batch, self.stream))
 
-    def _z(self):
-        return self.step.dual.reference.sample(self.batch, self.stream)
-
-    @staticmethod
-    def _descend(adam, lr, loss):
-        adam.param_groups[0]["lr"] = lr
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
+    def _particles(self):
+        return self.x[torch.randint(len(self.x), (self.batch,), generator=self.stream, device=self.x.device)]
 
 
-def _fall(i, n):
-    return (1 + math.cos(math.pi * i / n)) / 2
+class CrankNicolsonFlow(VariationalFlow):
+    r"""The Crank-Nicolson variant: half of the energy's first variation at the new law, half frozen at the old one, *both at
+    the new position* (vwgf, appendix B):
+
+        min_T max_r  E|T(z) - z|^2/(2 tau) + E V(T z) + dual(r; T# mu_k)/2 + E U'(mu_k)(T z)/2
+
+    so it is a `VariationalStep` of half the weight with one more energy, which the dual of the step before gives without
+    a density. For KL(. | N(m, lam)) the exact step is `gwf.exact.covariance.crank_nicolson_step`; like the JKO step it is
+    of first order in tau, with a smaller constant (chapter `flows`).
+
+    Parameters
+    ----------
+    dual, T, tau
+        As in `VariationalStep`.
+    first : callable
+        y (n, d) -> scalar E U'(mu_0)(y), from the known density of the source; 1 + E log mu_0(y) for `Boltzmann`.
+    potential : callable
+        y (n, d) -> scalar E V(y). V acts linearly on laws, so its two halves are one whole.
+    settings
+        The remaining arguments of `VariationalFlow`.
+    """
+
+    def __init__(self, dual, T, tau, first, potential, x, stream, **settings):
+        self.first_variation = first
+        frozen_half = lambda y: self.first_variation(y) / 2
+        super().__init__(VariationalStep(dual, T, tau, 0.5, (potential, frozen_half)), x, stream, **settings)
+
+    def advance(self):
+        """One step; then the frozen half is that of the law just reached."""
+        super().advance()
+        self.first_variation = self.step.dual.frozen().of_mu
 
 
 def log_det_jacobian(T, x):
@@ -223,6 +245,16 @@ def log_det_jacobian(T, x):
     if not (det > 0).all():
         raise UsageError(f"the learned map folds at {int((det <= 0).sum())} of {len(x)} points: train it longer")
     return det.log()
+
+
+# Interaction energies (1/2) iint W(x - y) dmu(x) dmu(y), W even.
+#
+# They are no f-divergence and need no dual: samples give them, and their Wasserstein gradient is grad W * mu.
+# Forward-backward splitting (vwgf, appendix C, after Salim, Korba and Luise 2020) takes it explicitly, y = x - tau
+# (grad W * mu_k)(x), so that the saddle problem of the step is that of the internal energy alone: `Push`. The unsplit step
+# keeps both parts implicit: `Interaction` is then one of the energies of `VariationalStep`. Both are of first order in
+# tau, and a minimiser of the sum is a fixed point of both. W must be convex enough: the explicit push needs tau below 2
+# over its greatest curvature, the implicit step a tau below 1 over its most negative one.
 
 
 class Interaction:
@@ -285,49 +317,3 @@ def double_well(z):
 
 
 KERNELS = {"quadratic": quadratic, "double_well": double_well}
-
-
-class FrozenHalf:
-    """The energy y -> E U'(mu_k)(y) / 2 of particles y (n, d), mu_k being frozen.
-
-    Parameters
-    ----------
-    first : callable
-        y (n, d) -> scalar E U'(mu_0)(y), from the known density of the source; 1 + E log mu_0(y) for `Boltzmann`.
-    """
-
-    def __init__(self, first):
-        self.first_variation = first
-
-    def renew(self, dual):
-        """mu_k is from now on the law that `dual` has been trained against."""
-        self.first_variation = dual.frozen().of_mu
-
-    def __call__(self, y):
-        return self.first_variation(y) / 2
-
-
-class CrankNicolsonFlow(VariationalFlow):
-    """A sequence of Crank-Nicolson steps: as `VariationalFlow`, with the frozen half renewed after every step.
-
-    Parameters
-    ----------
-    dual, T, tau
-        As in `gwf.steps.internal.VariationalStep`.
-    first : callable
-        As in `FrozenHalf`.
-    potential : callable
-        y (n, d) -> scalar E V(y). V acts linearly on laws, so its two halves are one whole.
-    settings
-        The remaining arguments of `VariationalFlow`.
-    """
-
-    def __init__(self, dual, T, tau, first, potential, x, stream, **settings):
-        self.frozen = FrozenHalf(first)
-        step = VariationalStep(dual, T, tau, weight=0.5, energies=(potential, self.frozen))
-        super().__init__(step, x, stream, **settings)
-
-    def advance(self):
-        """One step; then the frozen half is that of the law just reached."""
-        super().advance()
-        self.frozen.renew(self.step.dual)

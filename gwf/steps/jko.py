@@ -8,6 +8,13 @@ one coupling of T# mu_0 and mu_k, hence at least W_2^2, and T = S o T_k with S t
 `jko_gaussian` derives this and shows it beside the exact solution. D is replaced by its variational bound, a
 supremum over critics, so each step is a saddle problem. With tau = infinity the proximal term is gone and what is
 left is the generative adversarial network of the functional.
+
+Every implicit method of this package is this step with a map, a functional and an anchor of its own: `proximal` is the
+term that they share, `Players` the alternating updates. Who sees the other play well is a matter of counts:
+
+    inf_T sup_h (vwgf): many updates of the critic h for one of the map T, so that T sees nearly the supremum;
+    sup_h inf_T (sjko): many updates of T for one of h, so that h sees nearly the infimum;
+    1 : 1 (the released codes of gwf and sjko): both at once.
 """
 
 import copy
@@ -19,6 +26,22 @@ from gwf import functionals
 from gwf.errors import UsageError
 from gwf.seeding import generator
 from gwf.steps.penalties import penalty
+
+
+def proximal(x, anchor, tau, per_dimension=False):
+    """(1 / (2 tau)) mean_b |x_b - anchor_b|^2 for x, anchor (batch, ...); a scalar.
+
+    `per_dimension` takes the mean over the d coordinates for |.|^2: the Euclidean step is then d * tau.
+    """
+    square = (x - anchor).square()
+    return (square.mean() if per_dimension else square.sum() / len(x)) / (2 * tau)
+
+
+def positive(tau):
+    """A step in (0, inf); `UsageError` otherwise."""
+    if not 0 < tau < math.inf:
+        raise UsageError(f"tau = {tau!r} is out of range: it must lie in (0, inf)")
+    return float(tau)
 
 
 class JKO:
@@ -67,8 +90,7 @@ class JKO:
             return x.new_zeros(())
         with torch.no_grad():
             anchor = self.T_k(z)
-        distance = (x - anchor).square().mean() if self.per_dimension else (x - anchor).square().sum() / len(x)
-        return distance / (2 * self.tau)
+        return proximal(x, anchor, self.tau, self.per_dimension)
 
 
 class JKOStep:
@@ -122,8 +144,85 @@ class JKOStep:
         return self._map_loss(self.critic(x), u_nu), self.prox.proximal(x, z)
 
 
-class Alternation:
-    r"""Map, critic, their optimisers and random streams.
+class Players:
+    r"""A map T and a critic h that take turns: the updates under every implicit method.
+
+        h <- h - lr grad_h critic_loss(x, z, y),      x = T(z), without its graph
+        T <- T - lr grad_T map_loss(x, z, y),         for the critic just updated
+
+    A subclass gives the two losses, which are the equation of its step, and says what z and y are: latents and data of
+    a whole map, particles and draws of a reference law of an increment.
+
+    Parameters
+    ----------
+    T, h : torch.nn.Module
+        Trained in place; h is None for a step without a critic.
+    lr_map, lr_critic : float
+        Of Adam, kept as `rates`.
+    betas, critic_betas : pair of float
+        Of Adam; the critic's are the map's unless given.
+    """
+
+    def __init__(self, T, h, lr_map, lr_critic=None, betas=(0.5, 0.9), critic_betas=None):
+        self.T, self.h, self.rates = T, h, (lr_map, lr_critic)
+        self.adams = [torch.optim.Adam(T.parameters(), lr_map, betas=betas, fused=True)]
+        if h is not None:
+            self.adams.append(torch.optim.Adam(h.parameters(), lr_critic, betas=critic_betas or betas, fused=True))
+
+    def push(self, z):
+        """T(z), with whatever else both losses need of it."""
+        return self.T(z)
+
+    def critic_loss(self, x, z, y):
+        """What the critic minimises, a scalar, for x = `push(z)`; no gradient reaches the map."""
+        raise NotImplementedError
+
+    def map_loss(self, x, z, y):
+        """What the map minimises, a scalar, for x = `push(z)`."""
+        raise NotImplementedError
+
+    def fall(self, share):
+        """Both learning rates at `share` of their full value."""
+        for adam, rate in zip(self.adams, self.rates, strict=False):
+            adam.param_groups[0]["lr"] = share * rate
+
+    def update_critic(self, z, y):
+        """One update of h. Returns its loss."""
+        with torch.no_grad():
+            x = self.push(z)
+        return descend(self.adams[1], self.critic_loss(x, z, y))
+
+    def update_map(self, z, y=None):
+        """One update of T. Returns its loss."""
+        return descend(self.adams[0], self.map_loss(self.push(z), z, y))
+
+    def update(self, z, y=None, critic_updates=1, map_updates=1):
+        """So many updates of h, then of T, on one batch. T does not move while h learns: T(z) is evaluated once, for all
+        of h's updates and the first of T's. Returns the last loss of T."""
+        x = self.push(z)
+        for _ in range(critic_updates):
+            descend(self.adams[1], self.critic_loss(x, z, y))
+        loss = descend(self.adams[0], self.map_loss(x, z, y))
+        for _ in range(map_updates - 1):
+            loss = self.update_map(z, y)
+        return loss
+
+
+def descend(optimiser, loss):
+    """One step of `optimiser` on `loss`; its weights alone get a gradient. Returns the loss, without graph."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward(inputs=[w for group in optimiser.param_groups for w in group["params"]])
+    optimiser.step()
+    return loss.detach()
+
+
+def quench(i, n):
+    """(1 + cos(pi i / n)) / 2: the share of the learning rates at update i of n, falling to zero along a cosine."""
+    return (1 + math.cos(math.pi * i / n)) / 2
+
+
+class Alternation(Players):
+    r"""`JKOStep` in low dimension, both players on fresh batches; `gwf.training` is for whole runs.
 
     Parameters
     ----------
@@ -136,7 +235,7 @@ class Alternation:
     tau : float in (0, inf]
         `inf` is the GAN of the functional.
     per_dimension : bool
-        The convention of the proximal cost, see `gwf.steps.jko.JKO`.
+        The convention of the proximal cost, see `JKO`.
     penalty : float
         Weight of the functional's critic penalty, >= 0.
     lr_map, lr_critic : float
@@ -146,34 +245,28 @@ class Alternation:
     """
 
     def __init__(self, functional, T, h, latent, data, tau, *, per_dimension, penalty, lr_map, lr_critic, batch, seed):
-        self.T, self.latent, self.data, self.batch = T, latent, data, batch
+        super().__init__(T, h, lr_map, lr_critic)
+        self.latent, self.data, self.batch = latent, data, batch
         self.step = JKOStep(functionals.get(functional), h, JKO(T, tau, per_dimension), penalty)
         self.streams = {name: generator(seed, name) for name in ("latent", "data", "penalty")}
-        self.adam_T = torch.optim.Adam(T.parameters(), lr_map, betas=(0.5, 0.9), fused=True)
-        self.adam_h = torch.optim.Adam(h.parameters(), lr_critic, betas=(0.5, 0.9), fused=True)
 
-    def update_critic(self):
-        """One step of h on -bound + penalty, on fresh batches."""
-        with torch.no_grad():
-            x = self.T(self.latent(self.batch, self.streams["latent"]))
-        y = self.data(self.batch, self.streams["data"])
-        _descend(self.adam_h, self.step.critic_loss(x, y, self.streams["penalty"]))
+    def critic_loss(self, x, z, y):
+        """-bound + penalty."""
+        return self.step.critic_loss(x, y, self.streams["penalty"])
 
-    def update_map(self):
-        """One step of T on its part of the bound plus the proximal term, on a fresh batch."""
-        z = self.latent(self.batch, self.streams["latent"])
-        y = self.data(self.batch, self.streams["data"]) if self.step.functional.map_needs_data else None
-        self.step.critic.requires_grad_(False)
-        of_functional, proximal = self.step.map_loss(self.T(z), z, y)
-        _descend(self.adam_T, of_functional + proximal)
-        self.step.critic.requires_grad_(True)
+    def map_loss(self, x, z, y):
+        """The map's part of the bound plus the proximal term."""
+        of_functional, proximal_term = self.step.map_loss(x, z, y)
+        return of_functional + proximal_term
 
     def cycle(self, critic_updates, map_updates):
         """So many updates of the critic, then so many of the map."""
+        z = lambda: self.latent(self.batch, self.streams["latent"])
+        y = lambda: self.data(self.batch, self.streams["data"])
         for _ in range(critic_updates):
-            self.update_critic()
+            self.update_critic(z(), y())
         for _ in range(map_updates):
-            self.update_map()
+            self.update_map(z(), y() if self.step.functional.map_needs_data else None)
 
     def advance(self):
         """T_k <- T: the end of a JKO step."""
@@ -203,10 +296,10 @@ class Increments:
     def open(self):
         """A new increment S_k, anchored at the identity; the critic goes on from where it is."""
         self.S = self.make_S()
-        before = None if not self.maps else self.inner
+        before = self.inner if self.maps else None
         self.inner = Alternation(T=self.S, latent=self.latent, **self.settings)
         if before is not None:
-            self.inner.streams, self.inner.adam_h = before.streams, before.adam_h
+            self.inner.streams, self.inner.adams[1] = before.streams, before.adams[1]
 
     @torch.no_grad()
     def latent(self, n, stream):
@@ -230,9 +323,3 @@ class Increments:
         """Freeze S_k and open the next increment."""
         self.maps.append(self.S.requires_grad_(False))
         self.open()
-
-
-def _descend(adam, loss):
-    adam.zero_grad(set_to_none=True)
-    loss.backward()
-    adam.step()

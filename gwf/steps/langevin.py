@@ -19,7 +19,7 @@ from gwf.errors import UsageError
 def _checked(x, step, steps, root):
     if not (step > 0 and steps >= 0):
         raise UsageError(f"step = {step!r}, steps = {steps!r} are out of range: step > 0 and steps >= 0 are needed")
-    return torch.eye(x.shape[1], dtype=x.dtype) if root is None else root.to(x.dtype)
+    return torch.eye(x.shape[1], dtype=x.dtype, device=x.device) if root is None else root.to(x)
 
 
 def with_gradient(log_nu, x):
@@ -47,7 +47,7 @@ def ula(log_nu, x, step, steps, generator, root=None, after=None):
     """
     root = _checked(x, step, steps, root)
     for i in range(steps):
-        xi = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        xi = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         x = x + (step * with_gradient(log_nu, x)[1] @ root + math.sqrt(2 * step) * xi) @ root.T
         if after:
             after(i, x)
@@ -65,13 +65,13 @@ def mala(log_nu, x, step, steps, generator, root=None, after=None):
     value, gradient = with_gradient(log_nu, x)
     drift, accepted = gradient @ root, 0.0
     for i in range(steps):
-        xi = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        xi = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         move = step * drift + math.sqrt(2 * step) * xi
         proposed = x + move @ root.T
         new_value, new_gradient = with_gradient(log_nu, proposed)
         new_drift = new_gradient @ root
         log_ratio = new_value - value + xi.square().sum(1) / 2 - (move + step * new_drift).square().sum(1) / (4 * step)
-        yes = torch.rand(len(x), generator=generator, dtype=x.dtype).log() < log_ratio
+        yes = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device).log() < log_ratio
         x = torch.where(yes[:, None], proposed, x)
         drift, value = torch.where(yes[:, None], new_drift, drift), torch.where(yes, new_value, value)
         accepted += float(yes.double().mean())

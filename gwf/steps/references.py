@@ -27,9 +27,11 @@ class GaussianReference:
     m : array_like (d,)
     C : array_like (d, d)
         Symmetric positive definite, else `UsageError`.
+    device : torch.device
+        Where it is drawn from and evaluated.
     """
 
-    def __init__(self, m, C):
+    def __init__(self, m, C, device="cpu"):
         m, C = np.asarray(m, dtype=np.float64), np.asarray(C, dtype=np.float64)
         if C.shape != (m.size, m.size):
             raise UsageError(f"C must be ({m.size}, {m.size}) for a mean of {m.size} numbers, got shape {C.shape}")
@@ -38,24 +40,24 @@ class GaussianReference:
         except np.linalg.LinAlgError:
             raise UsageError("C must be positive definite: the reference needs a density") from None
         self.m, self.C, self.d = m, C, m.size
-        self._m = torch.tensor(m, dtype=torch.float32)
-        self._root = torch.tensor(root, dtype=torch.float32)
-        self._inverse_root = torch.tensor(np.linalg.inv(root), dtype=torch.float32)
+        self._m, self._root, self._inverse_root = (
+            torch.tensor(a, dtype=torch.float32, device=device) for a in (m, root, np.linalg.inv(root))
+        )
         self._log_normaliser = float(np.log(np.diag(root)).sum() + m.size * LOG_2_PI / 2)
 
     @classmethod
-    def isotropic(cls, d, variance):
+    def isotropic(cls, d, variance, device="cpu"):
         """N(0, variance I) in d dimensions."""
-        return cls(np.zeros(d), variance * np.eye(d))
+        return cls(np.zeros(d), variance * np.eye(d), device)
 
     @classmethod
     def fitted(cls, x):
-        """The Gaussian with mean and covariance (divisor n) of particles x (n, d)."""
-        return cls(*moments(x))
+        """The Gaussian with mean and covariance (divisor n) of particles x (n, d), where they are."""
+        return cls(*moments(x), x.device if isinstance(x, torch.Tensor) else "cpu")
 
     def sample(self, n, generator):
         """(n, d) float32 draws."""
-        return torch.addmm(self._m, torch.randn(n, self.d, generator=generator), self._root.T)
+        return torch.addmm(self._m, torch.randn(n, self.d, generator=generator, device=self._m.device), self._root.T)
 
     def log_density(self, x):
         """log R(x), x (n, d) -> (n,), differentiable."""
@@ -64,7 +66,7 @@ class GaussianReference:
 
 def moments(x):
     """Mean (d,) and covariance (d, d), divisor n, of particles x (n, d) as float64 arrays."""
-    x = np.asarray(x, dtype=np.float64)
+    x = np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x, dtype=np.float64)
     m = x.mean(0)
     gap = x - m
     return m, gap.T @ gap / len(x)
@@ -168,16 +170,16 @@ class UniformBox:
 
     def fit(self, x):
         """Refit to particles x (n, d); returns self."""
-        self.d, self.a = x.shape[1], self.margin * x.abs().max().item()
+        self.d, self.a, self.device = x.shape[1], self.margin * x.abs().max().item(), x.device
         return self
 
     def sample(self, n, generator):
         """(n, d) draws."""
-        return self.a * (2 * torch.rand(n, self.d, generator=generator) - 1)
+        return self.a * (2 * torch.rand(n, self.d, generator=generator, device=self.device) - 1)
 
     def log_density(self, x):
         """log omega = -d log(2a), the constant continued outside the cube; a tensor without axes."""
-        return torch.tensor(-self.d * math.log(2 * self.a))
+        return x.new_full((), -self.d * math.log(2 * self.a))
 
     def coordinates(self, x):
         """x in the units of the reference, about 1 in size; what the ratio network sees."""
@@ -193,20 +195,20 @@ class UniformBall(UniformBox):
 
     def fit(self, x):
         """Refit to particles x (n, d); returns self."""
-        self.d, self.mean = x.shape[1], x.mean(0)
+        self.d, self.mean, self.device = x.shape[1], x.mean(0), x.device
         self.a = self.margin * (x - self.mean).norm(dim=1).max().item()
         return self
 
     def sample(self, n, generator):
         """(n, d) draws: a Gaussian direction, and a radius a V^(1/d) with V uniform."""
-        direction = torch.randn(n, self.d, generator=generator)
-        radius = torch.rand(n, 1, generator=generator) ** (1 / self.d)
+        direction = torch.randn(n, self.d, generator=generator, device=self.device)
+        radius = torch.rand(n, 1, generator=generator, device=self.device) ** (1 / self.d)
         return self.mean + self.a * radius * direction / direction.norm(dim=1, keepdim=True)
 
     def log_density(self, x):
         """log of 1 / volume, the constant continued outside the ball."""
         unit_ball = self.d / 2 * math.log(math.pi) - math.lgamma(self.d / 2 + 1)
-        return torch.tensor(-unit_ball - self.d * math.log(self.a))
+        return x.new_full((), -unit_ball - self.d * math.log(self.a))
 
     def coordinates(self, x):
         """(x - mean) * margin / a: the particles fill the unit ball."""
@@ -227,7 +229,7 @@ class MomentGaussian:
 
     def sample(self, n, generator):
         """(n, d) draws."""
-        return self.mean + torch.randn(n, len(self.mean), generator=generator) @ self.root.T
+        return self.mean + torch.randn(n, len(self.mean), generator=generator, device=self.mean.device) @ self.root.T
 
     def log_density(self, x):
         """log R(x), (n, 1)."""

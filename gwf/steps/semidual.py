@@ -23,8 +23,8 @@ import math
 import torch
 from torch.nn.functional import softplus
 
-from gwf.errors import UsageError
 from gwf.steps.entropies import LOG_2, entropy
+from gwf.steps.jko import Players, positive
 from gwf.steps.penalties import r1
 
 # The proximal cost.
@@ -58,9 +58,7 @@ class Anchor:
     """
 
     def __init__(self, tau, per_dimension=True, latents=matched):
-        if not 0 < tau < math.inf:
-            raise UsageError(f"tau = {tau!r} is out of range: it must lie in (0, inf)")
-        self.tau, self.per_dimension, self.latents = float(tau), per_dimension, latents
+        self.tau, self.per_dimension, self.latents = positive(tau), per_dimension, latents
         self.T_k = first
 
     def advance(self, T):
@@ -102,7 +100,7 @@ def choose(loss, w):
 
 def likeliest(y, c, w):
     """The image of each point that T returns, (n, d), and its cost (n,), detached: a sample of T# mu_0."""
-    best = (torch.arange(len(w)), w.argmax(1))
+    best = (torch.arange(len(w), device=w.device), w.argmax(1))
     return y[best].detach(), c[best].detach()
 
 
@@ -222,6 +220,32 @@ def cosine(share):
     return 0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2
 
 
+class SemiDualPlayers(Players):
+    """T and the potential of `step`: `update((x, z), y)` moves both, on one batch of x, z and data y.
+
+    Images of T, their costs and shares are evaluated once, detached for the potential and then, with the new potential,
+    for T. (The released loop evaluates T twice and back-propagates the potential's loss through T for nothing; see
+    benchmarks/sjko.py.) `stream` draws the anchor's latents.
+    """
+
+    def __init__(self, step, T, stream, lr_map, lr_potential, betas=(0.5, 0.9)):
+        super().__init__(T, step.v, lr_map, lr_potential, betas)
+        self.step, self.stream = step, stream
+
+    def push(self, z):
+        """Images, costs and shares of the pair (x, z)."""
+        y_hat, w = images(self.T, *z)
+        return y_hat, self.step.anchor(y_hat, *z, self.stream), w
+
+    def critic_loss(self, x, z, y):
+        """The potential's loss on the likeliest images."""
+        return self.step.potential_loss(*likeliest(*x), y)
+
+    def map_loss(self, x, z, y):
+        """The map's loss on all of them."""
+        return self.step.map_loss(*x)
+
+
 def phases(
     step,
     T,
@@ -239,10 +263,6 @@ def phases(
     progress=None,
 ):
     r"""Train T and the potential of `step` through K steps, freezing T after each; networks and Adam carry on.
-
-    An update of each player takes one batch of x, z and y: T is evaluated once, its output used detached for the
-    potential and then, with the new potential, for itself. (The released loop evaluates T twice and
-    back-propagates the potential's loss through T for nothing; see benchmarks/sjko.py.)
 
     Parameters
     ----------
@@ -269,17 +289,15 @@ def phases(
         The phase 0, 1, ... that has just ended, T as it left it; T_k is replaced by T afterwards.
     """
     total, done = sum(iterations), 0
-    adams = optimisers(step, T, lr_map, lr_potential, betas)
+    players = SemiDualPlayers(step, T, generator, lr_map, lr_potential, betas)
     for k, N in enumerate(iterations):
         sigma = noise(k)
         for i in range(N):
-            factor = schedule(i / N)
-            for adam, lr in zip(adams, (lr_map, lr_potential), strict=True):
-                adam.param_groups[0]["lr"] = factor * lr
-            (x, z), y = sources(batch, generator), data(batch, generator)
+            players.fall(schedule(i / N))
+            xz, y = sources(batch, generator), data(batch, generator)
             if sigma:
-                y = y + sigma * torch.randn(y.shape, generator=generator)
-            loss = update(step, T, adams, x, z, y, generator)
+                y = y + sigma * torch.randn(y.shape, generator=generator, device=y.device)
+            loss = players.update(xz, y)
             done += 1
             if progress is not None and (done % 50 == 0 or done == total):
                 progress(done, total, phase=k, map_loss=loss.item())
@@ -293,26 +311,3 @@ def train(step, T, sources, data, iterations, **settings):
     """Train T through all steps of `phases`, whose arguments these are; T is changed in place."""
     for _ in phases(step, T, sources, data, iterations, **settings):
         pass
-
-
-def optimisers(step, T, lr_map, lr_potential, betas=(0.5, 0.9)):
-    """Fused Adam for the map and for the potential."""
-    pairs = (T, lr_map), (step.v, lr_potential)
-    return [torch.optim.Adam(net.parameters(), lr, betas=betas, fused=True) for net, lr in pairs]
-
-
-def update(step, T, adams, x, z, y, generator=None):
-    """One update of the potential, then of T, on x, z and data y; returns the map's loss, detached."""
-    y_hat, w = images(T, x, z)
-    c = step.anchor(y_hat, x, z, generator)
-    _descend(adams[1], step.potential_loss(*likeliest(y_hat, c, w), y))
-    loss = step.map_loss(y_hat, c, w)
-    _descend(adams[0], loss)
-    return loss.detach()
-
-
-def _descend(adam, loss):
-    """One update; gradients are taken for the optimiser's own weights, never for the other player's."""
-    adam.zero_grad(set_to_none=True)
-    loss.backward(inputs=adam.param_groups[0]["params"])
-    adam.step()
