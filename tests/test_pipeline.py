@@ -29,7 +29,7 @@ PROFILE = {
     "report": "results/smoke/report",
     "seeds": [0],
     "chapters": [],
-    "also": {"digits": "training/digits", "eight_gaussians": "training/eight_gaussians"},
+    "also": {},
     "training": {
         "eight_gaussians": {
             "kl_dv-jko": {

@@ -1,46 +1,49 @@
-"""What the README shows is what the repository holds."""
+"""README: what it prints is what the report has, and what it tells one to type works."""
 
 import re
+import subprocess
+import sys
 
-import pytest
-import torch
+import pandas as pd
 
-from gwf import functionals
+from companion import driver, ledger, params
 from gwf.paths import REPORT, ROOT
 
 README = (ROOT / "README.md").read_text()
 
 
-def table_of(text):
-    """The rows of the first Markdown table in a text."""
-    return [line for line in text.splitlines() if line.startswith("|")]
+def between(name):
+    """The text between the marks of a generated part."""
+    return re.search(rf"<!-- {name}: .*? -->\n(.*?)<!-- end -->", README, re.S).group(1).strip()
 
 
 def test_the_table_is_the_reports():
-    block = re.search(r"<!-- fd_digits:.*?-->\n(.*?)<!-- end -->", README, re.S).group(1)
-    assert table_of(block) == table_of((REPORT / "tables" / "fd_digits.md").read_text())
-    assert len(table_of(block)) > 2
+    lines = (REPORT / "sheets" / "digits" / "digits.md").read_text().splitlines()
+    assert between("digits").splitlines() == [line for line in lines if line.startswith("|")]
 
 
-def test_linked_files_exist():
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    assert len(links) > 8
-    assert not [link for link in links if not (ROOT / link).exists()]
-
-
-def test_the_functional_shown_in_full_works_and_is_short():
-    block = re.search(r"```python\n(# gwf/functionals.*?)```", README, re.S).group(1)
-    assert len([line for line in block.splitlines() if line.strip() and not line.startswith("#")]) < 15
-    scope = {}
-    exec(block, scope)
-    shown, registered = scope["functional"], functionals.get("hellinger")
-    t = torch.linspace(0.1, 5, 50, dtype=torch.float64)
-    for name, argument in [("f", t), ("df", t), ("h", t - 2), ("conjugate", 1 - t), ("optimal_output", t.log())]:
-        assert torch.allclose(getattr(shown, name)(argument), getattr(registered, name)(argument)), name
-    assert float(shown.bound(t, t)) == pytest.approx(float(registered.bound(t, t)))
+def test_the_claims_are_the_ledgers():
+    frame = pd.read_csv(REPORT / "claims.csv", dtype=str, keep_default_na=False)
+    assert between("claims") == ledger.summary(frame)
 
 
 def test_the_commands_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"`make (\w+)", README)):
-        assert re.search(rf"^{target}:", makefile, re.M), target
+    targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.M).group(1).split())
+    assert set(re.findall(r"make ([a-z]+)", README)) <= targets
+    stages = driver.stages(params.compose("laptop"))
+    named = re.findall(r"^dvc repro (.*?) +#", README, re.M)
+    assert named and {word for text in named for word in text.split() if "@" in word} <= set(stages)
+    for module in re.findall(r"python -m ([\w.]+)", README):
+        done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True)
+        assert done.returncode == 0, module
+
+
+def test_the_example_runs(capsys):
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    exec(block, {})
+    assert capsys.readouterr().out
+
+
+def test_it_is_short():
+    assert len(re.sub(r"<!-- \w+: .*?<!-- end -->", "", README, flags=re.S).split()) <= 1200
