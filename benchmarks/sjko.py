@@ -15,6 +15,7 @@ import time
 
 import torch
 
+from gwf import divergences
 from gwf.nets.toy import ToyMap, ToyPotential
 from gwf.seeding import generator
 from gwf.steps import semidual as sd
@@ -56,7 +57,7 @@ class Ours:
         self.T, self.v, self.stream = ToyMap(), ToyPotential(), generator(0, "ours")
         anchor = sd.Anchor(1.0)
         anchor.advance(self.T)
-        self.step = sd.SemiDualStep(sd.entropy("kl"), self.v, anchor)
+        self.step = sd.SemiDualStep(divergences.entropy("kl"), self.v, anchor)
         self.players = sd.SemiDualPlayers(self.step, self.T, self.stream, 1e-4, 2e-5)
 
     def update(self):

@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from gwf import functionals
+from gwf import divergences
 from gwf.data.embedded import digits, eight_gaussians, to_model
 from gwf.nets.conv import ConvCritic, ConvMap
 from gwf.nets.mlp import MLP
@@ -90,7 +90,7 @@ class Plain:
         self.T_k, self.average = copy.deepcopy(self.T), copy.deepcopy(self.T)
         self.opt_T = torch.optim.Adam(self.T.parameters(), lr=1e-3, betas=(0.5, 0.9), foreach=False)
         self.opt_h = torch.optim.Adam(self.critic.parameters(), lr=1e-3, betas=(0.5, 0.9), foreach=False)
-        self.functional = functionals.get("kl_dv")
+        self.functional = divergences.get("kl_dv")
         self.stream = generator(0, "plain")
 
     def update(self):

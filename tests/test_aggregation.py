@@ -6,16 +6,8 @@ import torch
 from scipy.stats import norm
 
 from companion.notebooks import load_notebook
-from gwf.steps.internal import (
-    KERNELS,
-    Boltzmann,
-    EntropyDual,
-    Interaction,
-    Push,
-    VariationalFlow,
-    double_well,
-    quadratic,
-)
+from gwf.divergences import Boltzmann
+from gwf.steps.internal import KERNELS, EntropyDual, Interaction, Push, VariationalFlow, double_well, quadratic
 from gwf.steps.references import MomentGaussian
 from notebooks.experiments import aggregation_law as exact
 

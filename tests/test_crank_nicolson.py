@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from gwf.divergences import Boltzmann
 from gwf.exact.covariance import crank_nicolson_step
 from gwf.exact.gaussian import jko_step
 from gwf.nets.mlp import AffineIncrement
 from gwf.seeding import generator
 from gwf.steps.increments import standardised
-from gwf.steps.internal import Boltzmann, CrankNicolsonFlow, EntropyDual
+from gwf.steps.internal import CrankNicolsonFlow, EntropyDual
 from gwf.steps.references import MomentGaussian
 
 M, LAM, TAU = 1.0, 0.5, 0.2

@@ -12,7 +12,7 @@ import torch
 from notebook_code import definitions
 from torch import nn
 
-from gwf import functionals
+from gwf import divergences
 from gwf.exact import gaussian
 from gwf.nets.mlp import ResidualMLP
 from gwf.nets.residual import QuadraticMLP
@@ -84,5 +84,5 @@ def test_proximal_term_has_the_weight_of_the_definition():
     per_dimension = JKO(T, tau, per_dimension=True)
     assert float(per_dimension.proximal(z, z)) == pytest.approx(1 / (2 * tau), rel=0.02)
     assert per_dimension.euclidean_tau(d) == pytest.approx(d * tau)
-    step = JKOStep(functionals.get("kl_dv"), QuadraticMLP(d), euclidean)
+    step = JKOStep(divergences.get("kl_dv"), QuadraticMLP(d), euclidean)
     assert float(step.map_loss(z, z, None)[1]) == pytest.approx(d / (2 * tau), rel=0.02)

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from companion.notebooks import load_notebook
+from gwf.divergences import Boltzmann, Power
 from gwf.errors import UsageError
 from gwf.exact import barenblatt
 from gwf.nets.mlp import AffineIncrement, RatioNet, ResidualMLP
-from gwf.steps.internal import Boltzmann, EntropyDual, Power, VariationalFlow, VariationalStep, log_det_jacobian
+from gwf.steps.internal import EntropyDual, VariationalFlow, VariationalStep, log_det_jacobian
 from gwf.steps.references import MomentGaussian, UniformBall, UniformBox
 
 porous = load_notebook("porous")
@@ -161,7 +162,10 @@ class _Smooth(torch.nn.Module):
     def __init__(self, reference):
         super().__init__()
         peak = float(barenblatt.density(np.zeros((1, 3)), 0.4, 3, 2)[0])
-        self.peak, self.scale = peak / reference.log_density(torch.zeros(1, 3)).exp(), reference.a / reference.margin / 0.4
+        self.peak, self.scale = (
+            peak / reference.log_density(torch.zeros(1, 3)).exp(),
+            reference.a / reference.margin / 0.4,
+        )
 
     def forward(self, y):
         return self.peak * (1 - (y * self.scale).square().sum(1, keepdim=True))

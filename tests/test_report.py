@@ -9,13 +9,14 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from gwf.runs import Study, method_title, parameters
+from gwf.table import latex_text, show, show_spread
 
-from gwf import figures, functionals, page, plot, report, style
+from gwf import figures, page, plot, report, style
 from gwf.claims import ledger
 from gwf.errors import UsageError
 from gwf.paths import run_name
-from gwf.runs import Study, method_title, parameters
-from gwf.table import latex_text, show, show_spread
+from gwf.training import recipes
 
 PARAMS = {
     "profile": "toy",
@@ -332,7 +333,7 @@ def test_page_is_complete_and_needs_no_network(rendered):
 
 def test_every_method_has_its_own_colour_and_line():
     looks = {
-        (name, step): (style.colour(name), style.LINES[step]) for name in functionals.names() for step in style.LINES
+        (name, step): (style.colour(name), style.LINES[step]) for name in recipes.functionals() for step in style.LINES
     }
     assert len(set(looks.values())) == len(looks)
     assert style.line("kl", "jko")["color"] == style.line("kl", "gan")["color"]
@@ -340,8 +341,8 @@ def test_every_method_has_its_own_colour_and_line():
 
 
 def test_a_new_functional_gets_a_free_colour(monkeypatch):
-    monkeypatch.setattr(functionals, "names", lambda: [*style.COLOURS, "new", "newer"])
-    colours = [style.colour(name) for name in functionals.names()]
+    monkeypatch.setattr(recipes, "functionals", lambda: [*style.COLOURS, "new", "newer"])
+    colours = [style.colour(name) for name in recipes.functionals()]
     assert len(set(colours)) == len(colours)
 
 

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from companion.notebooks import load_notebook
+from gwf import divergences
 from gwf.errors import UsageError
-from gwf.exact.restricted import KL, Chi2, ClippedKL, ipm_squared, jko_bound, jko_particle_error, restricted_divergence
+from gwf.exact.restricted import ClippedKL, ipm_squared, jko_bound, jko_particle_error, restricted_divergence
 from gwf.seeding import rng
 
 sheet = load_notebook("restricted")
@@ -50,25 +51,28 @@ def test_kl_of_gaussians_is_reached_by_quadratics_and_not_by_lines():
     m, s, phi = 0.7, 0.6, sheet.quadratics(sheet.X)
     mu = sheet.gaussian(m, s)
     exact = np.log(1 / s) + (s**2 + m**2 - 1) / 2
-    assert restricted_divergence(KL(), phi, mu, phi, sheet.NU)[0] == pytest.approx(exact, abs=1e-8)
+    assert restricted_divergence(divergences.get("kl"), phi, mu, phi, sheet.NU)[0] == pytest.approx(exact, abs=1e-8)
     lines = phi[:, :2]
-    assert restricted_divergence(KL(), lines, mu, lines, sheet.NU)[0] == pytest.approx(m**2 / 2, abs=1e-8)
+    assert restricted_divergence(divergences.get("kl"), lines, mu, lines, sheet.NU)[0] == pytest.approx(
+        m**2 / 2, abs=1e-8
+    )
 
 
 def test_without_constants_the_divergence_can_be_negative():
     """Negative control: H = span{x} and mu = nu gives -E f*(0) = -1/e for KL, as the statement needs constants."""
     x = sheet.X[:, None]
-    assert restricted_divergence(KL(), x, sheet.NU, x, sheet.NU)[0] == pytest.approx(-np.exp(-1), abs=1e-9)
+    assert restricted_divergence(divergences.get("kl"), x, sheet.NU, x, sheet.NU)[0] == pytest.approx(
+        -np.exp(-1), abs=1e-9
+    )
 
 
-@pytest.mark.parametrize("f", [Chi2(), ClippedKL(0.25, 4.0), KL()])
+@pytest.mark.parametrize("f", [divergences.get("chi2"), ClippedKL(0.25, 4.0), divergences.get("kl")])
 def test_conjugates(f):
     """Fenchel's equality u f'(u) = f(u) + f*(f'(u)) and (f*)' = inverse of f'; differences of step 1e-5."""
     u = np.linspace(0.05, 8, 300)
     s = f.df(u)
-    value, first, _ = f.conjugate(s)
-    assert first == pytest.approx(u, rel=1e-9) and f.f(u) + value == pytest.approx(u * s, abs=1e-9)
-    slope = (f.conjugate(s + 1e-5)[0] - f.conjugate(s - 1e-5)[0]) / 2e-5
+    assert f.slope(s) == pytest.approx(u, rel=1e-9) and f.f(u) + f.conjugate(s) == pytest.approx(u * s, abs=1e-9)
+    slope = (f.conjugate(s + 1e-5) - f.conjugate(s - 1e-5)) / 2e-5
     assert slope == pytest.approx(u, rel=1e-4)
     curvature = (f.df(u + 1e-5) - f.df(u - 1e-5)) / 2e-5
     assert curvature.min() >= f.alpha - 1e-4 and curvature.max() <= f.L + 1e-4

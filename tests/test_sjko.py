@@ -1,4 +1,4 @@
-"""S-JKO, UOTM and their relatives: conjugates, losses, networks, and short trainings held against closed forms.
+"""S-JKO, UOTM and their relatives: losses, networks, and short trainings held against closed forms.
 
 The trainings are of one-dimensional Gaussians with an affine map and a quadratic potential, the smallest classes that
 contain the exact steps. What is left is the noise of mini-batches; the tolerance is four times the largest
@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from gwf.divergences import entropy
 from gwf.errors import UsageError
 from gwf.exact import gaussian, mixtures
 from gwf.nets.toy import AffineMap, ExpertsMap, ToyMap, ToyPotential, spread
 from gwf.seeding import generator
-from gwf.steps import entropies as psi
 from gwf.steps import semidual as sd
 from gwf.steps.jko import JKO
 from gwf.studies import latents, outlier
@@ -26,68 +26,12 @@ NEAR = 2.0, 0.7
 """Target of the trainings: near, as e^{-v} has heavy tails where the laws are far apart."""
 
 
-# Closed forms.
-
-CONJUGATES = {
-    "kl": [-0.950213, -0.632121, 0, 0.349859, 0.822119],
-    "chi2": [-1, -0.75, 0, 0.3225, 0.69],
-    "softplus": [-1.28912, -0.759771, 0, 0.322416, 0.688682],
-    "js": [-0.667939, -0.48988, 0, 0.430566, 1.726639],
-}
-POINTS = torch.tensor([-3.0, -1.0, 0.0, 0.3, 0.6], dtype=torch.float64)
-
-
-@pytest.mark.parametrize("name", CONJUGATES)
-def test_conjugates_at_known_points(name):
-    """Six digits are given, and float64 has more."""
-    assert psi.entropy(name).conjugate(POINTS).numpy() == pytest.approx(CONJUGATES[name], abs=1e-6)
-
-
-@pytest.mark.parametrize("name", [n for n in psi.ENTROPIES if n not in ("linear", "kl_dv")])
-def test_conjugate_is_the_supremum(name):
-    """sup_t s t - Psi(t) on a grid of spacing 1e-4: the error is quadratic in it, below 1e-6 for these curvatures."""
-    entropy = psi.entropy(name)
-    top = {"softplus": 2.0, "softplus_uotm": 1.0}.get(name, 12.0)
-    t = torch.linspace(0, top, round(top / 1e-4) + 1, dtype=torch.float64)
-    best = (POINTS[:, None] * t - entropy.primal(t)).max(1).values
-    assert torch.allclose(best, entropy.conjugate(POINTS), atol=1e-6)
-
-
-@pytest.mark.parametrize("name", psi.ENTROPIES)
-def test_slope_at_zero(name):
-    """(Psi*)'(0) = 1 belongs to Psi(1) = 0 being the minimum; the softplus of uotm's release has 1/2."""
-    entropy, s = psi.entropy(name), torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(entropy.conjugate(s).sum(), s)
-    assert slope.item() == pytest.approx(entropy.slope_at_zero) == (0.5 if name == "softplus_uotm" else 1.0)
-
-
-def test_scaling_divides_the_cost():
-    """alpha Psi*(s/alpha), and alpha -> infinity is the linear conjugate of balanced transport."""
-    kl = psi.entropy("kl")
-    assert torch.allclose(psi.Scaled(kl, 2.0).conjugate(POINTS), 2 * kl.conjugate(POINTS / 2))
-    assert torch.allclose(psi.Scaled(kl, 1e8).conjugate(POINTS), POINTS, atol=1e-6)
-    t = torch.linspace(0, 30, 300001, dtype=torch.float64)
-    scaled = psi.Scaled(kl, 2.0)
-    assert torch.allclose((POINTS[:, None] * t - scaled.primal(t)).max(1).values, scaled.conjugate(POINTS), atol=1e-6)
-    with pytest.raises(UsageError, match="alpha"):
-        psi.Scaled(kl, 0)
-
-
-def test_profiling_the_constant_gives_donsker_varadhan():
-    """max over C of the KL semi-dual at v + C is its DV form: at C = log E e^{-v}, and at no other C on a grid."""
-    stream = generator(0, "test")
-    v = torch.randn(50, generator=stream, dtype=torch.float64)
-    v_c = -0.7
-    at = lambda C: v_c - C - psi.entropy("kl").of_data(v + C).item()
-    dv = v_c - psi.entropy("kl_dv").of_data(v).item()
-    best = (-v).exp().mean().log().item()
-    assert at(best) == pytest.approx(dv, abs=1e-10)
-    assert all(at(C) <= dv for C in np.linspace(best - 1, best + 1, 41))
+# The released loss.
 
 
 def test_all_pairs_is_not_paired():
     """v = c = (0, 1): E e^{v - c} is 1 in pairs, and E e^v E e^{-c} = 1.271540 over all pairs."""
-    v, c, kl = torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]), psi.entropy("kl")
+    v, c, kl = torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]), entropy("kl")
     paired = sd.RelaxedSourceStep(kl, kl, None, None).of_source(v, c) + 1
     released = sd.AllPairsStep(kl, kl, None, None).of_source(v, c) + 1
     assert paired.item() == pytest.approx(1.0)
@@ -96,7 +40,7 @@ def test_all_pairs_is_not_paired():
 
 def test_all_pairs_of_linear_entropies_is_harmless():
     """S-JKO's source term is linear in v, so that the defect changes nothing but a constant."""
-    v, c, linear = torch.randn(2, 40, generator=generator(0, "pairs")).unbind() + (psi.entropy("linear"),)
+    v, c, linear = torch.randn(2, 40, generator=generator(0, "pairs")).unbind() + (entropy("linear"),)
     pairs = sd.AllPairsStep(linear, linear, None, None).of_source(v, c)
     assert pairs.item() == pytest.approx((v.mean() - c.mean()).item(), abs=1e-6)
 
@@ -221,7 +165,7 @@ def trained(make, phases=(500,), tau=1.0, start=(0.0, 1.0, 0.0), latent=sd.match
     return np.array(found)
 
 
-KL, DV = psi.entropy("kl"), psi.entropy("kl_dv")
+KL, DV = entropy("kl"), entropy("kl_dv")
 TOLERANCE = 0.06
 
 
@@ -282,8 +226,3 @@ def test_laws_of_the_toys_are_counted():
     assert masses == pytest.approx(1 / 25) and inside > 0.99
     masses, inside = modes_toys.masses_of_circles(modes_toys.circles(1000, stream))
     assert masses == pytest.approx([0.5, 0.5]) and inside > 0.98
-
-
-def test_unknown_entropy_names_the_nearest():
-    with pytest.raises(UsageError, match="softplus"):
-        psi.entropy("sotfplus")

@@ -17,7 +17,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import norm
 
 from companion.notebooks import load_notebook
-from gwf import functionals
+from gwf import divergences
 from gwf.errors import UsageError
 from gwf.exact import envelope, gaussian
 from gwf.nets.mlp import MLP, ResidualMLP
@@ -50,7 +50,7 @@ def test_formulas_of_the_bounds_agree_with_the_registered_functionals():
     for a, b in ((0.5, 0.0), (1.0, 0.3)):
         exact = variational.exact_bounds(1.3, a, b)
         for title, name in (("KL", "kl"), ("KL-DV", "kl_dv"), ("chi2", "chi2"), ("chi2 tight", "chi2_tight")):
-            bound = functionals.get(name).bound(a * (z + 1.3) + b, a * z + b)
+            bound = divergences.get(name).bound(a * (z + 1.3) + b, a * z + b)
             assert float(bound) == pytest.approx(exact[title], abs=1e-3)
 
 
@@ -118,7 +118,7 @@ def test_symmetric_tight_chi2_gradient_with_and_without_the_variance():
         return (-theta * x + theta**2 / 2).exp()
 
     u_nu, u_mu = critic(z), critic(z + shift)
-    loss = functionals.get("chi2_tight").swapped.map_loss(u_mu, u_nu)
+    loss = divergences.get("chi2_tight").swapped.map_loss(u_mu, u_nu)
     (slope,) = torch.autograd.grad(loss, shift, retain_graph=True)
     assert float(slope) == pytest.approx(2 * theta * math.exp(theta**2), rel=0.01)
     detached = (u_nu.mean() - u_mu.mean()) ** 2 / u_mu.var(correction=0).detach()

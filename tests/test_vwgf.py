@@ -1,4 +1,4 @@
-"""Variational steps: the table of duals, the Gaussian reference, compositions, the trained flow on Gaussians."""
+"""Variational steps: the Gaussian reference, compositions, the trained flow on Gaussians."""
 
 import math
 
@@ -6,87 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from gwf import functionals
+from gwf import divergences
 from gwf.errors import UsageError
 from gwf.exact import gaussian
 from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
 from gwf.seeding import generator
-from gwf.steps import duals
 from gwf.steps import references as ref
 from gwf.steps.increments import Composition, ParticleCache, VariationalStep, compose, passes, standardised
 
 X = torch.linspace(-8, 8, 20001, dtype=torch.float64)
 WEIGHTS = torch.full_like(X, float(X[1] - X[0]))
-MU, R = (0.4, 0.8), (-0.1, 1.1)
 
 
-def normal(m, s):
-    """Density of N(m, s^2) on the grid: the trapezium rule is then exact to far below 1e-8."""
-    return torch.exp(-((X - m) ** 2) / (2 * s**2)) / (s * math.sqrt(2 * math.pi))
-
-
-def dual_on_grid(row, p, q):
-    w = row.optimum(p / q)
-    return float((WEIGHTS * (p * row.A(w) - q * row.B(w))).sum())
-
-
-@pytest.mark.parametrize("name", duals.names())
-def test_dual_at_the_optimal_ratio_equals_the_divergence(name):
-    row, p, q = duals.get(name), normal(*MU), normal(*R)
-    assert dual_on_grid(row, p, q) == pytest.approx(float(row.value(p, q, WEIGHTS)), abs=1e-6)
-
-
-@pytest.mark.parametrize("name", duals.names())
-def test_every_other_ratio_gives_less(name):
-    """Negative control as well: the variable of another ratio is not optimal, by far more than quadrature error."""
-    row, p, q = duals.get(name), normal(*MU), normal(*R)
-    w = row.optimum(normal(MU[0] - 0.3, MU[1]) / q)
-    worse = float((WEIGHTS * (p * row.A(w) - q * row.B(w))).sum())
-    assert worse < dual_on_grid(row, p, q) - 1e-3
-
-
-@pytest.mark.parametrize("name", [n for n in duals.names() if n != "tv"])
-def test_the_two_losses_follow_from_the_one_rule(name):
-    """A = f'(t) and B = t f'(t) - f(t) at the row's variable; 1e-10 is rounding. (TV has no derivative at 1.)"""
-    row = duals.get(name)
-    t = torch.logspace(-1.5, 1.5, 40, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(row.f(t).sum(), t)
-    w = row.optimum(t.detach())
-    # JS: the rule's h = log(2 t / (1 + t)) is A; Hellinger, chi2, KL, entropy likewise.
-    assert torch.allclose(row.A(w), slope, atol=1e-10)
-    assert torch.allclose(row.B(w), (t * slope - row.f(t)).detach(), atol=1e-10)
-
-
-def test_values_of_the_rows_are_those_of_the_closed_forms():
-    p, q = normal(*MU), normal(*R)
-    value = {name: dual_on_grid(duals.get(name), p, q) for name in duals.names()}
-    assert value["kl"] == pytest.approx(float(gaussian.kl(*MU, *R)), abs=1e-6)
-    assert value["reverse_kl"] == pytest.approx(float(gaussian.reverse_kl(*MU, *R)), abs=1e-6)
-    assert value["chi2"] == pytest.approx(float(gaussian.chi2(*MU, *R)), abs=1e-6)
-    assert value["js"] == pytest.approx(2 * float(gaussian.js(*MU, *R)), abs=1e-6), "the row is 2 JS"
-    half = 2 / (1 + p / q) / 2
-    paper = float((WEIGHTS * (p * torch.log(1 - half) - q * -torch.log(half))).sum())
-    assert paper == pytest.approx(value["js"] - math.log(4), abs=1e-6), "w' = w / 2 gives 2 JS - log 4"
-
-
-@pytest.mark.parametrize("name", ["kl", "js", "reverse_kl", "chi2", "hellinger"])
-def test_rows_agree_with_the_registered_functionals(name):
-    """Hellinger and JS may be registered with another factor: the ratio of the generators is constant in t."""
-    t = torch.tensor([0.3, 0.7, 1.6, 3.0], dtype=torch.float64)
-    ratio = duals.get(name).f(t) / functionals.get(name).f(t)
-    shift = (duals.get(name).f(t) - functionals.get(name).f(t)) / (t - 1)
-    same = torch.allclose(ratio, ratio[:1], atol=1e-9) or torch.allclose(shift, shift[:1], atol=1e-9)
-    assert same, "equal up to a factor, or a multiple of t - 1 that no divergence sees"
-
-
-def test_generalised_entropy_with_a_box():
-    """m = 3, R uniform of density 1/16 on the grid: the dual is int mu^3 / 2; without omega it would be 256 times it."""
-    p, omega = normal(*MU), 1 / 16
-    row, q = duals.generalised_entropy(3.0, omega), torch.full_like(X, omega)
-    assert dual_on_grid(row, p, q) == pytest.approx(float((WEIGHTS * p**3).sum() / 2), abs=1e-6)
-
-
-@pytest.mark.parametrize("ratio", sorted(duals.LOG_RATIO))
+@pytest.mark.parametrize("ratio", sorted(ref.LOG_RATIO))
 def test_kl_through_any_reference_is_the_same_kl(ratio):
     """Exact log r inserted: mean over grid points weighted by mu and R gives KL(mu | nu) for every R (1e-5: float32)."""
     nu, mu = ref.GaussianReference([0.5], [[2.0]]), ref.GaussianReference([0.2], [[0.6]])
@@ -98,8 +30,8 @@ def test_kl_through_any_reference_is_the_same_kl(ratio):
         "squared": lambda l: (l / 2).exp(),
         "capped": lambda l: 20 / 3 * torch.logit(torch.log1p(l.exp()) / 20),
     }[ratio]
-    found = duals.log_ratio(ratio)(invert(log_r))
-    one = duals.log_ratio(ratio)(torch.tensor(duals.OUTPUT_OF_ONE[ratio], dtype=torch.float64))
+    found = ref.log_ratio(ratio)(invert(log_r))
+    one = ref.log_ratio(ratio)(torch.tensor(ref.OUTPUT_OF_ONE[ratio], dtype=torch.float64))
     assert abs(float(one)) < 1e-9, "the output a network starts from is that of r = 1"
     centre = (X.abs() < 3).numpy()
     assert np.allclose(found[centre], log_r[centre], atol=1e-4)
@@ -258,8 +190,7 @@ def test_the_first_map_update_reuses_the_pass_of_the_critic():
 @pytest.mark.parametrize(
     "call, words",
     [
-        (lambda: duals.get("hellingr"), "did you mean 'hellinger'"),
-        (lambda: duals.generalised_entropy(1.0), "m > 1"),
+        (lambda: divergences.Power(1.0), "exponent m"),
         (lambda: ref.KLThroughReference(None, ratio="lg"), "did you mean 'log'"),
         (lambda: ref.GaussianReference([0, 0], np.zeros((2, 2))), "positive definite"),
         (lambda: VariationalStep(None, None, None, math.inf, None, lr_map=1, lr_critic=1), "tau"),

@@ -21,59 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import ot
-from scipy.special import expit, xlogy
 
-from gwf.errors import UsageError, in_range, nearest
-
-
-@dataclass(frozen=True)
-class Entropy:
-    """A convex f on t >= 0 with f(1) = 0, its conjugate f*, and the first two derivatives of f*.
-
-    `top` bounds the domain of f*, finite for s < top, and `most` that of f, finite for t <= most;
-    `stride` is the longest useful Newton step, finite where f* grows exponentially. All act elementwise on float64 arrays.
-    """
-
-    f: callable
-    conjugate: callable
-    slope: callable
-    curvature: callable
-    top: float = np.inf
-    most: float = np.inf
-    stride: float = np.inf
-
-
-def _softplus_f(t):
-    with np.errstate(invalid="ignore"):
-        return np.where(t <= 2, xlogy(t, t) + xlogy(2 - t, 2 - t), np.inf)
-
-
-ENTROPIES = {
-    "kl": Entropy(lambda t: xlogy(t, t) - t + 1, np.expm1, np.exp, np.exp, stride=5.0),
-    # The parabola continues f* below s = -2, where the true conjugate is -1. Its Newton step is the better one, and the
-    # minimiser is the same, because marginals of a plan cannot be negative.
-    "chi2": Entropy(
-        lambda t: (t - 1) ** 2,
-        lambda s: np.where(s >= -2, s + s**2 / 4, -1.0),
-        lambda s: 1 + s / 2,
-        lambda s: np.full_like(s, 0.5),
-    ),
-    "js": Entropy(
-        lambda t: xlogy(t, t) - (t + 1) * np.log((t + 1) / 2),
-        lambda s: -np.log(2 - np.exp(s)),
-        lambda s: np.exp(s) / (2 - np.exp(s)),
-        lambda s: 2 * np.exp(s) / (2 - np.exp(s)) ** 2,
-        np.log(2),
-    ),
-    "softplus": Entropy(
-        _softplus_f,
-        lambda s: 2 * (np.logaddexp(0, s) - np.log(2)),
-        lambda s: 2 * expit(s),
-        lambda s: 2 * expit(s) * expit(-s),
-        most=2.0,
-    ),
-}
-"""Generators by name: KL(rho|nu), Pearson chi2(rho|nu), *twice* Jensen-Shannon in nats, softplus (ratio capped at 2)."""
+from gwf import divergences
+from gwf.errors import UsageError, in_range
 
 
 @dataclass(frozen=True)
@@ -123,7 +73,7 @@ def _weights(p, name):
 
 
 def _entropy(name):
-    return None if name == "hard" else ENTROPIES[nearest(name, [*ENTROPIES, "hard"], "divergence")]
+    return None if name == "hard" else divergences.entropy(name)
 
 
 def _penalty(entropy, marginal, weights):
@@ -172,7 +122,7 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200):
     C : array_like (n, m)
     a, b : array_like (n,), (m,)
         Positive weights of source and target (else `UsageError`); they need not have mass 1 unless both are hard.
-    source, target : {"hard"} or a name in `ENTROPIES`
+    source, target : {"hard"} or the name of a divergence with `curvature`
         The target may be "hard" only when the source is.
     tolerance : float
         Largest allowed gap, relative to 1 + |value|.
@@ -269,7 +219,7 @@ def jko_step(x, a, y, b, tau, divergence="kl"):
     a, b : array_like (n,), (m,), positive, of mass 1
     tau : float in (0, inf)
         Euclidean step: the cost is |x - y|^2 / (2 tau).
-    divergence : str, a name in `ENTROPIES`
+    divergence : str, a name in `gwf.divergences` with `curvature`
 
     Returns
     -------

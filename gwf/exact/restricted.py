@@ -21,49 +21,13 @@ computed in notebooks/experiments/restricted.ipynb:
 
 import numpy as np
 
+from gwf.bounds import Generator
 from gwf.errors import UsageError, in_range
 
 RANK = 1e-10  # combinations of features whose variance under nu is smaller than this share count as zero
 
 
-class Chi2:
-    """f(u) = (u - 1)^2 on the whole line; f*(s) = s + s^2/4, alpha = L = 2."""
-
-    alpha = L = 2.0
-
-    def f(self, u):
-        """(u - 1)^2."""
-        return (u - 1) ** 2
-
-    def df(self, u):
-        """2 (u - 1)."""
-        return 2 * (u - 1)
-
-    def conjugate(self, s):
-        """f* and its first two derivatives at s."""
-        return s + s**2 / 4, 1 + s / 2, np.full_like(s, 0.5)
-
-
-class KL:
-    """f(u) = u log u; f*(s) = exp(s - 1). Neither strongly convex nor smooth: alpha = 0, L = inf."""
-
-    alpha, L = 0.0, np.inf
-
-    def f(self, u):
-        """u log u."""
-        return u * np.log(u)
-
-    def df(self, u):
-        """1 + log u."""
-        return 1 + np.log(u)
-
-    def conjugate(self, s):
-        """f* and its first two derivatives at s."""
-        e = np.exp(np.minimum(s - 1, 500.0))
-        return e, e, e
-
-
-class ClippedKL:
+class ClippedKL(Generator):
     """u log u - u + 1 made strongly convex and smooth: f'' = 1/u clipped to [alpha, L], on the whole line.
 
     f(1) = f'(1) = 0, and f is the Kullback-Leibler generator (up to an affine term) for u in [1/L, 1/alpha].
@@ -83,17 +47,27 @@ class ClippedKL:
     def f(self, u):
         """By f(u) = u f'(u) - f*(f'(u))."""
         s = self.df(u)
-        return u * s - self.conjugate(s)[0]
+        return u * s - self.conjugate(s)
 
     def conjugate(self, s):
-        """f* and its first two derivatives at s: exp(s) - 1 in the middle, parabolas outside."""
+        """exp(s) - 1 in the middle, parabolas outside."""
+        e, above, below = self._parts(s)
+        return e - 1 + (above * e + above**2 / (2 * self.alpha)) + (below * e + below**2 / (2 * self.L))
+
+    def slope(self, s):
+        """exp(s) in the middle, lines outside."""
+        e, above, below = self._parts(s)
+        return e + above / self.alpha + below / self.L
+
+    def curvature(self, s):
+        """exp(s) clipped to [1/L, 1/alpha]."""
+        e, above, below = self._parts(s)
+        return np.where(above > 0, 1 / self.alpha, np.where(below < 0, 1 / self.L, e))
+
+    def _parts(self, s):
+        """exp(s) at the nearest end of the middle, and how far s lies above and below it."""
         bottom, top = -np.log(self.L), -np.log(self.alpha)
-        e = np.exp(np.clip(s, bottom, top))
-        above, below = np.maximum(s - top, 0), np.minimum(s - bottom, 0)
-        first = e + above / self.alpha + below / self.L
-        value = e - 1 + (above * e + above**2 / (2 * self.alpha)) + (below * e + below**2 / (2 * self.L))
-        second = np.where(above > 0, 1 / self.alpha, np.where(below < 0, 1 / self.L, e))
-        return value, first, second
+        return np.exp(np.clip(s, bottom, top)), np.maximum(s - top, 0), np.minimum(s - bottom, 0)
 
 
 def _moments(phi_mu, w_mu, phi_nu, w_nu):
@@ -120,7 +94,7 @@ def restricted_divergence(f, phi_mu, w_mu, phi_nu, w_nu):
 
     Parameters
     ----------
-    f : Chi2, KL or ClippedKL
+    f : gwf.bounds.Generator
     phi_mu, w_mu, phi_nu, w_nu
         As in `ipm_squared`.
 
@@ -138,18 +112,19 @@ def restricted_divergence(f, phi_mu, w_mu, phi_nu, w_nu):
     b_mu, phi_nu = b_mu @ whiten, phi_nu @ whiten
 
     def value(theta):
-        return b_mu @ theta - w_nu @ f.conjugate(phi_nu @ theta)[0]
+        with np.errstate(over="ignore"):  # a step too far: minus infinity, and it is halved
+            return b_mu @ theta - w_nu @ f.conjugate(phi_nu @ theta)
 
     theta = np.zeros(len(b_mu))
     for _ in range(500):
-        _, first, second = f.conjugate(phi_nu @ theta)
-        gradient = b_mu - phi_nu.T @ (w_nu * first)
-        move = np.linalg.lstsq(phi_nu.T @ ((w_nu * second)[:, None] * phi_nu), gradient, rcond=None)[0]
+        h = phi_nu @ theta
+        gradient = b_mu - phi_nu.T @ (w_nu * f.slope(h))
+        move = np.linalg.lstsq(phi_nu.T @ ((w_nu * f.curvature(h))[:, None] * phi_nu), gradient, rcond=None)[0]
         decrement = gradient @ move
         if decrement < 1e-12:
             return float(value(theta)), whiten @ theta
         length, now = 1.0, value(theta)
-        while value(theta + length * move) < now + 0.1 * length * decrement and length > 1e-10:
+        while not value(theta + length * move) >= now + 0.1 * length * decrement and length > 1e-10:
             length /= 2
         theta = theta + length * move
     raise UsageError("the restricted divergence is not attained: some critic of the class grows without bound")

@@ -6,7 +6,7 @@ functional: W1, and the f-divergences. Sources: w2fe (W2, W1), proposal (the fam
 
 import torch
 
-from gwf import functionals
+from gwf import divergences
 from gwf.errors import UsageError
 from gwf.fields.base import Field
 from gwf.steps.penalties import penalty
@@ -95,7 +95,7 @@ class CriticField(Learned):
 
     Parameters
     ----------
-    functional : str or gwf.functionals.base.Functional
+    functional : str or gwf.bounds.Functional
     critic : torch.nn.Module
         x (n, ...) -> u (n, 1).
     weight : float
@@ -113,7 +113,7 @@ class CriticField(Learned):
 
     def __init__(self, functional, critic, weight=10.0, lr=5e-4, critic_steps=5, betas=(0.9, 0.999), penalty_of=None):
         super().__init__({"critic": critic}, lr, critic_steps, betas)
-        self.functional = functionals.get(functional) if isinstance(functional, str) else functional
+        self.functional = divergences.get(functional) if isinstance(functional, str) else functional
         if not hasattr(self.functional, "map_loss"):
             raise UsageError(f"{functional!r} has no critic: use gwf.fields.get({functional!r})")
         self.title = self.functional.title

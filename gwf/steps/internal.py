@@ -25,41 +25,9 @@ the ratio of a self-similar flow does not change: the networks start each step a
 import copy
 
 import torch
-from torch.nn.functional import softplus
 
-from gwf.errors import UsageError, in_range
+from gwf.errors import UsageError
 from gwf.steps.jko import Players, positive, proximal, quench
-
-
-class Power:
-    """U(u) = u^m / (m - 1), m > 1: the generalised entropy G."""
-
-    def __init__(self, m):
-        self.m = in_range(m, 1, 10, "exponent m of the generalised entropy", open_low=True)
-
-    def ratio(self, u):
-        """r from the network's output: any sign for m = 2, where the bound stays a bound; softplus otherwise."""
-        return u if self.m == 2 else softplus(u)
-
-    def of_mu(self, u, log_R):
-        """U'(r R) = m/(m-1) (r R)^(m-1)."""
-        return self.m / (self.m - 1) * (self.ratio(u) * log_R.exp()) ** (self.m - 1)
-
-    def of_reference(self, u, log_R):
-        """p(r R) / R = r^m R^(m-1)."""
-        return self.ratio(u) ** self.m * (log_R * (self.m - 1)).exp()
-
-
-class Boltzmann:
-    """U(u) = u log u: the entropy int mu log mu, with the network giving log r."""
-
-    def of_mu(self, u, log_R):
-        """U'(r R) = 1 + log r + log R."""
-        return 1 + u + log_R
-
-    def of_reference(self, u, log_R):
-        """p(r R) / R = r."""
-        return u.exp()
 
 
 class EntropyDual:
@@ -67,7 +35,7 @@ class EntropyDual:
 
     Parameters
     ----------
-    entropy : Power or Boltzmann
+    entropy : gwf.divergences.Power or Boltzmann
     net : torch.nn.Module
         Reference coordinates (n, d) -> u (n, 1).
     reference : UniformBox, UniformBall or MomentGaussian

@@ -22,7 +22,7 @@ import math
 
 import torch
 
-from gwf import functionals
+from gwf import divergences
 from gwf.errors import UsageError
 from gwf.seeding import generator
 from gwf.steps.penalties import penalty
@@ -102,7 +102,7 @@ class JKOStep:
 
     Parameters
     ----------
-    functional : gwf.functionals.base.Functional
+    functional : gwf.bounds.Functional
     critic : torch.nn.Module
         x -> u (batch, 1), any real output.
     prox : JKO
@@ -227,7 +227,7 @@ class Alternation(Players):
     Parameters
     ----------
     functional : str
-        Name in `gwf.functionals`.
+        Name in `gwf.divergences`.
     T, h : torch.nn.Module
         Map z (n, d) -> x (n, d) and critic x -> (n, 1); trained in place.
     latent, data : callable
@@ -247,7 +247,7 @@ class Alternation(Players):
     def __init__(self, functional, T, h, latent, data, tau, *, per_dimension, penalty, lr_map, lr_critic, batch, seed):
         super().__init__(T, h, lr_map, lr_critic)
         self.latent, self.data, self.batch = latent, data, batch
-        self.step = JKOStep(functionals.get(functional), h, JKO(T, tau, per_dimension), penalty)
+        self.step = JKOStep(divergences.get(functional), h, JKO(T, tau, per_dimension), penalty)
         self.streams = {name: generator(seed, name) for name in ("latent", "data", "penalty")}
 
     def critic_loss(self, x, z, y):

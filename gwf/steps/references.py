@@ -15,8 +15,9 @@ import math
 import numpy as np
 import torch
 
-from gwf.errors import UsageError, in_range
-from gwf.steps.duals import LOG_2_PI, log_ratio
+from gwf.errors import UsageError, in_range, nearest
+
+LOG_2_PI = math.log(2 * math.pi)
 
 
 class GaussianReference:
@@ -90,6 +91,23 @@ def first_then_matched(R):
     return lambda k, x: R if k == 0 else moment_matched(k, x)
 
 
+def _log_capped(u):
+    # r = exp(rbar) - 1 with rbar = 20 sigmoid(3 u / 20) in (0, 20): bounded above, hence no exploding critic.
+    return torch.log(torch.expm1(20 * torch.sigmoid(3 * u / 20)).clamp_min(1e-5))
+
+
+LOG_RATIO = {"log": lambda u: u, "squared": lambda u: torch.log(u.square() + 1e-12), "capped": _log_capped}
+"""log r from the network's output u: r = exp(u); r = u^2 (vwgf's OU); r = exp(20 sigmoid(3u/20)) - 1 (its mixtures)."""
+
+OUTPUT_OF_ONE = {"log": 0.0, "squared": 1.0, "capped": -20 / 3 * math.log(20 / math.log(2) - 1)}
+"""The output u at which r = 1, for a network to start from."""
+
+
+def log_ratio(name):
+    """The parametrisation called `name`, a function u -> log r; an unknown one is a `UsageError`."""
+    return LOG_RATIO[nearest(name, LOG_RATIO, "ratio")]
+
+
 class KLThroughReference:
     r"""KL(. | nu) through a Gaussian reference; nu is known by log nu up to a constant.
 
@@ -105,7 +123,7 @@ class KLThroughReference:
     choose : callable
         (k, particles of mu_k) -> `GaussianReference` of step k.
     ratio : {"log", "squared", "capped"}
-        What the network's output means, see `gwf.steps.duals.LOG_RATIO`.
+        What the network's output means, see `LOG_RATIO`.
     """
 
     def __init__(self, log_nu, choose=moment_matched, ratio="log"):
@@ -134,28 +152,28 @@ class KLThroughReference:
 
 
 class AgainstSamples:
-    """D_f(. | nu) of a row of `gwf.steps.duals`, against nu itself, of which only samples are needed.
+    """D_f(. | nu) by a divergence's ratio losses, against nu itself, of which only samples are needed.
 
     Parameters
     ----------
-    dual : gwf.steps.duals.Dual
+    divergence : gwf.bounds.Generator
     sample : callable
         (n, generator) -> (n, d) draws of nu.
     """
 
-    def __init__(self, dual, sample):
-        self.dual, self.sample = dual, sample
+    def __init__(self, divergence, sample):
+        self.divergence, self.sample = divergence, sample
 
     def begin(self, k, x):
         """Nothing to refit: the reference is nu in every step."""
 
     def bound(self, u_mu, u_reference):
         """E_mu A - E_nu B."""
-        return self.dual.bound(self.dual.variable(u_mu), self.dual.variable(u_reference))
+        return self.energy(u_mu, None) - self.divergence.B(self.divergence.variable(u_reference)).mean()
 
     def energy(self, u_mu, x):
         """E_mu A, the part that moves with x."""
-        return self.dual.A(self.dual.variable(u_mu)).mean()
+        return self.divergence.A(self.divergence.variable(u_mu)).mean()
 
     def value(self, u_mu, u_reference, x):
         """The bound, which is the functional's own here."""

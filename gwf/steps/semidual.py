@@ -23,7 +23,8 @@ import math
 import torch
 from torch.nn.functional import softplus
 
-from gwf.steps.entropies import LOG_2, entropy
+from gwf import divergences
+from gwf.bounds import LOG_2
 from gwf.steps.jko import Players, positive
 from gwf.steps.penalties import r1
 
@@ -113,7 +114,7 @@ class SemiDualStep:
     Parameters
     ----------
     target : Entropy
-        Psi_2 of the data's marginal; `entropy("linear")` makes it hard (OTM).
+        Psi_2 of the data's marginal; `divergences.entropy("linear")` makes it hard (OTM).
     v : torch.nn.Module
         Potential, y (n, d) -> (n,).
     anchor : Anchor
@@ -177,11 +178,11 @@ class NonSaturatingStep(SemiDualStep):
     """sjko's JSD variant: logit D, v = softplus(D) - log 2, and the GAN's non-saturating loss for the map.
 
     The potential's loss is the GAN discriminator's, softplus(D(T)) + softplus(-D(y)), with D large on data. The exact map loss would be
-    c - softplus(D(T)); the paper and its code use c + softplus(-D(T)), whose descent is not that of JS (see `gwf.functionals.js`).
+    c - softplus(D(T)); the paper and its code use c + softplus(-D(T)), whose descent is not that of JS (see `gwf.divergences.JensenShannon`).
     """
 
     def __init__(self, v, anchor, weight=0.0):
-        super().__init__(entropy("js"), v, anchor, weight)
+        super().__init__(divergences.entropy("js"), v, anchor, weight)
 
     def potential(self, u):
         """v = softplus(D) - log 2 > -log 2, the domain of Psi*."""

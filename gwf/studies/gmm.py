@@ -19,10 +19,9 @@ from gwf.metrics.scores import GaussianMixture, ksd, ksd_scale, symkl_densities,
 from gwf.nets.icnn import DenseICNN, fit_identity
 from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
 from gwf.seeding import derive, generator, rng
-from gwf.steps.duals import LOG_2_PI, LOG_RATIO, OUTPUT_OF_ONE
 from gwf.steps.icnn import ICNNStep
 from gwf.steps.increments import ParticleCache, VariationalStep, compose
-from gwf.steps.references import KLThroughReference
+from gwf.steps.references import LOG_2_PI, LOG_RATIO, OUTPUT_OF_ONE, KLThroughReference
 
 METHODS = {"vwgf": "VWGF", "icnn": "JKO-ICNN, exact log det"}
 PUBLISHED_SCALE = {2: 0.01392, 4: 0.00674, 8: 0.006, 15: 0.00409, 17: 0.00409, 24: 0.00267, 32: 0.00213, 64: 0.00177}

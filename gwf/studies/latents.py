@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from gwf import divergences
 from gwf.errors import in_range, nearest
 from gwf.exact import gaussian
 from gwf.nets.mlp import MLP
@@ -128,7 +129,7 @@ def run(seed, progress, *, start, M, S, tau, phases, iterations, batch, width, l
 
             measure(*laws[0])
             for k in sd.phases(
-                sd.SemiDualStep(sd.entropy("kl_dv"), Quadratic(0 if net == "affine" else width), anchor),
+                sd.SemiDualStep(divergences.entropy("kl_dv"), Quadratic(0 if net == "affine" else width), anchor),
                 T,
                 lambda n, g: tuple(torch.randn(2, n, 1, generator=g)),
                 lambda n, g: M + S * torch.randn(n, 1, generator=g),

@@ -55,7 +55,7 @@ def run(
     Parameters
     ----------
     functional : str
-        Name in `gwf.functionals`.
+        Name in `gwf.divergences`.
     arrangements : list of str
         From `ARRANGEMENTS`.
     tau : float

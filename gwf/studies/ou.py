@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gwf import functionals
+from gwf import divergences
 from gwf.errors import UsageError, in_range, nearest
 from gwf.exact import gaussian
 from gwf.metrics import energy_distance
@@ -24,7 +24,6 @@ from gwf.nets.icnn import DenseICNN, fit_identity
 from gwf.nets.mlp import MLP, ResidualMLP
 from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
 from gwf.seeding import derive, generator, rng
-from gwf.steps import duals
 from gwf.steps import references as ref
 from gwf.steps.icnn import ExactLogDet, ICNNStep, StochasticLogDet
 from gwf.steps.increments import Composition, ParticleCache, VariationalStep, compose, standardised
@@ -88,7 +87,7 @@ def networks(d, width, gaussian_part, ratio):
         T, r = ResidualMLP(d, width, 2), MLP(d, 1, width, 1)
         last = r[-1]
         torch.nn.init.zeros_(last.weight)
-    torch.nn.init.constant_(last.bias, duals.OUTPUT_OF_ONE[ratio])
+    torch.nn.init.constant_(last.bias, ref.OUTPUT_OF_ONE[ratio])
     return T, r
 
 
@@ -163,7 +162,7 @@ def run(
     ):
         in_range(value, low, high, name)
     nearest(target, TARGETS, "target")
-    nearest(ratio, duals.LOG_RATIO, "ratio")
+    nearest(ratio, ref.LOG_RATIO, "ratio")
     for method in methods:
         nearest(method, METHODS, "method")
     if not gaussian_part and width == 0:
@@ -215,7 +214,7 @@ class _Study:
         nu = self.problem.nu
         functional = {
             "vwgf": lambda: ref.KLThroughReference(nu.log_density, ref.moment_matched, self.ratio),
-            "vwgf_nu": lambda: ref.AgainstSamples(duals.get("kl"), nu.sample),
+            "vwgf_nu": lambda: ref.AgainstSamples(divergences.get("kl"), nu.sample),
             "vwgf_wide": lambda: ref.KLThroughReference(
                 nu.log_density, ref.always(ref.GaussianReference.isotropic(self.d, 16.0)), self.ratio
             ),
@@ -275,7 +274,7 @@ class _Study:
 
     def _sjko(self, method):
         T, h = AffineResidualMLP(self.d, self.width), QuadraticMLP(self.d, self.width)
-        step = JKOStep(functionals.get("kl_dv"), h, JKO(T, self.tau))
+        step = JKOStep(divergences.get("kl_dv"), h, JKO(T, self.tau))
         stream = generator(self.seed, "ou sjko")
         adam_T = torch.optim.Adam(T.parameters(), self.sjko_lr_map, betas=(0.5, 0.9), fused=True)
         adam_h = torch.optim.Adam(h.parameters(), self.sjko_lr_critic, betas=(0.5, 0.9), fused=True)
@@ -374,7 +373,7 @@ class _Study:
 
 
 def _log_standard(z):
-    return -z.square().sum(1) / 2 - z.shape[1] * duals.LOG_2_PI / 2
+    return -z.square().sum(1) / 2 - z.shape[1] * ref.LOG_2_PI / 2
 
 
 def _descend(adam, loss):

@@ -21,6 +21,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from gwf import divergences
 from gwf.errors import in_range, nearest
 from gwf.nets.toy import ExpertsMap, ScaledPotential, ToyMap, ToyPotential, spread
 from gwf.seeding import derive, generator
@@ -67,7 +68,11 @@ def source(n, stream):
 
 def make_step(method, v, a, weight):
     """The step of `method`, KL where relaxed."""
-    kl, linear, anchor = sd.entropy("kl"), sd.entropy("linear"), sd.Anchor(1 / (2 * a), per_dimension=False)
+    kl, linear, anchor = (
+        divergences.entropy("kl"),
+        divergences.entropy("linear"),
+        sd.Anchor(1 / (2 * a), per_dimension=False),
+    )
     return {
         "ot": lambda: sd.SemiDualStep(linear, v, anchor, weight),
         "source_fixed": lambda: sd.SemiDualStep(kl, v, anchor, weight),

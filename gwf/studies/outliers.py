@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
-from gwf import metrics
+from gwf import divergences, metrics
 from gwf.data import toys
 from gwf.errors import in_range, nearest
 from gwf.fields.sinkhorn import Sinkhorn
@@ -87,7 +87,7 @@ def train(name, seed, contamination, relaxation, updates, batch, report):
 
     torch.manual_seed(derive(seed, "weights"))
     if name == "UOTM":
-        T, v, kl = ToyMap(2, 0, 64, 2, 2), ToyPotential(2, 64, 2, 2), sd.entropy("kl")
+        T, v, kl = ToyMap(2, 0, 64, 2, 2), ToyPotential(2, 64, 2, 2), divergences.entropy("kl")
         step = sd.RelaxedSourceStep(kl, kl, v, sd.Anchor(relaxation, per_dimension=False), 0.01)
         sd.train(
             step,

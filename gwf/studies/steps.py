@@ -14,7 +14,7 @@ import math
 import pandas as pd
 import torch
 
-from gwf import functionals, metrics
+from gwf import divergences, metrics
 from gwf.data.embedded import eight_gaussians
 from gwf.errors import UsageError, in_range
 from gwf.nets.mlp import MLP
@@ -51,7 +51,7 @@ def run(
     Parameters
     ----------
     names : list of str
-        Functionals, names in `gwf.functionals`.
+        Functionals, names in `gwf.divergences`.
     taus : list of float
         Steps of the cost per dimension, positive; `inf` (no JKO) is added if missing.
     steps, iterations : int
@@ -69,7 +69,7 @@ def run(
         "table": functional, tau (inf: no JKO), w2, mmd2, w2_floor, mmd2_floor.
     """
     for name in names:
-        functionals.get(name)
+        divergences.get(name)
     taus = [float(tau) for tau in taus]
     if not all(tau > 0 for tau in taus):
         raise UsageError(f"taus = {taus!r}: every step must be positive")
@@ -80,7 +80,7 @@ def run(
     floors = metrics.wasserstein(second.numpy(), true.numpy(), 2), float(mmd2(second, true, bandwidth))
     rows, total = [], len(names) * len(taus) * steps
     for name in names:
-        weight = {"r1": r1, "lipschitz": lipschitz}[functionals.get(name).penalty]
+        weight = {"r1": r1, "lipschitz": lipschitz}[divergences.get(name).penalty]
         for tau in taus:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derive(seed, "weights"))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from gwf import fields, functionals
+from gwf import divergences, fields
 from gwf.fields.learned import CriticField
 from gwf.training import base, settings
 
@@ -113,7 +113,7 @@ def field_of(functional, networks, settings):
     """The velocity field with its networks; the penalty's weight is `lipschitz` for W1, else `penalty`."""
     if not networks:
         return fields.get(functional)
-    lipschitz = getattr(functionals.get(functional), "penalty", "") == "lipschitz"
+    lipschitz = functional in divergences.names() and divergences.get(functional).penalty == "lipschitz"
     weight = settings.lipschitz if lipschitz else settings.penalty
     adam = {"lr": settings.lr_critic, "critic_steps": CRITIC_STEPS, "betas": (0.5, 0.9)}
     if functional in fields.FIELDS:

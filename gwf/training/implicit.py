@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from gwf import functionals
+from gwf import divergences
 from gwf.steps import jko
 from gwf.training import base, settings
 
@@ -63,7 +63,7 @@ class JKO(base.Trainer):
 
     def __init__(self, functional, task, settings, seed, device):
         super().__init__(functional, task, settings, seed, device)
-        functional = functionals.get(functional)
+        functional = divergences.get(functional)
         weight, every = settings.penalty, settings.penalty_every
         if functional.penalty == "lipschitz":
             weight, every = settings.lipschitz, 1
@@ -75,7 +75,7 @@ class JKO(base.Trainer):
     @staticmethod
     def takes(functional):
         """Functionals with a variational bound."""
-        return functional not in functionals.FIELDS_ALONE
+        return functional in divergences.names()
 
     def phase(self):
         """Number of the JKO step."""

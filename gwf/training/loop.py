@@ -52,7 +52,7 @@ def run(functional, step, dataset, seed, profile, settings=None, out=None, devic
     Parameters
     ----------
     functional, step, dataset : str
-        Names in `gwf.functionals`, `gwf.training.recipes.STEPS` and `gwf.training.tasks.TASKS`.
+        Names in `gwf.training.recipes.functionals()`, `gwf.training.recipes.STEPS` and `gwf.training.tasks.TASKS`.
     seed : int
         Non-negative.
     profile : str

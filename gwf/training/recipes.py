@@ -3,13 +3,16 @@
 A functional with a variational bound has three recipes: `gan` (tau = infinity, no proximal term: the f-GAN, the GAN,
 the WGAN of that functional), `jko` (its generative Wasserstein flow) and `euler` (the explicit flow of its critic:
 W1-FE for W1). One with a velocity field (W2, Sinkhorn, sliced W2, MMD, minibatch transport) has `euler` alone: W2-FE,
-the Sinkhorn flow, and so on. A functional added to `gwf.functionals` has its recipes at once.
+the Sinkhorn flow, and so on. A functional added to `gwf.divergences` has its recipes at once.
 """
 
-from gwf import functionals
+from gwf import divergences, fields
 from gwf.errors import nearest
 from gwf.training.explicit import Euler
 from gwf.training.implicit import GAN, JKO
+
+FIELDS_ALONE = ("minibatch_ot", "mmd", "sinkhorn", "sliced", "w2")
+"""Functionals with a field of `gwf.fields` and no bound over one critic."""
 
 #: Time step -> its trainer, which has its settings.
 STEPS = {"gan": GAN, "jko": JKO, "euler": Euler}
@@ -17,14 +20,24 @@ STEPS = {"gan": GAN, "jko": JKO, "euler": Euler}
 
 def get(functional, step):
     """The trainer of the time step, with a `UsageError` that names the nearest valid functional or step."""
-    nearest(functional, functionals.names(), "functional")
+    nearest(functional, functionals(), "functional")
     nearest(step, steps(functional), f"step of {functional}" if step in STEPS else "step")
     return STEPS[step]
 
 
+def functionals():
+    """Names of all functionals: those with a critic, and those with a velocity field alone."""
+    return sorted([*divergences.names(), *FIELDS_ALONE])
+
+
+def functional(name):
+    """The functional called `name`: a divergence with a critic, or the class of its velocity field."""
+    return fields.FIELDS[name] if name in FIELDS_ALONE else divergences.get(name)
+
+
 def implicit():
     """Names of the functionals with a variational bound, which every time step can use."""
-    return [name for name in functionals.names() if JKO.takes(name)]
+    return [name for name in functionals() if JKO.takes(name)]
 
 
 def steps(functional):
@@ -34,4 +47,4 @@ def steps(functional):
 
 def names():
     """Names of all recipes."""
-    return [f"{functional}-{step}" for functional in functionals.names() for step in steps(functional)]
+    return [f"{functional}-{step}" for functional in functionals() for step in steps(functional)]

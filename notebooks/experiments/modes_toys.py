@@ -9,6 +9,7 @@ import math
 import numpy as np
 import torch
 
+from gwf import divergences
 from gwf.errors import UsageError, in_range, nearest
 from gwf.exact import mixtures
 from gwf.nets.toy import ExpertsMap, ScaledPotential, ToyMap, ToyPotential, spread
@@ -71,7 +72,7 @@ def total_variation(p, q):
 
 def sjko(v, anchor, weight):
     """Source hard: a JKO step."""
-    return sd.SemiDualStep(sd.entropy("kl"), v, anchor, weight)
+    return sd.SemiDualStep(divergences.entropy("kl"), v, anchor, weight)
 
 
 def jsd(v, anchor, weight):
@@ -81,12 +82,12 @@ def jsd(v, anchor, weight):
 
 def uotm(v, anchor, weight):
     """Source relaxed too, one cost to each sample."""
-    return sd.RelaxedSourceStep(sd.entropy("kl"), sd.entropy("kl"), v, anchor, weight)
+    return sd.RelaxedSourceStep(divergences.entropy("kl"), divergences.entropy("kl"), v, anchor, weight)
 
 
 def uotm_released(v, anchor, weight):
     """Source relaxed, exponentials averaged over all pairs, as the released code does."""
-    return sd.AllPairsStep(sd.entropy("kl"), sd.entropy("kl"), v, anchor, weight)
+    return sd.AllPairsStep(divergences.entropy("kl"), divergences.entropy("kl"), v, anchor, weight)
 
 
 STEPS = {"sjko": sjko, "jsd": jsd, "uotm": uotm, "uotm_released": uotm_released}

@@ -18,7 +18,7 @@ from scipy import stats
 from companion import results, style
 from companion.claims import NotRun, column
 from companion.sheet import spread
-from gwf import fields, functionals, paths
+from gwf import divergences, fields, paths
 from gwf.errors import UsageError
 
 ORDER = (
@@ -95,7 +95,7 @@ def of(frame, functional, step):
 
 def functional_title(name):
     """Name of a functional for people, `KL-DV` for `kl_dv`, with χ², W₁ and W₂ spelt so."""
-    title = (fields.FIELDS[name] if name in fields.FIELDS else functionals.get(name)).title
+    title = (fields.FIELDS[name] if name in fields.FIELDS else divergences.get(name)).title
     for plain, pretty in PRETTY.items():
         title = title.replace(plain, pretty)
     return title
