@@ -122,6 +122,8 @@ def accept(notebook, given, where=None):
 
 def literal(node):
     """Value of a literal expression, or of `float("inf")`, which Python has no literal for."""
+    if isinstance(node, ast.List):
+        return [literal(entry) for entry in node.elts]
     if ast.unparse(node) in ("float('inf')", "float('nan')"):
         return float(node.args[0].value)
     return ast.literal_eval(node)

@@ -39,6 +39,17 @@ COLOURS = {
     # An interaction energy taken explicitly, or inside the implicit step.
     "split": "#0072B2",
     "unsplit": "#D55E00",
+    # Anomaly scores by transport, and the usual detectors; usual ways to fill in missing cells.
+    "kept_mass": "#D55E00",
+    "potential": "#0072B2",
+    "path": "#009E73",
+    "knn": "#000000",
+    "lof": "#999933",
+    "mahalanobis": "#882255",
+    "ocsvm": "#56B4E9",
+    "iforest": "#CC79A7",
+    "mean": "#888888",
+    "ridge": "#DDAA33",
 }
 SPARE_COLOURS = ["#000000", "#DDAA33", "#004488", "#BB5566", "#225522", "#888888"]
 REAL = "#666666"

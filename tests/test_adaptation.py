@@ -1,4 +1,4 @@
-"""Adaptation by transport: readers of the published files, closed-form maps, plans, the study, and what the report shows."""
+"""Adaptation by transport: readers of the published files, closed-form maps, plans, learned maps."""
 
 import bz2
 import gzip
@@ -7,15 +7,15 @@ import struct
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
+from companion.notebooks import load_notebook
 from gwf.data import readers
 from gwf.errors import UsageError
-from gwf.evidence import adaptation as evidence
-from gwf.studies import adaptation as study
-from gwf.uses import adaptation as ad
+from gwf.exact.gaussian import fitted_map
+from gwf.metrics import sliced_w2
+from notebooks.experiments import adaptation_transports as ad
 
 IDX = (
     "train-images-idx3-ubyte.gz",
@@ -91,6 +91,14 @@ def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
         readers.usps(tmp_path)
 
 
+def test_what_is_absent_is_named_and_one_complete_set_is_enough(tmp_path):
+    assert readers.absent("digits", tmp_path) == [] and readers.absent("usps", tmp_path) == ["usps.h5"]
+    (tmp_path / "usps.bz2").touch()
+    assert readers.absent("usps", tmp_path) == ["usps.h5"] and len(readers.absent("mnist", tmp_path)) == 4
+    (tmp_path / "usps.t.bz2").touch()
+    assert readers.absent("usps", tmp_path) == []
+
+
 @pytest.mark.parametrize("name, file", [("usps", "usps.h5"), ("mnist", "train-images-idx3-ubyte.gz")])
 def test_a_missing_file_is_named_with_its_place(tmp_path, name, file):
     with pytest.raises(UsageError, match=f"{file} is missing: put it at .*{tmp_path.name}"):
@@ -105,6 +113,9 @@ def test_a_missing_file_is_named_with_its_place(tmp_path, name, file):
 def test_a_file_of_another_kind_is_refused(tmp_path, raw, message):
     (tmp_path / "x.gz").write_bytes(gzip.compress(raw))
     with pytest.raises(UsageError, match=message):
+        readers.idx(tmp_path / "x.gz")
+    (tmp_path / "x.gz").write_bytes(gzip.compress(raw)[:-4])
+    with pytest.raises(UsageError, match="not a whole gzip file"):
         readers.idx(tmp_path / "x.gz")
     (tmp_path / "x.bz2").write_bytes(bz2.compress(b"1 1:0.5\n2 300:1"))
     with pytest.raises(UsageError, match="line 2.*index 300"):
@@ -126,9 +137,9 @@ def test_the_gaussian_map_recovers_an_optimal_affine_map_and_only_that(cloud):
     """Sample moments transform exactly, so the error is rounding (1e-9 of numbers of order 10); a matrix that is not
     symmetric is no optimal map, and is not found."""
     x, M = cloud
-    assert np.abs(ad.gaussian(x, x @ M + 1)(x) - (x @ M + 1)).max() < 1e-9
+    assert np.abs(fitted_map(x, x @ M + 1)(x) - (x @ M + 1)).max() < 1e-9
     turned = x @ (M @ np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
-    assert np.abs(ad.gaussian(x, turned)(x) - turned).max() > 0.1
+    assert np.abs(fitted_map(x, turned)(x) - turned).max() > 0.1
 
 
 def test_per_pixel_map_is_exact_on_independent_scales_and_leaves_noise_alone(cloud):
@@ -173,125 +184,27 @@ def test_nearest_neighbour_and_permuted_labels():
 def test_sliced_distance_counts_a_shift_in_full():
     """Over directions that resolve the identity exactly, and up to 5 % over 2000 random ones in d = 4."""
     x = np.random.default_rng(0).standard_normal((200, 4))
-    assert ad.sliced_w2(x, x + [3, 0, 0, 4], np.eye(4)) == pytest.approx(5)
+    assert sliced_w2(x, x + [3, 0, 0, 4], np.eye(4)) == pytest.approx(5)
     w = np.random.default_rng(1).standard_normal((4, 2000))
-    assert ad.sliced_w2(x, x + [3, 0, 0, 4], w / np.linalg.norm(w, axis=0)) == pytest.approx(5, rel=0.05)
-    assert ad.sliced_w2(x, x, np.eye(4)) == 0
+    assert sliced_w2(x, x + [3, 0, 0, 4], w / np.linalg.norm(w, axis=0)) == pytest.approx(5, rel=0.05)
+    assert sliced_w2(x, x, np.eye(4)) == 0
 
 
-def test_digit_networks_start_near_the_identity_and_the_extra_penalty_sees_positive_h():
-    x = torch.randn(8, 256)
-    T = ad.DigitMap()
-    assert (T(x) - x).abs().max() < 0.1 and sum(
-        p.numel() for p in T.parameters()
-    ) == 256 * 200 + 200 * 500 + 500 * 256 + 200 + 500 + 256 + 1400
-    torch.manual_seed(0)
-    field = ad.DigitDualField(ad.digit_potential(), ad.digit_potential(), weight_positive=0.0)
-    losses = {}
-    for weight in (0.0, 10.0):
-        field.positive = weight
-        losses[weight] = float(field.loss(x, x + 1, torch.Generator().manual_seed(0)).detach())
-    positive = float(field.potential(x).detach().clamp_min(0).square().mean())
-    assert losses[10.0] - losses[0.0] == pytest.approx(10 * positive, rel=1e-3)
-
-
-# The study.
-
-SETTINGS = {
-    "source": "optdigits",
-    "target": "digits",
-    "folder": "data/paper",
-    "ridge": 0.01,
-    "plan_points": 100,
-    "learned": ["Sinkhorn flow", "W2-FE from affine"],
-    "iterations": 2,
-    "batch": 16,
-    "lr": 1e-3,
-    "critic_lr": 1e-4,
-    "critic_steps": 1,
-    "persistency": 2,
-    "eps_w1": 1.0,
-    "reg": 0.05,
-    "evaluations": 2,
-    "points": 60,
-    "directions": 10,
-}
-
-
-def quiet(*args, **shown):
-    """No progress."""
-
-
-@pytest.fixture(scope="module")
-def tables():
-    return study.run(0, quiet, **SETTINGS)
-
-
-def test_the_study_has_its_rows_and_repeats_itself(tables):
-    rows = tables["table"].set_index("method")
-    assert list(rows.index) == [
-        "none",
-        "mean shift",
-        "per-pixel affine",
-        "Gaussian map",
-        "exact transport",
-        "class by class",
-        "target's own images",
-        "Sinkhorn flow",
-        "W2-FE from affine",
-    ]
-    assert (rows["n_test"] == 1000).all() and (rows["direction"] == "optdigits to digits").all()
-    # the plan that keeps labels has agreement 1, costs no less than the best one, and classifies better
-    assert rows.loc["class by class", "label_agreement"] == 1
-    assert rows.loc["class by class", "half_squared_cost"] >= rows.loc["exact transport", "half_squared_cost"]
-    assert rows.loc["class by class", "accuracy"] > rows.loc["exact transport", "accuracy"]
-    assert len(tables["curve"]) == 4
-    again = study.run(0, quiet, **SETTINGS)
-    assert all(again[name].equals(tables[name]) for name in tables)
-
-
-def test_closed_forms_match_a_direct_computation(tables):
-    """No transport, by scikit-learn's classifier, on all 1000 test images."""
-    neighbours = pytest.importorskip("sklearn.neighbors")
+def test_the_plan_that_keeps_labels_costs_more_and_classifies_better():
+    """A hundred digits of either set: agreement 1 by construction, no cheaper than the best plan, and more accurate."""
     S, D = readers.domain("optdigits"), readers.domain("digits")
-    model = neighbours.KNeighborsClassifier(1).fit(ad.flat(S.train), S.train_labels)
-    score = model.score(ad.flat(D.test), D.test_labels)
-    assert tables["table"].set_index("method").loc["none", "accuracy"] == pytest.approx(score, abs=0.002)
+    x, y, test = ad.flat(S.train), ad.flat(D.train), ad.flat(D.test)
+    judge = ad.Judge(0, S.train_labels, y, D.train_labels, test, D.test_labels, 60, 10)
+    sheet = load_notebook("adaptation")
+    found = sheet.plans(x, y, S.train_labels, D.train_labels, 100, np.random.default_rng(0))
+    (best, cost), (held, dear) = ((judge.discrete(P, i, j), cost) for _, _, P, cost, i, j in found)
+    assert held["label_agreement"] == pytest.approx(1) and dear >= cost and held["accuracy"] > best["accuracy"]
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"source": "mnits"}, "did you mean 'mnist'"),
-        ({"learned": ["W2-EF"]}, "did you mean 'W2-FE'"),
-        ({"evaluations": 3}, "evaluations"),
-    ],
-)
-def test_settings_are_checked(change, message):
-    with pytest.raises(UsageError, match=message):
-        study.run(0, quiet, **(SETTINGS | change))
-
-
-# Evidence.
-
-
-def test_evidence_reads_the_numbers_whichever_way_they_fall(tables):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    both = {name: pd.concat([frame.assign(seed=seed) for seed in (0, 1)]) for name, frame in tables.items()}
-    cases = {"to_digits": both}
-    assert len(evidence.table(cases)) == len(tables["table"])
-    plt.close(evidence.figure(cases))
-    better, worse = (
-        {
-            "a": both
-            | {"table": both["table"].assign(accuracy=lambda t: t["accuracy"].where(t["kind"] != "learned", value))}
-        }
-        for value in (0.9, 0.1)
-    )
-    assert "above the per-pixel affine" in evidence.reading(
-        better
-    ) and "not above the per-pixel affine" in evidence.reading(worse)
+def test_maps_start_near_the_identity_and_every_method_takes_a_step():
+    sheet, x = load_notebook("adaptation"), torch.randn(8, 256)
+    assert (sheet.DigitMap()(x) - x).abs().max() < 0.1
+    settings = {"lr": 1e-3, "critic_lr": 1e-4, "critic_steps": 1, "persistency": 2, "eps_w1": 1.0, "reg": 0.05}
+    for method in sheet.LEARNED:
+        for _, T in sheet.train(method, x, x.numpy() + 1, settings, 1, 8, torch.Generator().manual_seed(0)):
+            assert np.isfinite(sheet.moved_by(T, x)).all()

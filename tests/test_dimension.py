@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from gwf.claims.outcome import NotRun
+from gwf.claims.registry import computed
 
 from gwf.claims import ledger
 from gwf.claims.checks.dimension import dimension as check
-from gwf.claims.outcome import NotRun
-from gwf.claims.registry import computed
 from gwf.errors import UsageError
 from gwf.evidence import dimension as evidence
+from gwf.exact.gaussian import fitted_map
 from gwf.studies import dimension as study
-from gwf.uses import adaptation as ad
 
 
 @pytest.mark.parametrize("kind", study.KINDS)
@@ -34,12 +34,12 @@ def test_the_mixture_has_clusters_and_the_gaussian_none():
         pair, stream = study.Pair("mixture", d, 0), torch.Generator().manual_seed(0)
         x = pair.source(4000, stream).double().numpy()
         y = pair.optimal(torch.tensor(x, dtype=torch.float32)).double().numpy()
-        error = np.square(ad.gaussian(x, y)(x) - y).sum(1).mean() / y.var(0).sum()
+        error = np.square(fitted_map(x, y)(x) - y).sum(1).mean() / y.var(0).sum()
         assert error > 0.05
         pair = study.Pair("gaussian", d, 0)
         y = pair.optimal(torch.tensor(x, dtype=torch.float32)).double().numpy()
         # the same sample on both sides: sample moments transform exactly, the rest is float32
-        assert np.square(ad.gaussian(x, y)(x) - y).sum(1).mean() / y.var(0).sum() < 1e-8
+        assert np.square(fitted_map(x, y)(x) - y).sum(1).mean() / y.var(0).sum() < 1e-8
 
 
 def test_a_true_field_scores_perfectly_and_the_wrong_sign_the_opposite():

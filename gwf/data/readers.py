@@ -1,18 +1,20 @@
 """Readers of the published digit files, for who has them: MNIST (idx, gzip) and USPS (HDF5, or LIBSVM text).
 
-| data set | files in `folder` | images |
+| data set | files in `datasets/` | images |
 | --- | --- | --- |
 | `mnist` | `train-images-idx3-ubyte.gz`, `train-labels-idx1-ubyte.gz`, `t10k-images-idx3-ubyte.gz`, `t10k-labels-idx1-ubyte.gz` | 60000 + 10000, 28x28 |
 | `usps` | `usps.h5` (needs h5py), or `usps.bz2` and `usps.t.bz2` (LIBSVM text) | 7291 + 2007, 16x16 |
 
-None of them is part of the repository: the data sets that come with it are in `gwf.data`. Where the digest of a file is
-known (`DIGESTS`) it is compared; else the file's sha256 is printed, so that a result can name what it was made from.
+None of them is part of the repository: git ignores the folder `datasets/` and no command deletes it. What needs an
+absent file is skipped (`absent` names it). Where the digest of a file is known (`DIGESTS`) it is compared; else the
+file's sha256 is printed, so that a result can name what it was made from.
 """
 
 import bz2
 import gzip
 import hashlib
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,17 +33,34 @@ DIGESTS = {
 }
 """File name -> (hash, its hexadecimal digest), of the files as their authors give them away."""
 
+FILES = {
+    "mnist": (
+        (
+            "train-images-idx3-ubyte.gz",
+            "train-labels-idx1-ubyte.gz",
+            "t10k-images-idx3-ubyte.gz",
+            "t10k-labels-idx1-ubyte.gz",
+        ),
+    ),
+    "usps": (("usps.h5",), ("usps.bz2", "usps.t.bz2")),
+}
+"""External data set -> the sets of files that it can be read from, any one of which is enough."""
+
 USPS_SIZE = 16
 
 
-def checked(folder, name):
-    """Path of a file whose digest is right, or printed if none is known.
+def absent(name, folder="datasets"):
+    """What is missing of a data set in `folder` (absolute, or relative to the repository): file names.
 
-    Parameters
-    ----------
-    folder : str
-        Absolute, or relative to the repository.
-    name : str
+    Empty for a data set that comes with the repository, and where one complete set of files is there; otherwise the
+    missing files of the first set.
+    """
+    missing = [[file for file in files if not (ROOT / folder / file).is_file()] for files in FILES.get(name, ())]
+    return [] if [] in missing else next(iter(missing), [])
+
+
+def checked(folder, name):
+    """Path of a file in `folder` whose digest is right, or printed if none is known.
 
     Raises
     ------
@@ -60,10 +79,18 @@ def checked(folder, name):
     return path
 
 
+def unpacked(path, module):
+    """Content of a file that `gzip` or `bz2` (the `module`) has compressed; `UsageError` if it is cut off or no such file."""
+    try:
+        return module.decompress(Path(path).read_bytes())
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UsageError(f"{path} is not a whole {module.__name__} file: {error}") from None
+
+
 def idx(path):
     """A gzipped idx file of unsigned bytes as an array: two zero bytes, the type 8, the number of axes, their lengths
     as big-endian 32-bit numbers, then the values. `UsageError` if it is not that."""
-    raw = gzip.decompress(Path(path).read_bytes())
+    raw = unpacked(path, gzip)
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
         raise UsageError(f"{path} is not an idx file of unsigned bytes: it begins with {raw[:4]!r}")
     start = 4 + 4 * raw[3]
@@ -76,7 +103,7 @@ def idx(path):
 def libsvm(path, pixels=USPS_SIZE**2):
     """(values (n, pixels), labels (n,)) of bzip2-compressed lines `label index:value ...`, indices from 1; float64."""
     values, labels = [], []
-    for number, line in enumerate(bz2.decompress(Path(path).read_bytes()).decode().splitlines(), 1):
+    for number, line in enumerate(unpacked(path, bz2).decode(errors="replace").splitlines(), 1):
         row = np.zeros(pixels)
         try:
             label, *pairs = line.split()
@@ -108,21 +135,16 @@ def hdf5(path):
         raise UsageError(
             f"{Path(path).name} needs h5py: pip install -c constraints.txt -e '.[hdf5]', or use usps.bz2 and usps.t.bz2"
         ) from None
-    with h5py.File(path) as file:
-        try:
+    try:
+        with h5py.File(path) as file:
             return {part: (file[part]["data"][:], file[part]["target"][:]) for part in ("train", "test")}
-        except KeyError as error:
-            raise UsageError(f"{path} has no groups train and test with the arrays data and target: {error}") from None
+    except (KeyError, OSError) as error:
+        raise UsageError(f"{path} has no groups train and test with the arrays data and target: {error}") from None
 
 
 def mnist(folder):
     """MNIST as `gwf.data.Images`: uint8 28x28, 60000 to train on and 10000 to test."""
-    parts = [
-        idx(checked(folder, f"{part}-{what}-ubyte.gz"))
-        for part in ("train", "t10k")
-        for what in ("images-idx3", "labels-idx1")
-    ]
-    return data.Images(*parts)
+    return data.Images(*(idx(checked(folder, name)) for name in FILES["mnist"][0]))
 
 
 def usps(folder):
@@ -132,17 +154,19 @@ def usps(folder):
     """
     if (ROOT / folder / "usps.h5").is_file() or not (ROOT / folder / "usps.bz2").is_file():
         parts = hdf5(checked(folder, "usps.h5"))
-        pairs = [(u, label) for u, label in (parts["train"], parts["test"])]
+        pairs = [parts["train"], parts["test"]]
     else:
-        pairs = [
-            ((u + 1) / 2, label - 1)
-            for u, label in (libsvm(checked(folder, name)) for name in ("usps.bz2", "usps.t.bz2"))
-        ]
+        parts = [libsvm(checked(folder, name)) for name in FILES["usps"][1]]
+        pairs = [((u + 1) / 2, label - 1) for u, label in parts]
     found = []
     for u, label in pairs:
-        if u.min() < 0 or u.max() > 1 or label.min() < 0 or label.max() > 9:
+        if u.ndim != 2 or u.shape[1] != USPS_SIZE**2 or label.shape != (len(u),):
             raise UsageError(
-                f"USPS in {folder!r}: values in [{u.min():g}, {u.max():g}], labels {label.min():g} to {label.max():g}; "
+                f"USPS in {str(folder)!r}: arrays of shape {u.shape} and {label.shape}; they must be (n, {USPS_SIZE**2}) and (n,)"
+            )
+        if not (u.min() >= 0 and u.max() <= 1 and label.min() >= 0 and label.max() <= 9):
+            raise UsageError(
+                f"USPS in {str(folder)!r}: values in [{u.min():g}, {u.max():g}], labels {label.min():g} to {label.max():g}; "
                 "they must be within [0, 1] and 0 to 9"
             )
         found += [np.rint(255 * u).astype(np.uint8).reshape(-1, USPS_SIZE, USPS_SIZE), label.astype(np.uint8)]
@@ -158,7 +182,7 @@ DOMAINS = {
 """Name -> reader (folder) -> `gwf.data.Images`; the first two come with the repository and ignore the folder."""
 
 
-def domain(name, folder="data/paper", size=16):
+def domain(name, folder="datasets", size=16):
     """A digit data set at size x size pixels, resized by `gwf.data.bilinear`; `UsageError` for an unknown name."""
     found = DOMAINS[nearest(name, DOMAINS, "domain")](folder)
     return found._replace(train=data.bilinear(found.train, size), test=data.bilinear(found.test, size))

@@ -20,7 +20,7 @@ The derivations are in notebooks/chapters/01_jko_gaussian.ipynb. Sources by key:
 import numpy as np
 from scipy.optimize import minimize
 
-from gwf.errors import UsageError, nearest
+from gwf.errors import UsageError, in_range, nearest
 
 
 def _tau(tau):
@@ -301,6 +301,18 @@ def monge_matrix(C_0, C_1):
     """
     root, inverse = _power(C_0, 0.5, "C_0"), _power(C_0, -0.5, "C_0")
     return inverse @ _power(root @ _symmetric(C_1, "C_1") @ root, 0.5) @ inverse
+
+
+def fitted_map(x, y, ridge=0.0):
+    """T(z) = m(y) + M (z - m(x)), the optimal map of the Gaussians with the moments of the samples x, y (n, d).
+
+    `ridge` I is added to both covariances. If y is the image of x under an affine map with symmetric positive definite
+    matrix and `ridge` is 0, T is that map.
+    """
+    in_range(ridge, 0, np.inf, "ridge")
+    C_x, C_y = (np.cov(t.T, bias=True) + ridge * np.eye(t.shape[1]) for t in (x, y))
+    M, m_x, m_y = monge_matrix(C_x, C_y), x.mean(0), y.mean(0)
+    return lambda z: m_y + (z - m_x) @ M
 
 
 def kl_cov(m, C, M, Sigma):

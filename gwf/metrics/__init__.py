@@ -7,7 +7,7 @@ Features or points come in as arrays of shape (n, d). The network that turns dig
 from gwf.metrics.classes import class_histogram, total_variation
 from gwf.metrics.frechet import FrechetStats, frechet_distance, frechet_from_moments, frechet_from_stats
 from gwf.metrics.kid import kid, kid_subsets
-from gwf.metrics.low_dimension import energy_distance, mode_statistics, two_sample_floor, wasserstein
+from gwf.metrics.low_dimension import energy_distance, mode_statistics, sliced_w2, two_sample_floor, wasserstein
 from gwf.metrics.precision_recall import precision_recall
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "kid_subsets",
     "mode_statistics",
     "precision_recall",
+    "sliced_w2",
     "total_variation",
     "two_sample_floor",
     "wasserstein",

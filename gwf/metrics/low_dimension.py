@@ -207,5 +207,15 @@ def energy_distance(x, y):
     return float(max(2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y), 0.0))
 
 
+def sliced_w2(x, y, w):
+    r"""(d mean_l W_2^2(x w_l, y w_l))^{1/2}, in the scale of W2: a shift counts in full.
+
+    `x` (n, d), `y` (m, d), unit directions `w` (d, L). The laws on a line are compared at min(n, m) levels.
+    """
+    levels = (np.arange(min(len(x), len(y))) + 0.5) / min(len(x), len(y))
+    along = [np.quantile(t @ w, levels, axis=0, method="hazen") for t in (x, y)]
+    return float(np.sqrt(len(w) * np.square(along[0] - along[1]).mean()))
+
+
 def _mean_distance(x, y):
     return sum(cdist(rows, y).sum() for rows in row_blocks(x)) / (len(x) * len(y))

@@ -25,17 +25,17 @@ import pandas as pd
 import torch
 
 from gwf.errors import UsageError, in_range, nearest
+from gwf.exact.gaussian import fitted_map
 from gwf.fields.minibatch_ot import MinibatchOT
 from gwf.fields.mmd import MMD
 from gwf.fields.sinkhorn import Sinkhorn
 from gwf.fields.sliced import Sliced
 from gwf.fields.w2 import DualField
-from gwf.metrics import energy_distance
+from gwf.metrics import energy_distance, sliced_w2
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import derive, generator, rng
 from gwf.steps.euler import Euler, iterate
 from gwf.studies.step_cost import Operations
-from gwf.uses import adaptation as ad
 
 CLUSTERS = 8
 FIELDS = ("W2 critic", "Sinkhorn", "sliced", "minibatch OT", "MMD, energy")
@@ -146,7 +146,7 @@ class Judge:
     def distances(self, samples):
         """Mean energy distance and sliced W2 of samples, one for each of the data's."""
         found = [
-            (energy_distance(x, y), ad.sliced_w2(x, y, self.w))
+            (energy_distance(x, y), sliced_w2(x, y, self.w))
             for x, y in zip([x.detach().double().numpy() for x in samples], self.data, strict=True)
         ]
         return np.mean(found, axis=0)
@@ -237,7 +237,7 @@ def run(
                 with torch.no_grad():
                     return accuracy(T(x) - x, pair.optimal(x) - x, spread)
 
-            fitted = ad.gaussian(x.double().numpy(), y.double().numpy())
+            fitted = fitted_map(x.double().numpy(), y.double().numpy())
             linear = lambda z, fitted=fitted: torch.from_numpy(fitted(z.double().numpy()))  # noqa: E731
             cosine, uvp, scaled = error(linear)
             rows.append(

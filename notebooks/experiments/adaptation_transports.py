@@ -1,23 +1,19 @@
-r"""Domain adaptation by transport: move labelled source images onto unlabelled target images, then use their labels.
+r"""Transports between two sets of labelled images that see no label, and what is measured on the moved images.
 
 A one-nearest-neighbour classifier fitted on (T(x_i), label of x_i) is tested on the target's test set. T sees no label,
 so two things are measured apart: how near the moved images are to the target's law, and whether an image keeps its
-label on the way. Optimal transport answers for the first alone. Source: w2fe (experiment and networks); V. Seguy et al.
-Large-scale optimal transport and mapping estimation. ICLR 2018.
-
-Images are flat: x (n, d) float64 arrays, d = 256, pixels in [-1, 1].
+label on the way. Optimal transport answers for the first alone. Images are flat: x (n, d) float64, pixels in [-1, 1].
+Source: w2fe (the experiment); V. Seguy et al. Large-scale optimal transport and mapping estimation. ICLR 2018.
 """
 
 import numpy as np
-import torch
 from scipy.spatial.distance import cdist
-from torch import nn
 
 from gwf.data.embedded import to_model
-from gwf.errors import UsageError, in_range
-from gwf.exact.gaussian import monge_matrix
-from gwf.fields.w2 import DualField
+from gwf.errors import UsageError
+from gwf.metrics import energy_distance, sliced_w2
 from gwf.metrics.arrays import row_blocks
+from gwf.seeding import rng
 
 LEAST_STD = 0.02
 """Pixels that vary less than this in the source are shifted, not rescaled: a ratio to noise is noise."""
@@ -28,7 +24,7 @@ def flat(images):
     return to_model(images).flatten(1).double().numpy()
 
 
-# Transports in closed form: fitted on samples, they give a function on points.
+# Transports in closed form: fitted on samples, they give a function on points. (The Gaussian one: gwf.exact.gaussian.fitted_map.)
 
 
 def mean_shift(x, y):
@@ -45,16 +41,6 @@ def per_pixel(x, y):
     m_x, m_y, s_x, s_y = x.mean(0), y.mean(0), x.std(0), y.std(0)
     ratio = np.where(s_x < LEAST_STD, 1.0, s_y / np.maximum(s_x, LEAST_STD))
     return lambda z: m_y + (z - m_x) * ratio
-
-
-def gaussian(x, y, ridge=0.0):
-    """T(z) = m(y) + M (z - m(x)), the optimal map of the Gaussians with the samples' moments; `ridge` I is added to both
-    covariances. If y is the image of x under an affine map with symmetric positive definite matrix and `ridge` is 0, T
-    is that map."""
-    in_range(ridge, 0, np.inf, "ridge")
-    C_x, C_y = (np.cov(t.T, bias=True) + ridge * np.eye(t.shape[1]) for t in (x, y))
-    M, m_x, m_y = monge_matrix(C_x, C_y), x.mean(0), y.mean(0)
-    return lambda z: m_y + (z - m_x) @ M
 
 
 # Discrete transports: plans between two samples.
@@ -112,44 +98,52 @@ def one_nearest(moved, labels, test, test_labels):
     return float((labels[nearest_index(test, moved)] == test_labels).mean())
 
 
-def sliced_w2(x, y, w):
-    r"""(d mean_l W_2^2(x w_l, y w_l))^{1/2} over unit directions w (d, L): in the scale of W2 (a shift counts in full)."""
-    levels = (np.arange(min(len(x), len(y))) + 0.5) / min(len(x), len(y))
-    along = [np.quantile(t @ w, levels, axis=0, method="hazen") for t in (x, y)]
-    return float(np.sqrt(len(w) * np.square(along[0] - along[1]).mean()))
+class Judge:
+    """Numbers of moved source images, against the target's training images (agreement) and test images (the rest).
 
-
-# Learned maps.
-
-
-class DigitMap(nn.Module):
-    """T(x) = x + 2 tanh(N(x)), x (n, d) -> (n, d): layers d-200-500-d with batch norm and ReLU. Source: w2fe.
-
-    Weights start from N(0, .01^2), those of the batch norm included, biases at 0: T starts near the identity.
+    Parameters
+    ----------
+    seed : int
+    labels : ndarray (n,)
+        Of the source images.
+    train, train_labels, test, test_labels : ndarray
+        The target.
+    n, directions : int
+        Images of either side, at most, and lines that enter the distances. The floors compare as many of the target's
+        training images with the same test images.
     """
 
-    def __init__(self, d=256):
-        super().__init__()
-        sizes, layers = [d, 200, 500], []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
-            layers += [nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()]
-        self.net = nn.Sequential(*layers, nn.Linear(sizes[-1], d))
-        for layer in self.net:
-            if hasattr(layer, "weight"):
-                nn.init.normal_(layer.weight, 0, 0.01)
-                nn.init.zeros_(layer.bias)
+    def __init__(self, seed, labels, train, train_labels, test, test_labels, n, directions):
+        self.labels, self.train, self.train_labels = labels, train, train_labels
+        self.test, self.test_labels = test, test_labels
+        draw = rng(seed, "judge")
+        self.n = min(n, len(labels), len(train), len(test))
+        self.w = draw.standard_normal((test.shape[1], directions))
+        self.w /= np.linalg.norm(self.w, axis=0)
+        self.few = test[draw.permutation(len(test))[: self.n]]
+        self.chosen = draw.permutation(len(labels))[: self.n]
+        own = train[draw.permutation(len(train))[: self.n]]
+        self.floors = {f"{name}_floor": value for name, value in self.distances(own).items()}
 
-    def forward(self, x):
-        return x + 2 * torch.tanh(self.net(x))
+    def accuracy(self, moved):
+        """One-nearest-neighbour accuracy on all of the target's test set."""
+        return one_nearest(moved, self.labels, self.test, self.test_labels)
 
+    def distances(self, few):
+        """Energy distance and sliced W2 to as many test images."""
+        return {"energy": energy_distance(few, self.few), "sliced": sliced_w2(few, self.few, self.w)}
 
-def digit_potential(d=256):
-    """p(x), x (n, d) -> (n, 1): layers d-200-500-1 with ReLU, torch's own start. Source: w2fe."""
-    return nn.Sequential(nn.Linear(d, 200), nn.ReLU(), nn.Linear(200, 500), nn.ReLU(), nn.Linear(500, 1))
+    def __call__(self, moved):
+        """All numbers of a method that moves all source images."""
+        few = moved[self.chosen]
+        kept = self.train_labels[nearest_index(few, self.train)] == self.labels[self.chosen]
+        return {"accuracy": self.accuracy(moved), "label_agreement": float(kept.mean()), **self.distances(few)}
 
-
-class DigitDualField(DualField):
-    """`DualField` with the further term weight_positive E (h(x))_+^2 that w2fe's image experiments have."""
-
-    def __init__(self, p, e, weight=10.0, weight_positive=10.0, **settings):
-        super().__init__(p, e, weight=weight, positive=weight_positive, **settings)
+    def discrete(self, P, rows, columns):
+        """All numbers of a plan P between the source images `rows` and the target's training images `columns`."""
+        moved = barycentric(P, self.train[columns])
+        return {
+            "accuracy": one_nearest(moved, self.labels[rows], self.test, self.test_labels),
+            "label_agreement": agreement(P, self.labels[rows], self.train_labels[columns]),
+            **self.distances(moved[: self.n]),
+        }
