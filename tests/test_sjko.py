@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from companion.notebooks import load_notebook
 from gwf.divergences import entropy
 from gwf.errors import UsageError
 from gwf.exact import gaussian, mixtures
@@ -18,7 +19,6 @@ from gwf.nets.toy import AffineMap, ExpertsMap, ToyMap, ToyPotential, spread
 from gwf.seeding import generator
 from gwf.steps import semidual as sd
 from gwf.steps.jko import JKO
-from gwf.studies import latents, outlier
 from notebooks.experiments import modes_toys
 
 M, S = 3.0, 0.5
@@ -188,24 +188,26 @@ def test_released_uotm_is_the_step_of_half_the_size():
 def test_independent_latents_forget_z():
     """From T = .8 x + .6 z: matched latents keep r/s = .75, r = .46; independent ones drive r to 0, as computed exactly."""
     make = lambda v, a: sd.SemiDualStep(DV, v, a)
-    for rule, name in ((sd.matched, "matched"), (sd.independent, "independent")):
-        m, s, r = latents.affine_step(0.0, 0.8, 0.6, *NEAR, 1.0, name)
+    for rule in (sd.matched, sd.independent):
+        m, s, r = gaussian.step_with_latent(0.0, 0.8, 0.6, *NEAR, 1.0, matched=rule is sd.matched)
         found = trained(make, (400,), start=(0.0, 0.8, 0.6), latent=rule, anchor_at_start=True)[0]
         assert found == pytest.approx([m, s, r], abs=TOLERANCE)
 
 
 def test_affine_steps_in_closed_form():
-    assert latents.affine_step(0, 0.8, 0.6, M, S, 1.0, "matched") == pytest.approx((2.4, 0.44661, 0.33495), abs=1e-5)
-    assert latents.affine_step(0, 0.8, 0.6, M, S, 1.0, "independent") == pytest.approx((2.4, 0.53431, 0), abs=1e-5)
+    step = gaussian.step_with_latent
+    assert step(0, 0.8, 0.6, M, S, 1.0) == pytest.approx((2.4, 0.44661, 0.33495), abs=1e-5)
+    assert step(0, 0.8, 0.6, M, S, 1.0, matched=False) == pytest.approx((2.4, 0.53431, 0), abs=1e-5)
     m, s, r = 0.0, 0.8, 0.6
     for _ in range(4):
-        m, s, r = latents.affine_step(m, s, r, M, S, 1.0, "matched")
+        m, s, r = step(m, s, r, M, S, 1.0)
     assert r / s == pytest.approx(0.75, abs=1e-12)
 
 
 def test_outlier_toy_in_closed_form():
     """Share of the outlier in per cent: hard, source fixed, both relaxed; given to two digits."""
-    share = lambda method, a=0.05: round(100 * outlier.exact_share(method, a), 2)
+    exact = load_notebook("outlier").EXACT
+    share = lambda method, a=0.05: round(100 * exact[method](1 / (2 * a)), 2)
     assert [share(m) for m in ("ot", "source_fixed", "uotm")] == [1.00, 1.53, 2.24]
     assert share("uotm_released") == share("source_fixed", 0.1), "all pairs halve tau"
     assert share("ot", 0.1) < share("source_fixed", 0.1) < share("uotm", 0.1), "relaxation raises the outlier's share"

@@ -17,6 +17,8 @@ The derivations are in notebooks/chapters/01_jko_gaussian.ipynb. Sources by key:
 - gwf: Caucheteux, Bonet & Korba, arXiv 2605.31369 (2026): Proposition 3.1 (equal values) and 3.2 (envelope).
 """
 
+import math
+
 import numpy as np
 from scipy.optimize import minimize
 
@@ -142,6 +144,32 @@ def jko_step(m, s, M, S, tau):
     m, s, M, S = np.asarray(m, dtype=np.float64), _std(s, "s"), np.asarray(M, dtype=np.float64), _std(S, "S")
     A = 1 / tau + 1 / S**2
     return (m / tau + M / S**2) / A, (s / tau + np.sqrt((s / tau) ** 2 + 4 * A)) / (2 * A)
+
+
+def step_with_latent(m, s, r, M, S, tau, matched=True):
+    r"""One exact step of a generator T(x, z) = m + s x + r z with an auxiliary latent, for KL(. | N(M, S^2)).
+
+    x, z ~ N(0, 1) independent. The proximal term is E|T(x, z) - T_k(x, z')|^2 / (2 tau) with z' = z (`matched`), or with
+    z' independent of z as in sjko's algorithm. Matched: (s, r) are scaled by one factor, so r/s stays for ever, and the
+    deviation sqrt(s^2 + r^2) makes the JKO step. Independent: r' = 0, and s alone makes it.
+
+    Parameters
+    ----------
+    m, s, r : float
+        s > 0, r >= 0.
+    M, S : float
+        S > 0.
+    tau : float in (0, inf]
+
+    Returns
+    -------
+    m', s', r' : floats
+        Derived here (chapter sjko, section 6).
+    """
+    now = math.hypot(s, r) if matched else s
+    m_next, s_next = jko_step(m, now, M, S, tau)
+    ratio = float(s_next) / now
+    return float(m_next), ratio * s, ratio * r if matched else 0.0
 
 
 def jko_sequence(m, s, M, S, tau, steps):
