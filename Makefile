@@ -78,7 +78,6 @@ data: $(STAMP)
 
 notebooks: restored
 	@"$(PY)" -m companion.notebooks refresh $(NOTEBOOKS)
-	@"$(PY)" -m companion.notebooks check $(NOTEBOOKS) $(wildcard notebooks/runs/*.ipynb)
 
 claims: $(STAMP)
 	@"$(PY)" -m companion.ledger print $(if $(filter laptop,$(PROFILE)),report,"results/$(PROFILE)/report")

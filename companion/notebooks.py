@@ -6,7 +6,6 @@ Command line::
     python -m companion.notebooks show porous                   # the cells tagged `show`: table, figure, claims -> report/
     python -m companion.notebooks train digits kl-jko 0         # one training run
     python -m companion.notebooks refresh notebooks/chapters/01_jko_gaussian.ipynb    # execute in place
-    python -m companion.notebooks check notebooks/*/*.ipynb     # check the form
 """
 
 import argparse
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from companion.form import accept, check, load, normalise, part, path_of, source, write
+from companion.form import accept, load, normalise, part, path_of, source, write
 from companion.guard import Alone, end, watch
 from gwf.errors import UsageError, nearest
 from gwf.paths import RESULTS, ROOT, SCRATCH
@@ -307,18 +306,12 @@ def main(arguments=None):
             command.add_argument(word)
         command.add_argument("seed", type=int)
     commands.add_parser("show", help="the sheet of an experiment or chapter").add_argument("name")
-    for name, text in (("refresh", "execute in place"), ("check", "check the form")):
-        commands.add_parser(name, help=text).add_argument("notebooks", type=Path, nargs="+")
+    commands.add_parser("refresh", help="execute in place").add_argument("notebooks", type=Path, nargs="+")
     asked = parser.parse_args(arguments)
     try:
         if asked.command == "refresh":
             for notebook in asked.notebooks:
                 say(f"{notebook}: {'outputs changed' if refresh(notebook) else 'unchanged'}")
-        elif asked.command == "check":
-            faults = [fault for notebook in asked.notebooks for fault in check(notebook)]
-            for fault in faults:
-                say(fault)
-            return 1 if faults else 0
         else:
             params = settings_of()
             if asked.command == "run":

@@ -15,6 +15,7 @@ from companion import notebooks as nb
 from companion.guard import Alone, alive
 from gwf.errors import UsageError
 from gwf.paths import ROOT
+from tests import notebook_form
 
 V4 = nbformat.v4
 
@@ -214,7 +215,7 @@ def test_alone_waits_for_the_first_and_ends_what_a_killed_one_left(tmp_path):
 
 
 def test_good_form_is_accepted(tmp_path):
-    assert form.check(notebook(tmp_path / "toy.ipynb", PARAMETERS, DRAW, "print(seed)")) == []
+    assert notebook_form.check(notebook(tmp_path / "toy.ipynb", PARAMETERS, DRAW, "print(seed)")) == []
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_good_form_is_accepted(tmp_path):
 def test_bad_form_is_found(tmp_path, cells, fault):
     path = notebook(tmp_path / "toy.ipynb", *cells)
     try:
-        faults = form.check(path)
+        faults = notebook_form.check(path)
     except UsageError as error:
         faults = [str(error)]
     assert any(fault in text for text in faults), faults
@@ -241,7 +242,7 @@ def test_bad_form_is_found(tmp_path, cells, fault):
 def test_random_ids_and_missing_title_are_found(tmp_path):
     path = notebook(tmp_path / "toy.ipynb", PARAMETERS, "print(1)", title="Title")
     path.write_text(path.read_text().replace('"part-0"', '"0f3a9c1e"').replace("python3", "my-kernel"))
-    faults = " ".join(form.check(path))
+    faults = " ".join(notebook_form.check(path))
     assert "readable words" in faults and "begins with a title" in faults and "'python3'" in faults
 
 

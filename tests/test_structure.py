@@ -12,8 +12,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from companion import code, driver, params
-from companion.form import check, load, source
+from companion.form import load, source
 from gwf.paths import NOTEBOOKS, ROOT
+from tests.notebook_form import check
 
 #: Room -> most lines it may have, docstrings included; and what it may import of the others.
 BUDGETS = {"gwf": 9000, "companion": 2200}
