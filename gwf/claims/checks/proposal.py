@@ -9,7 +9,6 @@ from gwf.claims.checks.learned import rename, scale, study
 from gwf.claims.outcome import NotRun, Outcome
 from gwf.claims.registry import check
 from gwf.claims.sources import column, table
-from gwf.data.embedded import DATASETS
 
 
 def within_fields(frame, first, second, name):
@@ -194,41 +193,4 @@ def diversity(frame):
             "share of modes found, two batches": float((two["modes"] / two["modes_all"]).mean()),
         },
         f"Largest relative error of the weight of a minor mode: {said}.",
-    )
-
-
-# P9: uses.
-
-SUBJECTS = {"digits": "vision", "optdigits": "vision"}
-"""Embedded data set -> what it is a use in; a set that is not named here is a toy."""
-
-
-def quality_on_digits(sources):
-    """Precision and recall of every run on the digits over their values for real digits: a row per run."""
-    frames = {
-        name: sources.runs("digits", name).set_index(["functional", "step", "seed"])["value"]
-        for name in ("precision", "precision_floor", "recall", "recall_floor")
-    }
-    return pd.DataFrame(
-        {name: frames[name] / frames[f"{name}_floor"] for name in ("precision", "recall")}
-    ).reset_index()
-
-
-@check("proposal-P9", quality_on_digits, scale("precision", 0), lambda frame: frame.assign(precision=1.0, recall=1.0))
-def uses(frame):
-    """The smaller of precision and recall over real digits, best method; embedded data sets of the other two subjects."""
-    by = frame.groupby(["functional", "step"])[["precision", "recall"]].mean().min(axis=1)
-    counts = {
-        subject: sum(found == subject for name, found in SUBJECTS.items() if name in DATASETS)
-        for subject in ("language", "computational biology")
-    }
-    sets = ", ".join(f"{name} ({SUBJECTS.get(name, 'toy')})" for name in sorted(DATASETS))
-    untested = " and ".join(subject for subject, count in counts.items() if not count)
-    return Outcome(
-        {
-            "vision: the smaller of precision and recall over real digits'": float(by.max()),
-            **{f"{subject}: embedded data sets": float(count) for subject, count in counts.items()},
-        },
-        f"Embedded data sets: {sets}. Digits: best method {', '.join(by.idxmax())} of {len(by)}."
-        + (f" Not tested: {untested}." if untested else ""),
     )

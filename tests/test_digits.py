@@ -1,0 +1,87 @@
+"""Trainings measured and compared: stored samples, tables over seeds, JKO against no JKO."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from companion import results
+from companion.claims import NotRun
+from companion.notebooks import load_notebook
+from gwf.data.embedded import digits
+from gwf.metrics.lenet import load
+from notebooks.experiments import trainings
+
+
+def metrics(functional, step, values, key="fd_lenet"):
+    """Rows of the table `metrics` of one method, a row per seed."""
+    rows = {"seed": range(len(values)), "functional": functional, "step": step, "tau": math.inf, "n": 10, "updates": 5}
+    return pd.DataFrame(rows | {key: values, f"{key}_floor": 1.0})
+
+
+def cases(**values):
+    """Case -> its tables, for values as `kl_dv_jko=[...]`."""
+    methods = {name: name.rsplit("_", 1) for name in values}
+    return {"-".join(m): {"metrics": metrics(*m, values[name])} for name, m in methods.items()}
+
+
+class TestComparisons:
+    CASES = cases(kl_jko=[30.0, 40.0, 50.0], kl_gan=[40.0, 52.0, 64.0], w1_jko=[5.0, 7.0, 6.0], w1_gan=[7.0, 5.0, 4.5])
+
+    def test_a_difference_is_told_from_a_tie_by_pairs(self):
+        """KL: -10, -12, -14, mean -12 and sd 2. W1: -2, 2, 1.5, mean .5 and sd 2.18."""
+        frame = trainings.gather(self.CASES)
+        table, shown, reading = trainings.paired(frame, "fd_lenet", 1, compare=True)
+        kl, w1 = table.to_dict("records")
+        assert kl["difference_mean"] == -12 and kl["difference_sd"] == 2 and kl["lower_with_jko"] == 3
+        assert kl["verdict"].startswith("lower with JKO by 12.0") and "3 of 3" in kl["verdict"]
+        assert w1["difference_mean"] == pytest.approx(0.5) and w1["verdict"].startswith("tie")
+        assert "-0.31 (table 4) [2nd]" in kl["published_fid_difference"].replace("−", "-")
+        assert "in 1, raises it in 0 and ties in 1" in reading and len(shown) == 2
+
+    def test_one_seed_allows_no_verdict_and_no_ranking(self):
+        frame = trainings.gather(cases(kl_jko=[1.0], kl_gan=[2.0]))
+        table, _, reading = trainings.paired(frame, "fd_lenet", 1)
+        assert table["verdict"][0].startswith("one seed") and reading.startswith("Two seeds")
+        means = pd.DataFrame({"method": ["a"], "fd_lenet_mean": [1.0], "fd_lenet_sd": [math.nan]})
+        assert "no ranking" in trainings.ties(means, "fd_lenet")
+        with pytest.raises(NotRun, match="fewer than two seeds"):
+            trainings.score(pd.Series([-3.0]))
+
+    def test_methods_alone_are_compared_and_in_order(self):
+        found = cases(w1_jko=[1.0], kl_jko=[1.0], kl_gan=[1.0], sinkhorn_euler=[1.0], kl_dv_gan=[1.0])
+        found["kl_dv-jko-longer"] = found["kl-jko"]
+        named = ["-".join(method) for method in trainings.methods(found)]
+        assert named == ["kl-gan", "kl-jko", "kl_dv-gan", "w1-jko", "sinkhorn-euler"]
+
+    def test_names_for_people(self):
+        assert trainings.method_title("kl_dv", "jko") == "KL-DV, JKO (GWF-KL-DV)"
+        assert trainings.method_title("w1", "gan") == "W₁, no JKO (WGAN)"
+        assert trainings.method_title("chi2", "gan") == "χ², no JKO (f-GAN)"
+        assert trainings.method_title("w2", "euler") == "W₂, Euler (W2-FE)"
+
+
+class TestMeasuring:
+    def test_real_digits_score_like_the_floor_and_noise_does_not(self):
+        """Train digits are the floor itself; noise of the same size is a hundred times as far."""
+        notebook, real, (net, _) = load_notebook("digits"), digits(), load()
+        floor, shares = notebook.compared(real.train, net, real)
+        noise, _ = notebook.compared(
+            np.random.default_rng(0).integers(0, 256, (300, 28, 28), dtype=np.uint8), net, real
+        )
+        assert floor["fd_lenet"] < 3 and noise["fd_lenet"] > 100 * floor["fd_lenet"] and noise["precision"] < 0.1
+        assert shares.sum() == pytest.approx(1) and shares.min() > 0.09
+
+    def test_images_survive_the_table(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(results, "RESULTS", tmp_path)
+        notebook, images = load_notebook("digits"), digits().test[:3]
+        results.keep("digits", "test", "kl-jko", 0, samples=notebook.as_text(images))
+        table = results.read("digits", "test")["kl-jko"]["samples"]
+        assert np.array_equal(notebook.as_images(table), images)
+
+    def test_published_tables_have_trust_tags_and_all_columns(self):
+        source = trainings.published()
+        for table in source["tables"]:
+            assert table["trust"] in ("2nd", "paper", "code")
+            assert all(len(row) == len(source["columns"]) for row in table["rows"].values())
