@@ -267,7 +267,7 @@ def run_case(experiment, case, seed, profile):
 
 def train(dataset, case, seed, profile):
     """One training run: runs/train.ipynb with the settings of the method in params.yaml."""
-    given = settings_of("training", dataset, case)
+    given = {"settings": {}} | settings_of("training", dataset, case)
     out = RESULTS / profile / "training" / dataset / f"{case}-{seed}"
     given |= {"dataset": dataset, "seed": seed, "profile": profile, "out": out.relative_to(ROOT).as_posix()}
     out.mkdir(parents=True, exist_ok=True)
