@@ -262,8 +262,8 @@ def judge(claim, measure, evidence, controls):
 
 
 def sentence(judged):
-    """A judgement in words, for the notebook."""
-    values = "; ".join(f"{part}: {show(value)}" for part, value in judged.values.items())
+    """A judgement in words, for the notebook: what is below 1e-6 reads 0, as rounding differs between machines."""
+    values = "; ".join(f"{part}: {show(value if abs(value) >= 1e-6 else 0.0)}" for part, value in judged.values.items())
     control = f" Control: {judged.control_verdict}." if judged.values else ""
     return f"{judged.id}: {judged.verdict}. {values + '. ' if values else ''}{judged.finding}{control}"
 

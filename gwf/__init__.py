@@ -7,12 +7,12 @@ Uses beside generation, loaded when they are asked for: `impute`, `SinkhornImput
 import importlib
 
 _PUBLIC = {
-    "impute": "imputation",
-    "SinkhornImputer": "imputation",
-    "FlowImputer": "imputation",
-    "anomaly_scores": "anomaly",
-    "TransportDetector": "anomaly",
-    "robust_flow": "anomaly",
+    "impute": "gwf.uses.imputation",
+    "SinkhornImputer": "gwf.uses.imputation",
+    "FlowImputer": "gwf.uses.imputation",
+    "anomaly_scores": "gwf.uses.anomaly",
+    "TransportDetector": "gwf.uses.anomaly",
+    "robust_flow": "gwf.uses.anomaly",
 }
 
 __all__ = sorted(_PUBLIC)
@@ -22,7 +22,7 @@ def __getattr__(name):
     """The public functions, imported at their first use: `import gwf` itself loads nothing."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'gwf' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"gwf.{_PUBLIC[name]}"), name)
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
 def __dir__():
