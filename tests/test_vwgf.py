@@ -12,7 +12,15 @@ from gwf.exact import gaussian
 from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
 from gwf.seeding import generator
 from gwf.steps import references as ref
-from gwf.steps.increments import Composition, ParticleCache, VariationalStep, compose, passes, standardised
+from gwf.steps.increments import (
+    Composition,
+    ParticleCache,
+    VariationalStep,
+    compose,
+    compositions,
+    passes,
+    standardised,
+)
 
 X = torch.linspace(-8, 8, 20001, dtype=torch.float64)
 WEIGHTS = torch.full_like(X, float(X[1] - X[0]))
@@ -123,17 +131,8 @@ def short_flow(tau_of_loss=None):
         betas=(0.9, 0.99),
     )
     cache = ParticleCache(standardised(torch.randn(4000, 2, generator=generator(0, "mu_0"))))
-    laws = []
-    compose(
-        step,
-        cache,
-        steps=2,
-        iterations=150,
-        batch=512,
-        stream=generator(0, "batches"),
-        after=lambda k, maps, loss: laws.append(ref.moments(cache.x)),
-    )
-    return laws
+    settings = dict(steps=2, iterations=150, batch=512, stream=generator(0, "batches"))
+    return [ref.moments(cache.x) for _ in compositions(step, cache, **settings)]
 
 
 EXACT = gaussian.jko_sequence([0, 0], [1, 1], [1, -0.5], np.sqrt([0.5, 1.0]), 0.3, 2)

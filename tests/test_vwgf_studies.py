@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from gwf.errors import UsageError
-from gwf.evidence import gmm as gmm_evidence
 from gwf.evidence import ou as ou_evidence
 from gwf.evidence import step_cost as cost_evidence
-from gwf.studies import gmm, ou, step_cost
+from gwf.studies import ou, step_cost
 
 OU = {
     "d": 2,
@@ -42,38 +41,6 @@ OU = {
     "n_kde": 200,
     "n_density": 50,
 }
-GMM = {
-    "d": 2,
-    "half_width": 5,
-    "components": 3,
-    "tau": 0.1,
-    "steps": 2,
-    "halve_after": 1,
-    "methods": ["vwgf"],
-    "particles": [300],
-    "dt": 0.05,
-    "iterations": 5,
-    "batch": 64,
-    "critic_updates": 2,
-    "map_updates": 1,
-    "cache": 500,
-    "width": 8,
-    "depth": 1,
-    "ratio": "capped",
-    "lr_map": 5e-3,
-    "lr_critic": 5e-3,
-    "icnn_iterations": 5,
-    "icnn_width": 8,
-    "icnn_batch": 64,
-    "icnn_lr": 1e-2,
-    "n_mixture": 400,
-    "fit_components": 3,
-    "n_ksd": 200,
-    "ksd_repeats": 2,
-    "n_density": 50,
-}
-
-
 def quiet(done, total, **shown):
     assert 0 <= done <= total
 
@@ -107,15 +74,6 @@ def test_targets_are_covariances_whose_exact_laws_meet_for_small_steps(target):
     assert errors[0] / errors[1] == pytest.approx(2, abs=0.3)
 
 
-def test_mixture_study():
-    tables = gmm.run(0, quiet, **GMM)
-    assert list(tables["table"].method) == ["exact draws", "VWGF", "Langevin 300"]
-    assert tables["table"].KSD.iloc[1:].min() > tables["table"].KSD.iloc[0], "far from the target after two steps"
-    cases = {"gmm_d2": {name: frame.assign(seed=0) for name, frame in tables.items()}}
-    gmm_evidence.table(cases)
-    gmm_evidence.figure(cases)
-
-
 def test_cost_of_a_step_grows_with_the_determinant_alone():
     tables = step_cost.run(
         0, quiet, dimensions=[2, 8], width=16, batch=16, critic_updates=3, cg_iterations=8, updates=1
@@ -136,10 +94,8 @@ def test_cost_of_a_step_grows_with_the_determinant_alone():
         (ou, {"methods": ["vwgff"]}, "did you mean 'vwgf'"),
         (ou, {"tau": 0.0}, "tau"),
         (ou, {"width": 0, "gaussian_part": False}, "width = 0"),
-        (gmm, {"ratio": "cap"}, "did you mean 'capped'"),
-        (gmm, {"n_ksd": 1}, "n_ksd"),
     ],
 )
 def test_settings_out_of_range_are_named(study, change, words):
     with pytest.raises(UsageError, match=words):
-        study.run(0, quiet, **({ou: OU, gmm: GMM}[study] | change))
+        study.run(0, quiet, **(OU | change))

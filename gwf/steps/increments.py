@@ -6,7 +6,7 @@ Each step trains one increment on particles of mu_{k-1}
 
 and the four choices stay apart: the functional with its reference (`gwf.steps.references`), the time step
 (`VariationalStep`, or `gwf.steps.icnn.ICNNStep`), the map (`Composition` with its `ParticleCache`), the
-relaxation (here none: the source is hard). `compose` is the one loop for all of them. The other way, a whole map from
+relaxation (here none: the source is hard). `compositions` is the one loop for all of them. The other way, a whole map from
 mu_0, is `gwf.steps.jko`.
 """
 
@@ -177,8 +177,12 @@ class VariationalStep(Players):
         return float(self.functional.value(self.r(x), self.r(y), x))
 
 
-def compose(step, cache, *, steps, iterations, batch, stream, first=None, before=None, after=None):
-    """K = `steps` outer steps of any increment: train, store, move the particles on. Returns the `Composition`.
+def compositions(step, cache, *, steps, iterations, batch, stream, first=None):
+    """K = `steps` outer steps of any increment: train, store, move the particles on; yields (maps, loss) after each.
+
+    `maps` is the `Composition` so far, k = len(maps); a schedule of tau or of rates sets them in the loop's body. The
+    learning rates fall to zero along a cosine in each step, so that the noise of batches has died out when T is frozen;
+    vwgf keeps them constant within a step.
 
     Parameters
     ----------
@@ -187,22 +191,24 @@ def compose(step, cache, *, steps, iterations, batch, stream, first=None, before
     cache : ParticleCache
         Starts at mu_0, ends at mu_K.
     iterations, batch : int
-        Batches per step and their size. The learning rates fall to zero along a cosine in each step, so that the
-        noise of batches has died out when T is frozen; vwgf keeps them constant within a step.
+        Batches per step and their size.
     first : int, optional
         Batches of the first step, which starts from untrained networks; `iterations` unless given.
     stream : torch.Generator
         Of the batches.
-    before, after : callable, optional
-        before(k) ahead of step k (a schedule of tau or rates), after(k, maps, loss) behind it.
+
+    Raises
+    ------
+    UsageError
+        `steps`, `iterations` or `batch` below 1.
+    FloatingPointError
+        A step ends with a loss that is not finite.
     """
     for name, value in (("steps", steps), ("iterations", iterations), ("batch", batch)):
         if not value >= 1:
             raise UsageError(f"{name} = {value!r} is out of range: it must be at least 1")
     maps = Composition()
     for k in range(steps):
-        if before:
-            before(k)
         step.begin(k, cache.x)
         count = first if first and k == 0 else iterations
         for i in range(count):
@@ -212,8 +218,12 @@ def compose(step, cache, *, steps, iterations, batch, stream, first=None, before
             raise FloatingPointError(f"the map's loss is {float(loss)} at the end of step {k + 1} of {steps}")
         maps.append(step.T)
         cache.advance(maps)
-        if after:
-            after(k, maps, float(loss))
+        yield maps, float(loss)
+
+
+def compose(step, cache, **settings):
+    """The `Composition` that `compositions` ends with."""
+    *_, (maps, _) = compositions(step, cache, **settings)
     return maps
 
 

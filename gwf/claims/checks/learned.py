@@ -112,36 +112,6 @@ def reference(frame):
     )
 
 
-@check(
-    "vwgf-C5",
-    study("gmm"),
-    scale("log10 SymKL, fitted mixture", -1, method="VWGF"),
-    lambda frame: frame.assign(**{"log10 SymKL, fitted mixture": -2.0}),
-)
-def mixtures(frame):
-    """Mean over d = 2, 4, 8 of our VWGF minus the published VWGF, in both scores; and against JKO-ICNN where it was run."""
-    published = {2: (-0.72, -1.52), 4: (-0.75, -1.71), 8: (-0.52, -1.64)}
-    there = [d for d in published if d in set(column(frame, "d"))]
-    if not there:
-        raise NotRun("no case with d = 2, 4 or 8")
-    gaps = {
-        d: (
-            mean_of(frame, "log10 SymKL, fitted mixture", method="VWGF", d=d) - published[d][0],
-            mean_of(frame, "log10 KSD", method="VWGF", d=d) - published[d][1],
-        )
-        for d in there
-    }
-    return Outcome(
-        {
-            "largest excess of log10 SymKL": max(gap[0] for gap in gaps.values()),
-            "largest excess of log10 KSD": max(gap[1] for gap in gaps.values()),
-        },
-        "Ours minus published (SymKL, KSD): "
-        + "; ".join(f"d = {d}: {a:+.2f}, {b:+.2f}" for d, (a, b) in gaps.items())
-        + ".",
-    )
-
-
 def _against_svgd(frame, method):
     rows = {
         data: [
