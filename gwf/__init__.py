@@ -4,26 +4,17 @@ Uses beside generation, loaded when they are asked for: `impute`, `SinkhornImput
 `anomaly_scores`, `TransportDetector` (anomalies), `robust_flow` (samples from contaminated data).
 """
 
-import importlib
-
-_PUBLIC = {
-    "impute": "gwf.uses.imputation",
-    "SinkhornImputer": "gwf.uses.imputation",
-    "FlowImputer": "gwf.uses.imputation",
-    "anomaly_scores": "gwf.uses.anomaly",
-    "TransportDetector": "gwf.uses.anomaly",
-    "robust_flow": "gwf.uses.anomaly",
-}
-
-__all__ = sorted(_PUBLIC)
+__all__ = ["FlowImputer", "SinkhornImputer", "TransportDetector", "anomaly_scores", "impute", "robust_flow"]
 
 
 def __getattr__(name):
     """The public functions, imported at their first use: `import gwf` itself loads nothing."""
-    if name not in _PUBLIC:
+    if name not in __all__:
         raise AttributeError(f"module 'gwf' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    from gwf.uses import anomaly, imputation
+
+    return getattr(imputation if hasattr(imputation, name) else anomaly, name)
 
 
 def __dir__():
-    return sorted([*globals(), *_PUBLIC])
+    return sorted([*globals(), *__all__])

@@ -92,13 +92,19 @@ class Progress:
 
 
 class follow:
-    """A callable `(done, total, **shown)` that shows how far a computation is, named `label`; it ends with the last step."""
+    """A callable `(done, total, **shown)` that shows how far a computation is, named `label`; it ends with the last step.
 
-    def __init__(self, label):
-        self.label, self.progress = label, None
+    With `patience`, in seconds, it shows nothing in a loop that looks like being over within that time.
+    """
+
+    def __init__(self, label, patience=0.0):
+        self.label, self.patience, self.progress, self.began = label, patience, None, time.monotonic()
 
     def __call__(self, done, total, **shown):
         if self.progress is None or self.progress.total != int(total):
+            elapsed = time.monotonic() - self.began
+            if self.patience and (elapsed < self.patience / 10 or elapsed * total < self.patience * done):
+                return
             self.progress = Progress(total, self.label).__enter__()
         self.progress.update(done, **shown)
         if done >= total:

@@ -17,6 +17,7 @@ relaxed problem. Chapter `proposal`.
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ from sklearn.svm import OneClassSVM
 
 from gwf.errors import UsageError, in_range, nearest
 from gwf.fields import entropic
-from gwf.uses.imputation import Late, table_of
+from gwf.progress import follow
+from gwf.uses.tables import table_for, table_of
 
 SCORES = ("kept_mass", "potential", "path")
 
@@ -82,22 +84,16 @@ class TransportDetector(OutlierMixin, BaseEstimator):
         # The source's and the target's potential of a self plan agree up to a constant; their mean is symmetric.
         f, g = entropic.potentials(C, self.reg * self.unit_, self.iterations)
         self.potential_ = (f + g) / 2
-        self.offset_ = float(np.quantile(self.score_samples(self.reference_), self.contamination))
+        self.offset_ = float(np.quantile(self._scores(self.reference_), self.contamination))
         return self
 
     def score_samples(self, X):
         """(n,), larger for more usual rows, as scikit-learn's detectors have it."""
-        if not hasattr(self, "reference_"):
-            raise UsageError("this TransportDetector is not fitted: call fit(X) first")
-        X = table_of(X, missing=False)
-        if X.shape[1] != self.n_features_in_:
-            raise UsageError(f"X has {X.shape[1]} columns, the reference {self.n_features_in_}: they must agree")
-        y = single(X)
-        return (
-            {"kept_mass": self._kept, "potential": lambda y: -self._continued(y)[0], "path": self._path}[self.score](y)
-            .double()
-            .numpy()
-        )
+        return self._scores(table_for(self, X, "reference", missing=False))
+
+    def _scores(self, X):
+        scores = {"kept_mass": self._kept, "potential": self._negative_potential, "path": self._path}
+        return scores[self.score](single(X)).double().numpy()
 
     def decision_function(self, X):
         """`score_samples` minus `offset_`."""
@@ -123,15 +119,18 @@ class TransportDetector(OutlierMixin, BaseEstimator):
         g = reg * (math.log(len(x)) - torch.logsumexp((self.potential_ - C) / reg, 1))
         return g, entropic.barycentre(C, self.potential_, x, reg)
 
+    def _negative_potential(self, y):
+        """-g(y)."""
+        return -self._continued(y)[0]
+
     def _path(self, y):
         """Minus the length of the path."""
-        length = torch.zeros(len(y), dtype=y.dtype)
-        with Late(self.steps, "path length") as bar:
-            for step in range(self.steps):
-                move = self.eps * (self._continued(y)[1] - y)
-                length += move.norm(dim=1)
-                y = y + move
-                bar.update(step + 1)
+        length, progress = torch.zeros(len(y), dtype=y.dtype), follow("path length", patience=5)
+        for step in range(self.steps):
+            move = self.eps * (self._continued(y)[1] - y)
+            length += move.norm(dim=1)
+            y = y + move
+            progress(step + 1, self.steps)
         return -length
 
 
@@ -148,14 +147,15 @@ class Mahalanobis(OutlierMixin, BaseEstimator):
         self.ridge = ridge
 
     def fit(self, X, y=None):
-        X = table_of(X, missing=False)
+        """Keep the moments of the reference X (n, d). Returns self."""
         in_range(self.ridge, 0, math.inf, "ridge", open_low=True)
         self.location_ = X.mean(0)
         self.precision_ = np.linalg.inv(np.atleast_2d(np.cov(X.T)) + self.ridge * np.eye(X.shape[1]))
         return self
 
     def score_samples(self, X):
-        z = table_of(X, missing=False) - self.location_
+        """(n,), larger for more usual rows."""
+        z = X - self.location_
         return -np.sqrt(np.einsum("ij,jk,ik->i", z, self.precision_, z))
 
 
@@ -166,34 +166,33 @@ class Neighbours(OutlierMixin, BaseEstimator):
         self.k = k
 
     def fit(self, X, y=None):
-        X = table_of(X, missing=False)
-        in_range(self.k, 1, len(X), "k")
-        self.tree_ = NearestNeighbors(n_neighbors=self.k).fit(X)
+        """Keep the reference X (n, d). Returns self."""
+        self.tree_ = NearestNeighbors(n_neighbors=in_range(self.k, 1, len(X), "k")).fit(X)
         return self
 
     def score_samples(self, X):
-        return -self.tree_.kneighbors(table_of(X, missing=False))[0].mean(1)
+        """(n,), larger for more usual rows."""
+        return -self.tree_.kneighbors(X)[0].mean(1)
+
+
+USUAL = {
+    "knn": Neighbours,
+    "lof": partial(LocalOutlierFactor, novelty=True),
+    "mahalanobis": Mahalanobis,
+    "ocsvm": OneClassSVM,
+    "iforest": IsolationForest,
+}
+METHODS = (*SCORES, *USUAL)
 
 
 def detector(method, random_state=0, **settings):
-    """An unfitted detector by name: one of `METHODS`; settings are those of its class."""
-    nearest(method, METHODS, "method")
-    if method in SCORES:
-        made = TransportDetector(method)
-    else:
-        made = {
-            "knn": Neighbours,
-            "lof": lambda: LocalOutlierFactor(novelty=True),
-            "mahalanobis": Mahalanobis,
-            "ocsvm": OneClassSVM,
-            "iforest": lambda: IsolationForest(random_state=random_state),
-        }[method]()
+    """An unfitted detector by name, one of `METHODS`; settings are those of its class, `random_state` the forest's."""
+    made = TransportDetector(method) if method in SCORES else USUAL[nearest(method, METHODS, "method")]()
+    if method == "iforest":
+        made.set_params(random_state=random_state)
     for name in settings:
         nearest(name, made.get_params(), f"setting of {type(made).__name__}")
     return made.set_params(**settings)
-
-
-METHODS = (*SCORES, "knn", "lof", "mahalanobis", "ocsvm", "iforest")
 
 
 def anomaly_scores(X, reference, method="kept_mass", **settings):
@@ -257,15 +256,14 @@ def robust_flow(data, start, relaxation=0.5, reg=0.02, steps=30, eps=0.2, iterat
         raise UsageError(
             f"start has shape {tuple(x.shape)}, data {tuple(y.shape)}: they must agree but for the first axis"
         )
-    g = g_self = None
-    with Late(steps, "robust flow") as bar:
-        for step in range(steps):
-            across, within = entropic.half_squared(x, y), entropic.half_squared(x, x)
-            _, g = entropic.potentials(across, reg, iterations, relaxation, g)
-            # Warm-started self plans are symmetric: a quarter of the updates is as good.
-            _, g_self = entropic.potentials(within, reg, max(iterations // 4, 1), g=g_self)
-            x = x + eps * (entropic.barycentre(across, g, y, reg) - entropic.barycentre(within, g_self, x, reg))
-            bar.update(step + 1)
+    g, g_self, progress = None, None, follow("robust flow", patience=5)
+    for step in range(steps):
+        across, within = entropic.half_squared(x, y), entropic.half_squared(x, x)
+        _, g = entropic.potentials(across, reg, iterations, relaxation, g)
+        # Warm-started self plans are symmetric: a quarter of the updates is as good.
+        _, g_self = entropic.potentials(within, reg, max(iterations // 4, 1), g=g_self)
+        x = x + eps * (entropic.barycentre(across, g, y, reg) - entropic.barycentre(within, g_self, x, reg))
+        progress(step + 1, steps)
     C = entropic.half_squared(x, y)
     f, g = entropic.potentials(C, reg, iterations, relaxation, g)
     return x.numpy(), entropic.kept_mass(C, f, g, reg).numpy()

@@ -15,7 +15,6 @@ M. Cuturi. Missing data imputation using optimal transport. ICML 2020 (muzellec)
 """
 
 import math
-import time
 
 import numpy as np
 import torch
@@ -25,48 +24,8 @@ from sklearn.utils import check_random_state
 from gwf import fields
 from gwf.errors import UsageError, in_range, nearest
 from gwf.fields.entropic import half_squared
-from gwf.progress import Progress
-
-
-class Late:
-    """A progress bar that appears only in loops that would take over five seconds. A context manager."""
-
-    def __init__(self, total, label):
-        self.total, self.label, self.bar = total, label, None
-
-    def __enter__(self):
-        self.began = time.monotonic()
-        return self
-
-    def __exit__(self, *exception):
-        if self.bar is not None:
-            self.bar.__exit__(*exception)
-
-    def update(self, done, **numbers):
-        """`done` of `total` steps are done; `numbers` are shown."""
-        elapsed = time.monotonic() - self.began
-        if self.bar is None and elapsed > 0.5 and elapsed * self.total > 5 * done:
-            self.bar = Progress(self.total, self.label).__enter__()
-        if self.bar is not None:
-            self.bar.update(done, **numbers)
-
-
-def table_of(X, what="X", missing=True):
-    """X as float64 (n, d) with n, d >= 1, finite but for NaN where `missing`; `UsageError` else."""
-    try:
-        X = np.asarray(X, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise UsageError(
-            f"{what} cannot be read as a table of numbers: mark missing cells by NaN and encode words"
-        ) from None
-    if X.ndim != 2 or not X.size:
-        raise UsageError(f"{what} has shape {X.shape}: it must be a table (n, d) with at least one row and one column")
-    if np.isinf(X).any() or (not missing and np.isnan(X).any()):
-        raise UsageError(
-            f"{what} holds {'infinite values' if missing else 'NaN or infinite values'}: every cell must be finite"
-            f"{', or NaN where missing' if missing else ''}"
-        )
-    return X
+from gwf.progress import follow
+from gwf.uses.tables import table_for, table_of
 
 
 def velocities(x, y, reg, iterations):
@@ -120,23 +79,18 @@ class _Imputer(TransformerMixin, BaseEstimator):
             raise UsageError(f"X has {len(X)} rows: two batches of at least two rows each are needed")
         if empty := np.flatnonzero(np.isnan(X).all(0)).tolist():
             raise UsageError(f"columns {empty} of X have no observed cell: leave them out")
-        self.n_features_in_ = X.shape[1]
+        self.mean_, self.scale_ = np.zeros(X.shape[1]), np.ones(X.shape[1])
         if self.standardise:
-            self.mean_, self.scale_ = np.nanmean(X, 0), np.nanstd(X, 0)
-            self.scale_[self.scale_ == 0] = 1.0
-        else:
-            self.mean_, self.scale_ = np.zeros(X.shape[1]), np.ones(X.shape[1])
+            self.mean_, deviation = np.nanmean(X, 0), np.nanstd(X, 0)
+            self.scale_ = np.where(deviation == 0, 1.0, deviation)
         self.centre_ = np.nanmean((X - self.mean_) / self.scale_, 0)
         self.imputed_ = self._solve(X, None, "fit")
+        self.n_features_in_ = X.shape[1]
         return self
 
     def transform(self, X):
         """New rows X (n, d) filled in against the completed table of `fit`, which stays as it is; observed cells are kept."""
-        if not hasattr(self, "imputed_"):
-            raise UsageError(f"this {type(self).__name__} is not fitted: call fit(X) first")
-        X = table_of(X)
-        if X.shape[1] != self.n_features_in_:
-            raise UsageError(f"X has {X.shape[1]} columns, the fitted table {self.n_features_in_}: they must agree")
+        X = table_for(self, X, "fitted table")
         return self._solve(X, self.imputed_, "transform") if np.isnan(X).any() else X.copy()
 
     def fit_transform(self, X, y=None):
@@ -157,34 +111,33 @@ class _Imputer(TransformerMixin, BaseEstimator):
         stream = torch.Generator().manual_seed(seed)
         scaled = torch.as_tensor((X - self.mean_) / self.scale_, dtype=torch.float32)
         missing = scaled.isnan()
-        start = torch.as_tensor(self.centre_, dtype=torch.float32) + self.noise * torch.randn(
-            scaled.shape, generator=stream
-        )
-        rows = torch.where(missing, start, scaled)
+        noise = torch.randn(scaled.shape, generator=stream)
+        rows = torch.where(missing, torch.as_tensor(self.centre_, dtype=torch.float32) + self.noise * noise, scaled)
         pool = rows if against is None else torch.as_tensor((against - self.mean_) / self.scale_, dtype=torch.float32)
         if not missing.any():
             return X.copy()
-        n = min(len(rows), len(pool))
-        largest = 2 ** int(math.log2(max(len(pool) // 2, 2)))
-        b = min(self.batch or 128, largest, n)
+        b = min(self.batch or 128, 2 ** int(math.log2(max(len(pool) // 2, 2))), len(rows), len(pool))
         self._prepare(rows, pool)
-        with Late(self.steps, f"{type(self).__name__}.{what}") as bar, torch.no_grad():
-            for step in range(self.steps):
-                first, second = (
-                    torch.stack([torch.randperm(len(t), generator=stream)[:b] for _ in range(self.pairs)])
-                    for t in (rows, pool)
-                )
-                V = self._velocity(rows[first], pool[second], stream)
-                total = torch.zeros_like(rows)
-                total.index_put_((first.flatten(),), V[0].flatten(0, 1), accumulate=True)
-                if against is None:
-                    total.index_put_((second.flatten(),), V[1].flatten(0, 1), accumulate=True)
+        progress = follow(f"{type(self).__name__}.{what}", patience=5)
+        for step in range(self.steps):
+            with torch.no_grad():
                 # In place: `pool` may be the same table.
-                rows += self._move(total / self.pairs, step) * missing
-                bar.update(step + 1)
+                rows += self._move(self._mean_velocity(rows, pool, b, stream), step) * missing
+            progress(step + 1, self.steps)
         self.n_iter_ = self.steps
         filled = rows.double().numpy() * self.scale_ + self.mean_
         return np.where(np.isnan(X), filled, X)
+
+    def _mean_velocity(self, rows, pool, b, stream):
+        """Sum of the velocities of all batches a row is in, over the number of pairs: (n, d)."""
+        first, second = (
+            torch.stack([torch.randperm(len(t), generator=stream)[:b] for _ in range(self.pairs)]) for t in (rows, pool)
+        )
+        V = self._velocity(rows[first], pool[second], stream)
+        total = torch.zeros_like(rows)
+        for batch, velocity in zip((first, second) if pool is rows else (first,), V, strict=False):
+            total.index_put_((batch.flatten(),), velocity.flatten(0, 1), accumulate=True)
+        return total / self.pairs
 
 
 class SinkhornImputer(_Imputer):
