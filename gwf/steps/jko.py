@@ -242,13 +242,17 @@ class Alternation(Players):
         Rates of Adam with betas (.5, .9), as in gwf.
     batch, seed : int
         Batch of either law; seed of the streams (the networks' weights are the caller's).
+    device : torch.device
+        Of the streams.
     """
 
-    def __init__(self, functional, T, h, latent, data, tau, *, per_dimension, penalty, lr_map, lr_critic, batch, seed):
+    def __init__(
+        self, functional, T, h, latent, data, tau, *, per_dimension, penalty, lr_map, lr_critic, batch, seed, device="cpu"
+    ):
         super().__init__(T, h, lr_map, lr_critic)
         self.latent, self.data, self.batch = latent, data, batch
         self.step = JKOStep(divergences.get(functional), h, JKO(T, tau, per_dimension), penalty)
-        self.streams = {name: generator(seed, name) for name in ("latent", "data", "penalty")}
+        self.streams = {name: generator(seed, name, device) for name in ("latent", "data", "penalty")}
 
     def critic_loss(self, x, z, y):
         """-bound + penalty."""
