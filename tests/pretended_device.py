@@ -79,7 +79,11 @@ class Pretended(TorchDispatchMode):
         # A tensor without axes is a number, as on a GPU.
         if ours and func not in COPIES and any(t.dim() for t in others):
             raise Mixed(f"{func} on {[tuple(t.shape) for t in others]} of the CPU")
-        if func in READS or (ours and not to_ours) or (func is aten.copy_.default and not isinstance(args[0], Elsewhere)):
+        if (
+            func in READS
+            or (ours and not to_ours)
+            or (func is aten.copy_.default and not isinstance(args[0], Elsewhere))
+        ):
             self.reads.append(str(func))
         if device is not None:
             kwargs = kwargs | {"device": torch.device("cpu")}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pretended_device import DEVICE, Mixed, pretended
 
-from gwf import fields
+from gwf import divergences, fields
 from gwf.data import toys
 from gwf.fields.learned import CriticField
 from gwf.nets.icnn import DenseICNN
@@ -152,10 +152,13 @@ def langevin(sampler):
     return lambda device: [sampler(normal(8, generator(0, "x", device)), generator(0, "draws", device))]
 
 
-kl = sd.entropy("kl")
+kl = divergences.entropy("kl")
 UPDATES = {
     **{f"field {name}": named(name) for name in fields.names()},
-    **{f"critic {name}": critic(name) for name in ("kl", "kl_dv", "js", "chi2", "chi2_tight", "hellinger", "reverse_kl")},
+    **{
+        f"critic {name}": critic(name)
+        for name in ("kl", "kl_dv", "js", "chi2", "chi2_tight", "hellinger", "reverse_kl")
+    },
     "particles": particles,
     **{f"jko {name}": jko(name) for name in ("kl", "js_ns", "chi2_tight", "w1")},
     "gan": jko("js", math.inf),
@@ -163,13 +166,13 @@ UPDATES = {
     "variational": variational,
     "icnn": icnn(),
     "icnn, stochastic": icnn(lambda device: StochasticLogDet(generator(0, "signs", device))),
-    "porous, ball": internal_energy(internal.Power(2), references.UniformBall()),
-    "porous, box": internal_energy(internal.Power(3), references.UniformBox()),
+    "porous, ball": internal_energy(divergences.Power(2), references.UniformBall()),
+    "porous, box": internal_energy(divergences.Power(3), references.UniformBox()),
     "interaction": internal_energy(
-        internal.Boltzmann(), references.MomentGaussian(), [internal.Interaction(internal.double_well)]
+        divergences.Boltzmann(), references.MomentGaussian(), [internal.Interaction(internal.double_well)]
     ),
     "splitting": internal_energy(
-        internal.Boltzmann(), references.MomentGaussian(), push=internal.Push(internal.quadratic, 0.1, 16)
+        divergences.Boltzmann(), references.MomentGaussian(), push=internal.Push(internal.quadratic, 0.1, 16)
     ),
     "s-jko": semidual(lambda v, anchor: sd.SemiDualStep(kl, v, anchor, 0.1), latents=sd.independent),
     "uotm": semidual(lambda v, anchor: sd.RelaxedSourceStep(kl, kl, v, anchor)),

@@ -247,7 +247,21 @@ class Alternation(Players):
     """
 
     def __init__(
-        self, functional, T, h, latent, data, tau, *, per_dimension, penalty, lr_map, lr_critic, batch, seed, device="cpu"
+        self,
+        functional,
+        T,
+        h,
+        latent,
+        data,
+        tau,
+        *,
+        per_dimension,
+        penalty,
+        lr_map,
+        lr_critic,
+        batch,
+        seed,
+        device="cpu",
     ):
         super().__init__(T, h, lr_map, lr_critic)
         self.latent, self.data, self.batch = latent, data, batch

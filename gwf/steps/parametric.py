@@ -67,7 +67,9 @@ class ParametricFlow:
 
     def __init__(self, T, F, z, weights=None):
         self.T, self.F, self.z = T, F, z
-        self.weights = torch.full((len(z),), 1 / len(z), dtype=torch.float64, device=z.device) if weights is None else weights
+        self.weights = (
+            torch.full((len(z),), 1 / len(z), dtype=torch.float64, device=z.device) if weights is None else weights
+        )
         if len(self.weights) != len(z) or not (self.weights > 0).all() or abs(float(self.weights.sum()) - 1) > 1e-9:
             raise UsageError(f"weights must be {len(z)} positive numbers of sum 1, one per latent")
 
