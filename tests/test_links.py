@@ -1,6 +1,7 @@
 """No dead link in the notebooks, the README or CONTRIBUTING, and an index that lists what there is."""
 
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -33,6 +34,24 @@ def dead(path):
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_dead_link(path):
     assert dead(path) == []
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_and_modules_named_in_prose_exist(path):
+    text = prose(path)
+    files = re.findall(r"\b(?:gwf|companion|tests|benchmarks|tools|notebooks)/[\w/]+\.(?:py|ipynb|yaml)\b", text)
+    dotted = re.findall(r"`((?:gwf|companion)(?:\.\w+)+)", text)
+    assert [name for name in files if not (ROOT / name).exists()] == []
+    assert [name for name in dotted if not known(name.split("."))] == []
+
+
+def known(parts):
+    """Whether a dotted name is a package, a module or something in one, or one of the names that `gwf` gives itself."""
+    place = ROOT.joinpath(*parts)
+    modules = [module.with_suffix(".py") for module in [place, *place.parents][: len(parts) - 1]]
+    package = place.parent / "__init__.py"
+    exported = package.exists() and re.search(rf"\b{parts[-1]}\b", package.read_text(encoding="utf-8"))
+    return place.is_dir() or any(map(Path.exists, modules)) or bool(exported)
 
 
 def test_a_dead_link_is_found(tmp_path):
