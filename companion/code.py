@@ -337,7 +337,8 @@ def inputs(composed):
             found[f"run-{case}"] = bundle(experiment, "run", settings)
     for dataset, cases in composed["training"].items():
         for case, settings in cases.items():
-            found[f"train-{dataset}-{case}"] = bundle("train", None, {"settings": {}} | settings | {"dataset": dataset})
+            whole = {"settings": {}, "device": composed["device"], "dataset": dataset} | settings
+            found[f"train-{dataset}-{case}"] = bundle("train", None, whole)
             found[f"measure-{dataset}-{case}"] = bundle(dataset, "run", {"case": case})
     for name in [*composed["shows"], *composed["chapters"]]:
         found[f"show-{name}"] = bundle(name, "show")

@@ -265,9 +265,9 @@ def run_case(experiment, case, seed, profile):
     run(path_of(experiment), f"{experiment}-{case}-{seed}", given, "run")
 
 
-def train(dataset, case, seed, profile):
+def train(dataset, case, seed, profile, device):
     """One training run: runs/train.ipynb with the settings of the method in params.yaml."""
-    given = {"settings": {}} | settings_of("training", dataset, case)
+    given = {"settings": {}, "device": device} | settings_of("training", dataset, case)
     out = RESULTS / profile / "training" / dataset / f"{case}-{seed}"
     given |= {"dataset": dataset, "seed": seed, "profile": profile, "out": out.relative_to(ROOT).as_posix()}
     out.mkdir(parents=True, exist_ok=True)
@@ -317,7 +317,7 @@ def main(arguments=None):
             if asked.command == "run":
                 run_case(asked.experiment, asked.case, asked.seed, params["profile"])
             elif asked.command == "train":
-                train(asked.dataset, asked.case, asked.seed, params["profile"])
+                train(asked.dataset, asked.case, asked.seed, params["profile"], params["device"])
             else:
                 show(asked.name, params["profile"], params["report"])
     except (UsageError, NotebookError) as error:
