@@ -19,6 +19,7 @@ COLOURS = {
     "hellinger": "#882255",
     "chi2_tight": "#332288",
     "sinkhorn": "#117733",
+    "sinkhorn_single": "#66CC66",
     "w2": "#661100",
     "sliced": "#6699CC",
     "mmd": "#AA4499",

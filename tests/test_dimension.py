@@ -1,20 +1,19 @@
-"""Explicit flows against dimension: pairs with known maps, what is measured on fields, the study, its claim and evidence."""
-
-import math
+"""Explicit flows against dimension: pairs with known maps, what is measured on fields and samples."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from gwf.claims.outcome import NotRun
-from gwf.claims.registry import computed
 
-from gwf.claims import ledger
-from gwf.claims.checks.dimension import dimension as check
-from gwf.errors import UsageError
-from gwf.evidence import dimension as evidence
+from companion.notebooks import load_notebook
 from gwf.exact.gaussian import fitted_map
-from gwf.studies import dimension as study
+
+study = load_notebook("dimension")
+
+
+def field_of(name, d, width, **settings):
+    """A field with critics of this width, if it has any."""
+    settings = {"weight": 10.0, "critic_steps": 5, "reg": 0.05, **settings}
+    return study.field_of(study.FIELDS[name], lambda: study.PlanePotential(d, width), **settings)
 
 
 @pytest.mark.parametrize("kind", study.KINDS)
@@ -59,7 +58,7 @@ def test_fields_point_the_right_way_in_two_dimensions_and_wrongly_when_reversed(
     """Gaussian pair, batch 128: every cosine is above .6, and that of the field with the other sign below -.6."""
     pair, stream = study.Pair("gaussian", 2, 0), torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    field = study.make_field(name, 2, width=32, weight=10.0, critic_lr=2e-3, critic_steps=5, reg=0.05)
+    field = field_of(name, 2, 32, lr=2e-3)
     V, u = study.field_at_start(field, pair, stream, 128, 100, 2)
     right, wrong = study.accuracy(V, u, 1.0)[0], study.accuracy(-V, u, 1.0)[0]
     assert right > 0.6 and wrong == pytest.approx(-right)
@@ -80,147 +79,10 @@ def test_operations_count_what_grows():
         pair = study.Pair("gaussian", d, 0)
         for name in ("Sinkhorn", "MMD, energy"):
             T = study.PlaneMap(d, 8, normalise=False)
-            step = study.Euler(
-                T,
-                study.make_field(name, d, width=8, weight=1.0, critic_lr=1e-3, critic_steps=1, reg=0.05),
-                torch.optim.Adam(T.parameters(), 1e-3),
-            )
-            counts[name, d] = study.operations(name, step, pair, 32, 40)
+            step = study.Euler(T, field_of(name, d, 8), torch.optim.Adam(T.parameters(), 1e-3))
+            counts[name, d] = study.operations(step, pair, 32)
             assert not step.field.potentials
     assert (
         counts["Sinkhorn", 2] > 4 * 4 * 40 * 32 * 32 / 2
         and counts["MMD, energy", 64] - counts["MMD, energy", 2] > 6 * 32 * 32 * 62
     )
-
-
-SETTINGS = {
-    "kinds": ["mixture", "gaussian"],
-    "dimensions": [2, 6],
-    "fields": ["W2 critic", "Sinkhorn"],
-    "iterations": 3,
-    "batch": 32,
-    "persistency": 2,
-    "lr": 1e-3,
-    "width": 16,
-    "weight": 10.0,
-    "critic_lr": 5e-4,
-    "critic_steps": 1,
-    "start_updates": 3,
-    "start_repeats": 1,
-    "reg": 0.05,
-    "moment_samples": 2000,
-    "points": 100,
-    "directions": 20,
-}
-
-
-def quiet(*args, **shown):
-    """No progress."""
-
-
-@pytest.fixture(scope="module")
-def tables():
-    return study.run(0, quiet, **SETTINGS)
-
-
-def test_the_study_has_a_row_per_method_and_repeats_itself(tables):
-    rows = tables["table"]
-    assert len(rows) == 2 * 2 * 3 and set(tables) == {"table", "timing"}
-    linear = rows[rows["method"] == "linear map"].set_index(["kind", "d"])
-    # population moments up to 2000 samples of either side: exact on Gaussians within sampling, not on mixtures
-    assert linear.loc[("gaussian", 6), "uvp_map"] < 2 < linear.loc[("mixture", 6), "uvp_map"]
-    assert study.run(0, quiet, **SETTINGS)["table"].equals(rows)
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"fields": ["sinkhron"]}, "did you mean 'Sinkhorn'"),
-        ({"kinds": ["mixtur"]}, "did you mean 'mixture'"),
-        ({"dimensions": [0]}, "dimensions"),
-        ({"moment_samples": 6}, "moment_samples"),
-    ],
-)
-def test_settings_are_checked(change, message):
-    with pytest.raises(UsageError, match=message):
-        study.run(0, quiet, **(SETTINGS | change))
-
-
-# The claim and the evidence.
-
-
-def made_up(**changes):
-    """A table in which every part of P6 holds; `changes` set (energy at d = 128) by method with _ for blanks."""
-    energy = {"W2 critic": (2.0, 3.0), "Sinkhorn": (1.5, 4.0), "linear map": (6.0, 5.0)}
-    for name, value in changes.items():
-        energy[name.replace("_", " ")] = (energy[name.replace("_", " ")][0], value)
-    rows = [
-        {
-            "kind": "mixture",
-            "d": d,
-            "method": method,
-            "cosine": 0.95 - 0.002 * d,
-            "uvp": 10.0,
-            "uvp_scaled": 9.0,
-            "uvp_map": 8.0,
-            "energy": values[i],
-            "energy_floor": 1.0,
-            "energy_ratio": values[i],
-            "sliced": 1.0,
-            "sliced_floor": 0.5,
-            "sliced_ratio": 2.0,
-            "million_operations": math.nan if method == "linear map" else 40 + d / 10,
-            "seed": seed,
-        }
-        for method, values in energy.items()
-        for i, d in enumerate((2, 128))
-        for seed in (0, 1, 2)
-    ]
-    return pd.DataFrame(rows)
-
-
-class Source:
-    """Sources with one made-up study."""
-
-    def __init__(self, frame):
-        self.frame = frame
-
-    def study(self, name):
-        return {"dimension_mixture": {"table": self.frame}}
-
-
-@pytest.mark.parametrize(
-    "frame, verdict",
-    [
-        (made_up(), "reproduced"),
-        (made_up(W2_critic=4.9), "partly"),
-        (made_up(W2_critic=9.0, Sinkhorn=8.0), "contradicted"),
-        (made_up(Sinkhorn=1.2), "partly"),
-    ],
-)
-def test_the_claim_goes_either_way_and_its_controls_turn_it(frame, verdict):
-    claim = next(claim for claim in ledger.claims() if claim.id == "proposal-P6")
-    found = ledger.judge(claim, computed()["proposal-P6"], Source(frame))
-    assert found.verdict == verdict and found.control_verdict != verdict
-
-
-def test_one_dimension_gives_no_verdict():
-    with pytest.raises(NotRun, match="second dimension"):
-        check(made_up().query("d == 2"))
-
-
-def test_evidence_is_drawn_and_read(tables):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    both = {"all": {"table": pd.concat([tables["table"].assign(seed=seed) for seed in (0, 1)])}}
-    assert len(evidence.table(both)) == len(tables["table"])
-    plt.close(evidence.figure(both))
-    assert "mixture, d = 2 to 6" in evidence.reading(both)
-    assert "below the linear map (5.00) at d = 128: Sinkhorn, W2 critic" in evidence.reading(
-        {"a": {"table": made_up()}}
-    )
-    assert "at d = 128: none" in evidence.reading({"a": {"table": made_up(W2_critic=9.0, Sinkhorn=8.0)}})
-    assert "no trend" in evidence.reading({"a": {"table": made_up().query("d == 2")}})

@@ -191,7 +191,7 @@ def test_every_method_trains_on_every_toy_and_starts_alike():
     for toy, method in [*(("ring", name) for name in ring.METHODS), ("swiss_roll", "w2fe")]:
         training = ring.settings_of({"method": method, "schedule": "cosine"}, 2)
         step, score = ring.step_of(0, training, 8, 2), ring.Score(toys.get(toy), 0, 32)
-        scores = [row for _, row, _ in ring.learn(step, score, generator(0, "t"), training, 16, 1, 0.9)]
+        scores = [row for _, row in ring.learn(step, score, generator(0, "t"), training, 16, 1, 0.9)]
         # No spread where no point has come near a mode.
         assert len(scores) == 3 and all(
             torch.isfinite(torch.tensor([row["w1"], row["w2_ema"]])).all() for row in scores
@@ -220,7 +220,7 @@ def test_a_short_training_without_critic_reaches_the_ring():
     training = ring.settings_of({"method": "sinkhorn", "persistency": 3, "lr": 1e-3}, 60)
     step, score = ring.step_of(0, training, 32, 5), ring.Score(toys.get("ring"), 0, 256)
     stream = generator(0, "ring training")
-    first, last = (row["w1"] for _, row, _ in ring.learn(step, score, stream, training, 64, 60, 0.98))
+    first, last = (row["w1"] for _, row in ring.learn(step, score, stream, training, 64, 60, 0.98))
     assert first > 0.9 and last < 0.35
 
 

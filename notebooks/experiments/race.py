@@ -12,11 +12,12 @@ Experiments `ring`, `schedules`, `initialisation`, `diversity`, `dimension`.
 
 import copy
 import math
-import time
 
 import numpy as np
+import pandas as pd
 import torch
 
+from companion.claims import NotRun, together
 from gwf import fields, metrics
 from gwf.data import toys
 from gwf.errors import nearest
@@ -84,7 +85,7 @@ SCHEDULES = {
 
 
 def train(step, toy, batch, stream, iterations, schedule="constant"):
-    """Outer iterations of `gwf.steps.euler.iterate` along a schedule.
+    """Outer iterations of `gwf.steps.euler.iterate` along a schedule; yields how many are done.
 
     Parameters
     ----------
@@ -92,22 +93,13 @@ def train(step, toy, batch, stream, iterations, schedule="constant"):
     toy : anything with samplers `data`, `source`, (n, stream) -> (n, d)
     schedule : str
         A key of `SCHEDULES`.
-
-    Yields
-    ------
-    iterations done : int
-    seconds : float
-        Processor time of all iterations so far, without what the caller does between them.
     """
     moves = [make(step) for make in SCHEDULES[nearest(schedule, SCHEDULES, "schedule")]]
-    seconds = 0.0
     for i in range(iterations):
-        began = time.process_time()
         for move in moves:
             move(i / iterations)
         iterate(step, toy.data, toy.source, batch, stream)
-        seconds += time.process_time() - began
-        yield i + 1, seconds
+        yield i + 1
 
 
 def build(seed, field, *, width, lr, eps, persistency, critic_steps, reg, plan_iterations):
@@ -210,3 +202,21 @@ def floors(seed, toy, n, pairs):
         drawn = [(first(n, stream).numpy(), toy.data(n, stream).numpy()) for _ in range(pairs)]
         out |= {f"w{p}_floor{name}": float(np.mean([metrics.wasserstein(x, y, p) for x, y in drawn])) for p in (1, 2)}
     return out
+
+
+def joined(cases, name):
+    """The tables `name` of the cases that have one, in one frame; empty if none has."""
+    having = {case: tables for case, tables in cases.items() if name in tables}
+    return together(having, name) if having else pd.DataFrame()
+
+
+def within_fields(frame, first, second, name):
+    """Rows of either value of the column `name`, by field, for the fields that have both: field -> (rows, rows)."""
+    found = {}
+    for field, part in frame.groupby("field", sort=False):
+        pair = [part[part[name] == value] for value in (first, second)]
+        if not any(rows.empty for rows in pair):
+            found[field] = pair
+    if not found:
+        raise NotRun(f"no field with both {name} = {first} and {second}")
+    return found
