@@ -401,4 +401,4 @@ def get(name):
 
 def entropy(name):
     """Psi of the divergence called `name`, with Psi'(1) = 0: for potentials and exact steps, where mass may vary."""
-    return get(nearest(name, [n for n, D in DIVERGENCES.items() if isinstance(D, Generator)], "entropy")).of_mass
+    return get(nearest(name, [n for n, D in DIVERGENCES.items() if isinstance(D, Generator)], "divergence")).of_mass

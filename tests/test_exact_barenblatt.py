@@ -1,4 +1,4 @@
-"""Porous-medium closed forms (vwgf's numbers) and MMD particle steps."""
+"""Porous-medium closed forms (vwgf's numbers)."""
 
 import math
 
@@ -11,7 +11,6 @@ from scipy.optimize import minimize_scalar
 
 from gwf.errors import UsageError
 from gwf.exact import barenblatt as B
-from gwf.exact import mmd
 
 few = settings(derandomize=True, deadline=None, max_examples=25)
 cases = st.tuples(st.integers(1, 8), st.floats(1.2, 4), st.floats(0.2, 3))
@@ -43,8 +42,13 @@ def test_jko_radii_and_entropies_match_the_printed_digits(d):
     assert abs(doubled - found[1]) > 0.005, "negative control: weight 1/(4 tau)"
 
 
+def constant_of_unit_mass(d, m):
+    """The C of mass 1."""
+    return B.profile_mass(1.0, d, m) ** (-1 / (1 / (m - 1) + d / 2))
+
+
 def test_constants_of_vwgf_and_its_wrong_truth():
-    C = B.constant_from_mass(1.0, 3, 2)
+    C = constant_of_unit_mass(3, 2)
     assert C == pytest.approx(0.13481, abs=5e-6) and B.profile_radius(1e-3, C, 3, 2) == pytest.approx(0.4125, abs=5e-5)
     released = B.constant_from_radius(0.4, 1e-3, 3, 2)
     assert released == pytest.approx(0.126791, abs=1e-6)
@@ -75,7 +79,7 @@ def test_radial_integrals(case):
 def test_profile_solves_the_porous_medium_equation_and_keeps_its_mass():
     """d_t U = Laplace(U^m) in the interior by differences, in d = 2, m = 3; the unit-mass profile is the unit-mass law."""
     d, m, t, h = 2, 3.0, 0.7, 1e-4
-    C = B.constant_from_mass(1.0, d, m)
+    C = constant_of_unit_mass(d, m)
     x = np.array([[0.2, 0.3]])
     rate = (B.profile(x, t + h, C, d, m) - B.profile(x, t - h, C, d, m)) / (2 * h)
     power = lambda p: B.profile(p, t, C, d, m) ** m  # noqa: E731
@@ -141,30 +145,3 @@ def test_samples_have_the_moments(d, m):
 def test_the_heat_equation_is_refused():
     with pytest.raises(UsageError, match="m = 1"):
         B.entropy(1.0, 3, 1.0)
-
-
-# MMD particles (gwf, section 4).
-
-
-@pytest.mark.parametrize("tau", [0.5, 5.0])
-def test_mmd_steps_are_implicit_and_go_downhill(tau):
-    """n = 40 on the line, two modes; residual of the implicit equation and energy inequality at each of 10 steps."""
-    rng = np.random.default_rng(0)
-    x = 0.3 * rng.standard_normal((40, 1))
-    y = np.where(rng.random((40, 1)) < 0.5, -1.5, 1.5) + 0.2 * rng.standard_normal((40, 1))
-    values = [mmd.half_mmd2(x, y, 1.0)]
-    for _ in range(10):
-        x_next = mmd.jko_step(x, y, tau, 1.0)
-        assert np.abs(mmd.residual(x_next, x, y, tau, 1.0)).max() < 1e-7
-        values.append(mmd.half_mmd2(x_next, y, 1.0))
-        assert values[-1] + ((x_next - x) ** 2).mean() / (2 * tau) <= values[-2] + 1e-12
-        x = x_next
-    assert values[-1] < 0.3 * values[0]
-
-
-def test_witness_gradient_is_the_gradient():
-    rng = np.random.default_rng(1)
-    x, y, e = rng.standard_normal((5, 2)), rng.standard_normal((7, 2)), np.zeros((5, 2))
-    e[2, 1] = 1e-6
-    slope = (mmd.half_mmd2(x + e, y, 0.8) - mmd.half_mmd2(x - e, y, 0.8)) / 2e-6
-    assert 5 * slope == pytest.approx(mmd.witness_gradient(x, y, 0.8)[2, 1], abs=1e-8)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import gaussian_kde
 
 from gwf.errors import UsageError
-from gwf.exact import gaussian
+from gwf.exact import covariance, gaussian
 from gwf.metrics import scores
 
 
@@ -67,14 +67,14 @@ def test_kernel_density_agrees_with_scipy():
 )
 def test_sampling_floor_of_a_moment_fit(d, n, printed):
     """Printed to .01 (exact formula: -1.046, -2.046, -2.745); the estimator itself is tried where n is small."""
-    assert math.log10(scores.moment_fit_floor(d, n)) == pytest.approx(printed, abs=0.01)
+    assert math.log10(covariance.moment_fit_floor(d, n)) == pytest.approx(printed, abs=0.01)
     if n <= 1000:
         rng = np.random.default_rng(3)
         found = np.mean(
             [scores.symkl_moment_fit(rng.standard_normal((n, d)), np.zeros(d), np.eye(d)) for _ in range(20)]
         )
         # 20 values of relative spread about sqrt(2 / 90): 10 % is 3 standard errors and the next order, d / n.
-        assert found == pytest.approx(scores.moment_fit_floor(d, n), rel=0.1)
+        assert found == pytest.approx(covariance.moment_fit_floor(d, n), rel=0.1)
 
 
 def test_the_metric_decides_the_ranking_of_exact_particles():
@@ -96,7 +96,7 @@ def test_monte_carlo_symkl_of_gaussians_meets_the_closed_form():
     rng = np.random.default_rng(5)
     p = scores.GaussianMixture([1.0], [[0.3, -0.2]], [[[1.2, 0.3], [0.3, 0.7]]])
     q = scores.GaussianMixture([1.0], [[0.0, 0.0]], [np.eye(2)])
-    exact = scores.symkl_gaussian(p.means[0], p.covariances[0], q.means[0], q.covariances[0])
+    exact = covariance.symkl_cov(p.means[0], p.covariances[0], q.means[0], q.covariances[0])
     x_p, x_q = p.sample(50_000, rng), q.sample(50_000, rng)
     assert scores.symkl_densities(p.log_density, q.log_density, x_p, x_q) == pytest.approx(exact, abs=0.03)
     assert exact == pytest.approx(

@@ -49,14 +49,6 @@ class Step:
         """Primal minus dual value: a bound on the error of either."""
         return self.primal - self.dual
 
-    def image(self, a):
-        """Law (m,) of the generated points T_# mu_0 when mass a_i leaves x_i in the plan's proportions.
-
-        With a hard source this is `mu`. With a relaxed one the plan also re-weights the source, which a generator fed
-        with a cannot do: its samples follow this law.
-        """
-        return (np.asarray(a) / self.plan.sum(1)) @ self.plan
-
 
 def cost(x, y, tau):
     r"""C_ij = |x_i - y_j|^2 / (2 tau) for x (n,) or (n, d), y (m,) or (m, d), tau > 0."""
@@ -73,7 +65,10 @@ def _weights(p, name):
 
 
 def _entropy(name):
-    return None if name == "hard" else divergences.entropy(name)
+    """The entropy of a name, None for "hard"; what is no name is taken as it is."""
+    if isinstance(name, str):
+        return None if name == "hard" else divergences.entropy(name)
+    return name
 
 
 def _penalty(entropy, marginal, weights):
@@ -193,11 +188,10 @@ def _certify(pi, v, C, a, b, f_1, f_2, best):
         share = 1.000001 * (ratio.max() - f_2.most) / (ratio.max() - even)
         plan = (1 - share) * plan + share * np.outer(plan.sum(1), b / b.sum())
     u = (C - v).min(1)
-    primal = float((C * plan).sum()) + _penalty(f_1, plan.sum(1), a) + _penalty(f_2, plan.sum(0), b)
     dual = -np.inf
     if (-v < f_2.top).all() and (f_1 is None or (-u < f_1.top).all()):
-        dual = _conjugate(f_1, u, a) + _conjugate(f_2, v, b)
-    found = Step(plan, u, v, primal, dual)
+        dual = semidual_value(v, C, a, b, f_1, f_2)
+    found = Step(plan, u, v, primal_value(plan, C, a, b, f_1, f_2), dual)
     return found if best is None or not found.gap > best.gap else best
 
 

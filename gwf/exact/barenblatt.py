@@ -144,11 +144,6 @@ def profile_mass(C, d, m):
     return C ** (p + d / 2) * c ** (-d / 2) * math.exp(_log_bump(d, p))
 
 
-def constant_from_mass(mass, d, m):
-    """The C of a given mass."""
-    return (mass / profile_mass(1.0, d, m)) ** (1 / (1 / (m - 1) + d / 2))
-
-
 def constant_from_radius(R, t, d, m):
     """The C whose support has radius R at time t: C = c_B (R t^-beta)^2. Its mass is *not* 1 in general."""
     _, beta, c = exponents(d, m)

@@ -12,9 +12,7 @@ origin), gwf (first order in tau).
 import numpy as np
 
 from gwf.errors import UsageError, in_range, nearest
-from gwf.exact.gaussian import _power, jko_step, jko_step_cov, kl_cov, monge_matrix, w2_cov
-
-__all__ = ["jko_step_cov", "kl_cov", "monge_matrix", "w2_cov"]
+from gwf.exact.gaussian import jko_step, jko_step_cov, kl_cov, power, w2_cov
 
 
 def jko_step_by_square_root(m, C, M, Sigma, tau):
@@ -43,10 +41,10 @@ def jko_step_by_square_root(m, C, M, Sigma, tau):
     m' (d,), C' (d, d)
     """
     in_range(tau, 0, 1e300, "tau", open_low=True)
-    precision = _power(Sigma, -1.0, "Sigma")
+    precision = power(Sigma, -1.0, "Sigma")
     identity = np.eye(len(precision))
     B = identity + tau * precision
-    inverse_root = _power(B, -0.5)
+    inverse_root = power(B, -0.5)
     E = inverse_root @ C @ inverse_root + 2 * tau * identity
     w, V = np.linalg.eigh((E + E.T) / 2)
     if w[0] < 2 * tau * (1 - 1e-10):

@@ -22,7 +22,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
 from gwf.errors import UsageError, in_range
-from gwf.exact.gaussian import _power, _symmetric, monge_matrix
+from gwf.exact.gaussian import monge_matrix, power, symmetric
 
 
 def _steps(value, steps, name):
@@ -88,7 +88,7 @@ def w2_flow(m_0, C_0, m_1, C_1, t):
     """
     in_range(t, 0, math.inf, "t")
     return _push(
-        np.asarray(m_0, dtype=np.float64), _symmetric(C_0, "C_0"), *displacement(m_0, C_0, m_1, C_1), -math.expm1(-t)
+        np.asarray(m_0, dtype=np.float64), symmetric(C_0, "C_0"), *displacement(m_0, C_0, m_1, C_1), -math.expm1(-t)
     )
 
 
@@ -108,7 +108,7 @@ def w2_euler(m_0, C_0, m_1, C_1, eps, steps, velocity=displacement):
     -------
     means (steps + 1, d), covariances (steps + 1, d, d)
     """
-    laws = [(np.asarray(m_0, dtype=np.float64), _symmetric(C_0, "C_0"))]
+    laws = [(np.asarray(m_0, dtype=np.float64), symmetric(C_0, "C_0"))]
     for e in _steps(eps, steps, "eps"):
         in_range(float(e), 0, 1, "eps")
         laws.append(_push(*laws[-1], *velocity(*laws[-1], m_1, C_1), e))
@@ -219,9 +219,9 @@ def cosine(learned, exact):
 def _cross_root(C_0, C_1, reg):
     """D = (C_0^{1/2} C_1 C_0^{1/2} + reg^2 / 4 I)^{1/2} with the root of C_0; `UsageError` unless reg > 0."""
     in_range(reg, 0, math.inf, "reg", open_low=True)
-    root = _power(C_0, 0.5, "C_0")
-    inner = root @ _symmetric(C_1, "C_1") @ root
-    return _power((inner + inner.T) / 2 + reg**2 / 4 * np.eye(len(root)), 0.5)
+    root = power(C_0, 0.5, "C_0")
+    inner = root @ symmetric(C_1, "C_1") @ root
+    return power((inner + inner.T) / 2 + reg**2 / 4 * np.eye(len(root)), 0.5)
 
 
 def entropic_map(C_0, C_1, reg):
@@ -247,7 +247,7 @@ def entropic_map(C_0, C_1, reg):
     -------
     ndarray (d, d)
     """
-    D, inverse = _cross_root(C_0, C_1, reg), _power(C_0, -0.5, "C_0")
+    D, inverse = _cross_root(C_0, C_1, reg), power(C_0, -0.5, "C_0")
     L = inverse @ (D - reg / 2 * np.eye(len(D))) @ inverse
     return (L + L.T) / 2
 
@@ -305,7 +305,7 @@ def sinkhorn_flow(m_0, C_0, m_1, C_1, reg, times):
     means (k, d), covariances (k, d, d)
         Runge-Kutta of order 8, relative tolerance 1e-11.
     """
-    m_0, m_1, C_0 = np.asarray(m_0, dtype=np.float64), np.asarray(m_1, dtype=np.float64), _symmetric(C_0, "C_0")
+    m_0, m_1, C_0 = np.asarray(m_0, dtype=np.float64), np.asarray(m_1, dtype=np.float64), symmetric(C_0, "C_0")
     times, d = np.atleast_1d(np.asarray(times, dtype=np.float64)), len(m_0)
     if times[0] < 0 or (np.diff(times) < 0).any():
         raise UsageError(f"times = {times.tolist()}: they must be increasing, from 0 on")

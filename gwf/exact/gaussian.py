@@ -289,16 +289,17 @@ def ou_flow(m, s, M, S, t):
 # General Gaussians: N(m, C).
 
 
-def _symmetric(C, name):
+def symmetric(C, name):
+    """C (d, d) in float64, symmetric to the last bit; `UsageError` if it was not to ten digits."""
     C = np.asarray(C, dtype=np.float64)
     if C.ndim != 2 or C.shape[0] != C.shape[1] or not np.allclose(C, C.T, rtol=1e-10, atol=1e-12):
         raise UsageError(f"{name} must be a symmetric (d, d) matrix, got shape {C.shape}")
     return (C + C.T) / 2
 
 
-def _power(C, exponent, name="covariance"):
+def power(C, exponent, name="covariance"):
     """C ** exponent of a symmetric matrix, through eigh; negative eigenvalues of rounding size count as 0."""
-    w, V = np.linalg.eigh(_symmetric(C, name))
+    w, V = np.linalg.eigh(symmetric(C, name))
     if w[0] < -1e-10 * abs(w[-1]) or (exponent < 0 and w[0] <= 0):
         kind = "positive definite" if exponent < 0 else "positive semi-definite"
         raise UsageError(f"{name} must be {kind}, its least eigenvalue is {w[0]:.3g}")
@@ -314,8 +315,8 @@ def w2_cov(m_0, C_0, m_1, C_1):
     `m_i (d,)`, `C_i (d, d)` symmetric positive semi-definite (else `UsageError`); returns a float. Source:
     gelbrich.
     """
-    root = _power(C_0, 0.5, "C_0")
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ _symmetric(C_1, "C_1") @ root), 0)).sum()
+    root = power(C_0, 0.5, "C_0")
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ symmetric(C_1, "C_1") @ root), 0)).sum()
     gap = np.asarray(m_0, dtype=np.float64) - np.asarray(m_1, dtype=np.float64)
     return float(np.sqrt(max(gap @ gap + np.trace(C_0) + np.trace(C_1) - 2 * cross, 0.0)))
 
@@ -327,8 +328,8 @@ def monge_matrix(C_0, C_1):
 
     symmetric, positive semi-definite, with T C_0 T = C_1. C_0 must be positive definite (else `UsageError`).
     """
-    root, inverse = _power(C_0, 0.5, "C_0"), _power(C_0, -0.5, "C_0")
-    return inverse @ _power(root @ _symmetric(C_1, "C_1") @ root, 0.5) @ inverse
+    root, inverse = power(C_0, 0.5, "C_0"), power(C_0, -0.5, "C_0")
+    return inverse @ power(root @ symmetric(C_1, "C_1") @ root, 0.5) @ inverse
 
 
 def fitted_map(x, y, ridge=0.0):
@@ -351,9 +352,9 @@ def kl_cov(m, C, M, Sigma):
 
     C, Sigma symmetric positive definite (else `UsageError`); returns a float.
     """
-    inverse = _power(Sigma, -1.0, "Sigma")
+    inverse = power(Sigma, -1.0, "Sigma")
     gap = np.asarray(m, dtype=np.float64) - np.asarray(M, dtype=np.float64)
-    _power(C, -1.0, "C")
+    power(C, -1.0, "C")
     log_det = np.linalg.slogdet(Sigma)[1] - np.linalg.slogdet(C)[1]
     return float(np.trace(inverse @ C) + gap @ inverse @ gap - gap.size + log_det) / 2
 
@@ -381,11 +382,11 @@ def jko_step_cov(m, C, M, Sigma, tau):
     m' (d,), C' = T C T (d, d)
     """
     tau = _tau(tau)
-    precision = _power(Sigma, -1.0, "Sigma")
+    precision = power(Sigma, -1.0, "Sigma")
     identity = np.eye(len(precision))
     A = identity / tau + precision
-    root, inverse = _power(A, 0.5), _power(A, -0.5)
-    Z = identity / (2 * tau) + _power(identity / (4 * tau**2) + root @ _power(C, -1.0, "C") @ root, 0.5)
+    root, inverse = power(A, 0.5), power(A, -0.5)
+    Z = identity / (2 * tau) + power(identity / (4 * tau**2) + root @ power(C, -1.0, "C") @ root, 0.5)
     T = inverse @ Z @ inverse
     m, M = np.asarray(m, dtype=np.float64), np.asarray(M, dtype=np.float64)
     m_next = np.linalg.solve(A, m / tau + precision @ M)

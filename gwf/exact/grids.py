@@ -1,4 +1,4 @@
-r"""JKO steps on the line to machine precision, and their entropic approximation on a grid.
+r"""JKO steps on the line to machine precision.
 
 On the line the cells of a JKO step are intervals, which lets the source keep its density: for a source with distribution
 function G and a target sum_j b_j delta_{y_j}, y sorted, the dual potential v of gwf.exact.atoms cuts the line at
@@ -14,7 +14,7 @@ solution of the m equations
 a density is given by a fine grid of atoms. No grid point of the source is ever split, so the error is that of the grid
 of the target alone, O(spacing^2).
 
-Sources by key: sjko (the toys; the entropic scaling of `entropic_step`), uotm (both sides relaxed), gwf (equation 7).
+Sources by key: sjko (the toys), uotm (both sides relaxed), gwf (equation 7).
 The equations are derived here (chapter flows).
 """
 
@@ -23,11 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solveh_banded
 from scipy.optimize import root
-from scipy.special import logsumexp
 from scipy.stats import norm
 
 from gwf.errors import UsageError, in_range
-from gwf.exact.atoms import cost
 
 
 @dataclass(frozen=True)
@@ -171,11 +169,6 @@ def semidiscrete_sequence(source, y, b, tau, steps):
     return np.array(laws)
 
 
-def balanced_cuts(source, b):
-    """Ends of the cells of balanced optimal transport: the quantiles of the source at the partial sums of b."""
-    return source.ppf(np.cumsum(np.asarray(b, dtype=np.float64))[:-1])
-
-
 def relaxed_masses(v, y, tau):
     r"""int over cell j of exp(-(|x - y_j|^2/(2 tau) - v_j)) phi(x) dx for the standard normal density phi, (m,).
 
@@ -209,31 +202,3 @@ def relaxed_step(y, b, tau):
     if np.abs(found.fun).max() > 1e-9:
         raise RuntimeError(f"no solution of the relaxed step for tau = {tau}: {found.message}")
     return Cells(found.x, cuts(found.x, y, tau), cell_masses(found.x, norm, y, tau))
-
-
-def entropic_step(x, a, y, b, tau, eps=0.02, tolerance=1e-10, iterations=100_000):
-    r"""The JKO step for KL with an entropic term of weight eps: scaling in the log domain (sjko's toys).
-
-    .. math:: \alpha = \log a - \operatorname{LSE}_y(-C/\epsilon + \beta), \quad
-              \beta = \frac{\log b - \operatorname{LSE}_x(-C/\epsilon + \alpha)}{1 + \epsilon}
-
-    repeated until mu_1 = exp(beta + LSE_x(-C/eps + alpha)) changes by less than `tolerance` in total; the factor of
-    convergence is about 1/(1 + eps). Parameters as in `gwf.exact.atoms.jko_step`. Returns mu_1 (m,).
-
-    Raises
-    ------
-    RuntimeError
-        If it does not converge in `iterations`.
-    """
-    K = -cost(x, y, tau) / eps
-    log_a, log_b = np.log(a), np.log(b)
-    beta, mu = np.zeros(log_b.size), np.zeros(log_b.size)
-    for _ in range(iterations):
-        alpha = log_a - logsumexp(K + beta, axis=1)
-        image = logsumexp(K + alpha[:, None], axis=0)
-        beta = (log_b - image) / (1 + eps)
-        new = np.exp(beta + image)
-        change, mu = np.abs(new - mu).sum(), new
-        if change < tolerance:
-            return mu / mu.sum()
-    raise RuntimeError(f"scaling did not converge in {iterations} iterations, change {change:.2g}")

@@ -57,17 +57,9 @@ class FrechetStats:
         feats = as_samples(feats, "feats")
         mean = feats.mean(axis=0)
         centred = feats - mean
-        return self._absorb(len(feats), mean, centred.T @ centred)
-
-    def merge(self, other):
-        """Add all that another `FrechetStats` has seen and return `self`; `UsageError` if their d differ."""
-        if other.n:
-            self._absorb(other.n, other._mean, other._scatter)
-        return self
-
-    def _absorb(self, m, mean, scatter):
+        m, scatter = len(feats), centred.T @ centred
         if self.n == 0:
-            self.n, self._mean, self._scatter = m, mean.copy(), scatter.copy()
+            self.n, self._mean, self._scatter = m, mean, scatter
             return self
         same_dimension(self._mean.size, mean.size, ("FrechetStats", "the new batch"))
         total = self.n + m

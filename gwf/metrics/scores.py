@@ -20,7 +20,7 @@ from scipy.spatial.distance import pdist
 from scipy.special import logsumexp
 
 from gwf.errors import UsageError, nearest
-from gwf.exact.gaussian import kl_cov
+from gwf.exact.covariance import symkl_cov
 from gwf.metrics.arrays import as_pair, as_samples, row_blocks, same_dimension
 
 
@@ -55,11 +55,6 @@ def ksd(x, score, beta):
     return float(u.sum() / (n * (n - 1)))
 
 
-def symkl_gaussian(m, C, M, Sigma):
-    """SymKL of N(m, C) and N(M, Sigma) in closed form; arguments as in `gwf.exact.gaussian.kl_cov`."""
-    return kl_cov(m, C, M, Sigma) + kl_cov(M, Sigma, m, C)
-
-
 def moments(x):
     """Mean (d,) and covariance (d, d), divisor n - 1, of x (n, d); n > d."""
     x = as_samples(x, "x", at_least=2)
@@ -69,16 +64,8 @@ def moments(x):
 
 
 def symkl_moment_fit(x, M, Sigma):
-    """SymKL of the Gaussian fitted to samples x (n, d) and N(M, Sigma)."""
-    return symkl_gaussian(*moments(x), M, Sigma)
-
-
-def moment_fit_floor(d, n):
-    """d (d + 3) / (2 n): the mean of `symkl_moment_fit` for n exact samples, to leading order (derived here).
-
-    The mean contributes d/n and the d (d+1)/2 entries of the covariance 1/n each.
-    """
-    return d * (d + 3) / (2 * n)
+    """SymKL of the Gaussian fitted to samples x (n, d) and N(M, Sigma); its floor is `moment_fit_floor` of gwf.exact.covariance."""
+    return symkl_cov(*moments(x), M, Sigma)
 
 
 class KernelDensity:

@@ -5,13 +5,11 @@ from torch import nn
 
 
 class MLP(nn.Sequential):
-    """x (n, d_in) -> (n, d_out): `depth` hidden layers of `width` with SiLU, linear output."""
+    """x (n, d_in) -> (n, d_out): `depth` hidden layers of `width` with SiLU or another activation, linear output."""
 
-    def __init__(self, d_in, d_out, width=128, depth=3):
+    def __init__(self, d_in, d_out, width=128, depth=3, activation=nn.SiLU):
         sizes = [d_in] + [width] * depth
-        layers = []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
-            layers += [nn.Linear(a, b), nn.SiLU()]
+        layers = [m for a, b in zip(sizes[:-1], sizes[1:], strict=True) for m in (nn.Linear(a, b), activation())]
         super().__init__(*layers, nn.Linear(sizes[-1], d_out))
 
 
@@ -28,7 +26,7 @@ class ResidualMLP(nn.Module):
         return z + self.net(z)
 
 
-class RatioNet(nn.Sequential):
+class RatioNet(MLP):
     """Reference coordinates (n, d) -> u (n, 1): two hidden layers with ReLU.
 
     The ratio of a compactly supported law has a kink at the edge of the support, which a network with kinks can follow.
@@ -37,7 +35,7 @@ class RatioNet(nn.Sequential):
     """
 
     def __init__(self, d, width):
-        super().__init__(nn.Linear(d, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+        super().__init__(d, 1, width, 2, nn.ReLU)
 
 
 class AffineIncrement(nn.Module):

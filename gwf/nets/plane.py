@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from gwf.nets.mlp import MLP
+
 
 class PlaneMap(nn.Module):
     """T(z) = z + N(z), z (n, d) -> (n, d): three hidden layers of `width`, each linear, batch norm, ReLU.
@@ -31,16 +33,14 @@ class PlaneMap(nn.Module):
         return z + self.net(z)
 
 
-class PlanePotential(nn.Sequential):
+class PlanePotential(MLP):
     """p(x), x (n, d) -> (n, 1): three hidden layers of `width` with ReLU, weights from N(0, .1^2), biases 0.
 
     33,537 parameters at d = 2 and width 128.
     """
 
     def __init__(self, d=2, width=128, depth=3, std=0.1):
-        sizes = [d] + [width] * depth
-        layers = [m for a, b in zip(sizes[:-1], sizes[1:], strict=True) for m in (nn.Linear(a, b), nn.ReLU())]
-        super().__init__(*layers, nn.Linear(sizes[-1], 1))
+        super().__init__(d, 1, width, depth, nn.ReLU)
         with torch.no_grad():
             for layer in self:
                 if isinstance(layer, nn.Linear):

@@ -18,8 +18,9 @@ import torch
 from gwf import divergences
 from gwf.errors import UsageError, in_range, nearest
 from gwf.exact import gaussian
+from gwf.exact.covariance import moment_fit_floor, symkl_cov
 from gwf.metrics import energy_distance
-from gwf.metrics.scores import GaussianMixture, moment_fit_floor, symkl_densities, symkl_gaussian, symkl_kde
+from gwf.metrics.scores import GaussianMixture, symkl_densities, symkl_kde
 from gwf.nets.icnn import DenseICNN, fit_identity
 from gwf.nets.mlp import MLP, ResidualMLP
 from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
@@ -318,8 +319,8 @@ class _Study:
                 "method": name,
                 "k": k,
                 "t": round(k * self.tau, 6),
-                "log10 SymKL": _log10(symkl_gaussian(*law, *flow)),
-                "exact JKO": _log10(symkl_gaussian(*self.jko[k], *flow)),
+                "log10 SymKL": _log10(symkl_cov(*law, *flow)),
+                "exact JKO": _log10(symkl_cov(*self.jko[k], *flow)),
                 "KL of moments": _short(gaussian.kl_cov(*law, M, Sigma)),
                 "dual KL": _short(dual),
                 "exact KL": _short(gaussian.kl_cov(*self.jko[k], M, Sigma)),
@@ -345,9 +346,9 @@ class _Study:
         if cloud is not None and np.isfinite(cloud).all():
             law = moments or ref.moments(cloud)
             if name != "exact flow":
-                row["log10 SymKL"] = _log10(symkl_gaussian(*law, *self.end))
+                row["log10 SymKL"] = _log10(symkl_cov(*law, *self.end))
             if name not in ("exact flow", "exact JKO"):
-                row["log10 SymKL to exact JKO"] = _log10(symkl_gaussian(*law, *self.jko[-1]))
+                row["log10 SymKL to exact JKO"] = _log10(symkl_cov(*law, *self.jko[-1]))
             draw = rng(self.seed, f"ou scores {name}")
             # Standardised latents come in the order drawn, so the first ones are as random as any.
             kept = cloud if maps is None else cloud[: self.n_kde]
@@ -355,7 +356,7 @@ class _Study:
             row["energy distance"] = _short(energy_distance(cloud[: self.n_energy], self.reference_cloud))
             if composed and self.n_density:
                 row["log10 SymKL, map density"] = self._by_density(maps)
-        row["exact JKO"] = _log10(symkl_gaussian(*self.jko[-1], *self.end))
+        row["exact JKO"] = _log10(symkl_cov(*self.jko[-1], *self.end))
         n = len(cloud) if maps is None and cloud is not None and moments is None else math.nan
         row["floor of a moment fit"] = _log10(moment_fit_floor(self.d, n)) if n == n else math.nan
         self.rows.append(row)
