@@ -19,6 +19,7 @@ from pathlib import Path
 import yaml
 
 from companion.form import accept, path_of
+from gwf.data import readers
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF, NOTEBOOKS, ROOT
 
@@ -63,7 +64,30 @@ def compose(profile, overrides=()):
             )
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise UsageError(f"conf/profile/{profile}.yaml: {' '.join(str(error).split())}") from None
-    return validate(composed | follow(composed))
+    composed = available(validate(composed | follow(composed)))
+    return composed | follow(composed)
+
+
+def available(given):
+    """The parameters without the cases that name an external data set whose files are not there; says which those are.
+
+    A setting, or the data set of a training, that is a key of `gwf.data.readers.FILES` names one. So what cannot run is
+    left out before anything trains, and stops nothing else.
+    """
+    given, left_out = dict(given), set()
+    for group in ("experiments", "training"):
+        given[group] = {name: dict(cases) for name, cases in given[group].items()}
+        for name, cases in given[group].items():
+            for case, settings in list(cases.items()):
+                named = [value for value in (name, *settings.values()) if isinstance(value, str)]
+                files = [file for value in named for file in readers.absent(value, settings.get("folder"))]
+                if files:
+                    print(f"{name}, {case}: skipped, it needs {', '.join(files)} in datasets/", file=sys.stderr)
+                    left_out.add(case)
+                    del cases[case]
+        given[group] = {name: cases for name, cases in given[group].items() if cases}
+    kept = {case: seeds for case, seeds in (given.get("seeds_of") or {}).items() if case not in left_out}
+    return given | ({"seeds_of": kept} if "seeds_of" in given else {})
 
 
 def follow(given):

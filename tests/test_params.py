@@ -126,3 +126,18 @@ def test_yaml_that_is_broken_is_said_to_be(tmp_path):
     path.write_text("<<<<<<< HEAD\nseeds: [0\n")
     with pytest.raises(UsageError, match="params.yaml is not YAML"):
         params.read(path)
+
+
+def test_cases_whose_files_are_absent_are_left_out_and_named(tmp_path, capsys):
+    """Neither set of USPS files is complete here, so one case goes, the experiment that had no other, and its seeds."""
+    (tmp_path / "usps.bz2").touch()
+    usps, own = {"source": "usps", "folder": str(tmp_path)}, {"source": "digits"}
+    given = {
+        "experiments": {"adaptation": {"a": usps, "b": own}, "other": {"c": usps}},
+        "training": {"digits": {"kl": {}}},
+        "seeds_of": {"a": [0], "b": [1]},
+    }
+    left = params.available(given)
+    assert left["experiments"] == {"adaptation": {"b": own}} and left["seeds_of"] == {"b": [1]}
+    assert "adaptation, a: skipped, it needs usps.h5 in datasets/" in capsys.readouterr().err
+    assert given["experiments"]["other"], "what was given stays as it was"

@@ -21,7 +21,7 @@ import numpy as np
 
 from gwf.data import embedded as data
 from gwf.errors import UsageError, nearest
-from gwf.paths import ROOT
+from gwf.paths import DATASETS, ROOT
 
 DIGESTS = {
     "train-images-idx3-ubyte.gz": ("sha256", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
@@ -49,13 +49,14 @@ FILES = {
 USPS_SIZE = 16
 
 
-def absent(name, folder="datasets"):
-    """What is missing of a data set in `folder` (absolute, or relative to the repository): file names.
+def absent(name, folder=None):
+    """What is missing of a data set in `folder` (absolute, or relative to the repository; None: `datasets/`): file names.
 
     Empty for a data set that comes with the repository, and where one complete set of files is there; otherwise the
     missing files of the first set.
     """
-    missing = [[file for file in files if not (ROOT / folder / file).is_file()] for files in FILES.get(name, ())]
+    folder = DATASETS if folder is None else ROOT / folder
+    missing = [[file for file in files if not (folder / file).is_file()] for files in FILES.get(name, ())]
     return [] if [] in missing else next(iter(missing), [])
 
 
