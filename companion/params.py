@@ -109,7 +109,9 @@ def follow(given):
         runs |= each(experiment, cases, experiment=experiment)
     for dataset, cases in given["training"].items():
         trainings |= each(dataset, cases, dataset=dataset)
-    also = {name: f"results/{profile}/{folder}" for name, folder in (given.get("also") or {}).items()}
+    there = {*given["training"], *given["experiments"]}
+    read = {name: folder for name, folder in (given.get("also") or {}).items() if folder in there}
+    also = {name: f"results/{profile}/{folder}" for name, folder in read.items()}
     shows = {name: {"also": also.get(name, NOTHING)} for name in [*given["training"], *given["experiments"]]}
     chapters = sorted(path.stem for path in (NOTEBOOKS / "chapters").glob("*.ipynb"))
     if given["chapters"] != "all":
