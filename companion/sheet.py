@@ -131,7 +131,7 @@ def spread(centre, deviation, digits=1, scale=1):
     """`mean ± sd` as text with `digits` decimals; the mean alone where there is no spread (one seed), a dash for none."""
     if centre is None or math.isnan(centre):
         return "–"
-    text = f"{centre * scale:.{digits}f}".replace("-", "−")
+    text = f"{round(centre * scale, digits) + 0.0:.{digits}f}".replace("-", "−")  # no −0.0
     if deviation is None or math.isnan(deviation):
         return text
     return f"{text} ± {deviation * scale:.{digits}f}"

@@ -84,7 +84,11 @@ def test_numbers_as_text():
         sheet.number(value) for value in (0.123456, -2.0, math.inf, -math.inf, None, math.nan, "x", True, 123456.7)
     ]
     assert texts == ["0.1235", "−2", "∞", "−∞", "–", "–", "x", "True", "1.235e+05"]
-    assert [sheet.spread(*pair) for pair in ((1.25, 0.5), (1.25, math.nan), (math.nan, 1))] == ["1.2 ± 0.5", "1.2", "–"]
+    assert [sheet.spread(*pair) for pair in ((1.25, 0.5), (-0.01, math.nan), (math.nan, 1))] == [
+        "1.2 ± 0.5",
+        "0.0",
+        "–",
+    ]
 
 
 def test_results_are_kept_and_read_by_case_and_seed(tmp_path, monkeypatch):
