@@ -12,10 +12,43 @@ from gwf.exact.gaussian import jko_step
 from gwf.nets.mlp import AffineIncrement
 from gwf.seeding import generator
 from gwf.steps.increments import standardised
-from gwf.steps.internal import CrankNicolsonFlow, EntropyDual
+from gwf.steps.internal import EntropyDual, VariationalFlow, VariationalStep
 from gwf.steps.references import MomentGaussian
 
 M, LAM, TAU = 1.0, 0.5, 0.2
+
+
+class CrankNicolsonFlow(VariationalFlow):
+    r"""The Crank-Nicolson variant: half of the energy's first variation at the new law, half frozen at the old one, *both at
+    the new position* (vwgf, appendix B):
+
+        min_T max_r  E|T(z) - z|^2/(2 tau) + E V(T z) + dual(r; T# mu_k)/2 + E U'(mu_k)(T z)/2
+
+    so it is a `VariationalStep` of half the weight with one more energy, which the dual of the step before gives without
+    a density. For KL(. | N(m, lam)) the exact step is `gwf.exact.covariance.crank_nicolson_step`; like the JKO step it is
+    of first order in tau, with a smaller constant (chapter `flows`).
+
+    Parameters
+    ----------
+    dual, T, tau
+        As in `VariationalStep`.
+    first : callable
+        y (n, d) -> scalar E U'(mu_0)(y), from the known density of the source; 1 + E log mu_0(y) for `Boltzmann`.
+    potential : callable
+        y (n, d) -> scalar E V(y). V acts linearly on laws, so its two halves are one whole.
+    settings
+        The remaining arguments of `VariationalFlow`.
+    """
+
+    def __init__(self, dual, T, tau, first, potential, x, stream, **settings):
+        self.first_variation = first
+        frozen_half = lambda y: self.first_variation(y) / 2
+        super().__init__(VariationalStep(dual, T, tau, 0.5, (potential, frozen_half)), x, stream, **settings)
+
+    def advance(self):
+        """One step; then the frozen half is that of the law just reached."""
+        super().advance()
+        self.first_variation = self.step.dual.frozen().of_mu
 
 
 class Quadratic(nn.Module):

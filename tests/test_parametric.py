@@ -16,7 +16,8 @@ from companion.notebooks import load_notebook
 from gwf.errors import UsageError
 from gwf.exact import gaussian
 from gwf.nets.mlp import MLP
-from gwf.steps.parametric import LogScale, ParametricFlow, Translations, minimise, vectorised
+from gwf.steps.parametric import ParametricFlow, minimise, vectorised
+from notebooks.chapters.small_problems import LogScale, Translations
 
 deterministic = settings(derandomize=True, deadline=None, max_examples=8)
 

@@ -22,8 +22,9 @@ from gwf.errors import UsageError
 from gwf.exact import envelope, gaussian
 from gwf.nets.mlp import MLP, ResidualMLP
 from gwf.steps.jko import JKO, Alternation, Increments
-from gwf.steps.parametric import MMDParticles, PointSaddle, half_mmd2, mmd2, witness
+from gwf.steps.parametric import MMDParticles, half_mmd2, mmd2, witness
 from gwf.studies import orders, steps
+from notebooks.chapters.small_problems import PointSaddle
 
 variational = load_notebook("variational")
 deterministic = settings(derandomize=True, deadline=None, max_examples=25)

@@ -27,6 +27,7 @@ import copy
 import torch
 
 from gwf.errors import UsageError
+from gwf.steps.increments import jacobian
 from gwf.steps.jko import Players, positive, proximal, quench
 
 
@@ -168,48 +169,12 @@ class VariationalFlow(Players):
         return self.x[torch.randint(len(self.x), (self.batch,), generator=self.stream, device=self.x.device)]
 
 
-class CrankNicolsonFlow(VariationalFlow):
-    r"""The Crank-Nicolson variant: half of the energy's first variation at the new law, half frozen at the old one, *both at
-    the new position* (vwgf, appendix B):
-
-        min_T max_r  E|T(z) - z|^2/(2 tau) + E V(T z) + dual(r; T# mu_k)/2 + E U'(mu_k)(T z)/2
-
-    so it is a `VariationalStep` of half the weight with one more energy, which the dual of the step before gives without
-    a density. For KL(. | N(m, lam)) the exact step is `gwf.exact.covariance.crank_nicolson_step`; like the JKO step it is
-    of first order in tau, with a smaller constant (chapter `flows`).
-
-    Parameters
-    ----------
-    dual, T, tau
-        As in `VariationalStep`.
-    first : callable
-        y (n, d) -> scalar E U'(mu_0)(y), from the known density of the source; 1 + E log mu_0(y) for `Boltzmann`.
-    potential : callable
-        y (n, d) -> scalar E V(y). V acts linearly on laws, so its two halves are one whole.
-    settings
-        The remaining arguments of `VariationalFlow`.
-    """
-
-    def __init__(self, dual, T, tau, first, potential, x, stream, **settings):
-        self.first_variation = first
-        frozen_half = lambda y: self.first_variation(y) / 2
-        super().__init__(VariationalStep(dual, T, tau, 0.5, (potential, frozen_half)), x, stream, **settings)
-
-    def advance(self):
-        """One step; then the frozen half is that of the law just reached."""
-        super().advance()
-        self.first_variation = self.step.dual.frozen().of_mu
-
-
 def log_det_jacobian(T, x):
     """log|det grad T(x)| (n,) in float64 at points x (n, d), with one reverse sweep per coordinate.
 
     Raises `UsageError` if det <= 0 somewhere: T folds there, and the change of variables does not hold.
     """
-    x = x.detach().requires_grad_(True)
-    y = T(x)
-    rows = [torch.autograd.grad(y[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])]
-    det = torch.linalg.det(torch.stack(rows, 1).double())
+    det = torch.linalg.det(jacobian(T, x)[1].double())
     if not (det > 0).all():
         raise UsageError(f"the learned map folds at {int((det <= 0).sum())} of {len(x)} points: train it longer")
     return det.log()
