@@ -88,30 +88,6 @@ def cost_of_dimension(frame):
     )
 
 
-@check(
-    "vwgf-C4",
-    study("ou"),
-    scale("log10 SymKL", 2, method="VWGF, R = target"),
-    scale("log10 SymKL", 0.1, method="VWGF, R = target"),
-)
-def reference(frame):
-    """log10 SymKL with the target's samples, and with a wide Gaussian, minus that with the matched Gaussian, same cases."""
-    cases = column(select(frame, method="VWGF, R = target"), "case").unique()
-    rows = frame[frame["case"].isin(cases)]
-    best = mean_of(rows, "log10 SymKL", method="VWGF")
-    values = {"target's samples minus matched": mean_of(rows, "log10 SymKL", method="VWGF, R = target") - best}
-    try:
-        values["wide Gaussian minus matched"] = mean_of(rows, "log10 SymKL", method="VWGF, R = N(0, 16 I)") - best
-    except NotRun:
-        pass
-    return Outcome(
-        values,
-        f"Matched Gaussian {best:.2f}; "
-        + ", ".join(f"{name} {gap:+.2f}" for name, gap in values.items())
-        + f" ({', '.join(cases)}).",
-    )
-
-
 def _against_svgd(frame, method):
     rows = {
         data: [
