@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from companion.notebooks import load_notebook
-from gwf.exact.covariance import symkl_cov
-
 from gwf.evidence import step_cost as cost_evidence
+from gwf.exact.covariance import symkl_cov
 from gwf.studies import step_cost
+
 ou = load_notebook("ou")
 
 
