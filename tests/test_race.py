@@ -1,5 +1,6 @@
 """The race of explicit flows on the ring: work, latents, floors, scores and schedules by hand; what the experiments make of them."""
 
+import inspect
 import math
 
 import numpy as np
@@ -30,6 +31,13 @@ def test_work_by_hand():
 def test_unknown_fields_and_settings_name_the_nearest(name, settings, meant):
     with pytest.raises(UsageError, match=f"did you mean '{meant}'"):
         fields.get(name, PlanePotential, **settings)
+
+
+def test_the_settings_of_fields_are_all_there():
+    """Written out beside the table: the parameters of the fields' classes but for their potentials."""
+    own = {name for field in fields.FIELDS.values() for name in inspect.signature(field).parameters}
+    potentials = {name for field in fields.FIELDS.values() for name in field.potentials}
+    assert set(fields.SETTINGS) == own - potentials
 
 
 def test_single_batch_field_is_the_self_comparison():

@@ -38,6 +38,11 @@ FIELDS = {
     "mmd": MMD,
     "minibatch_ot": MinibatchOT,
 }
+SETTINGS = (
+    *("betas", "critic_steps", "lr", "penalty_of", "positive", "target", "weight"),
+    *("bandwidth", "directions", "iterations", "kernel", "reg", "relative", "relaxation"),
+)
+"""Everything that some field can be set to; written out, so that a stage depends on the fields that it names alone."""
 
 
 def names():
@@ -64,9 +69,9 @@ def get(name, potential=None, **settings):
         Of the fields' classes. A field takes those that it knows, so that one line of settings serves a comparison of
         several fields; `UsageError` for one that no field knows.
     """
-    known = {key: set(inspect.signature(field).parameters) for key, field in FIELDS.items()}
-    nearest(name, FIELDS, "field")
+    field = FIELDS[nearest(name, FIELDS, "field")]
     for setting in settings:
-        nearest(setting, set.union(*known.values()), "setting of a field")
-    own = {setting: value for setting, value in settings.items() if setting in known[name]}
-    return FIELDS[name](*(potential() for _ in FIELDS[name].potentials if potential), **own)
+        nearest(setting, SETTINGS, "setting of a field")
+    known = inspect.signature(field).parameters
+    own = {setting: value for setting, value in settings.items() if setting in known}
+    return field(*(potential() for _ in field.potentials if potential), **own)
