@@ -12,9 +12,9 @@ from gwf.data import breiman
 from gwf.errors import UsageError
 from gwf.seeding import generator, rng
 from gwf.steps.increments import ParticleCache, compose
-from gwf.steps.langevin import mala, svgd, ula
 from gwf.steps.posterior import FollowingReference, LogisticPosterior, draw_prior, predictive
 from gwf.studies import bayes as study
+from notebooks.experiments.bayes_langevin import mala, svgd, ula
 
 SETTINGS = dict(
     data="twonorm",

@@ -21,7 +21,7 @@ from gwf.steps.euler import Descent, Euler, iterate, particle_flow
 from gwf.steps.icnn import ICNNStep, StochasticLogDet
 from gwf.steps.increments import ParticleCache, VariationalStep, compose
 from gwf.steps.jko import Alternation, Increments
-from gwf.steps.langevin import mala, svgd, ula
+from notebooks.experiments.bayes_langevin import mala, svgd, ula
 
 TOY = toys.get("ring")
 

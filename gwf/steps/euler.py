@@ -18,6 +18,7 @@ proposal (W-Flow and drifting: the same rule with other V, persistency 1). Chapt
 import torch
 
 from gwf.errors import UsageError, in_range
+from gwf.steps.jko import descend
 
 
 class Euler:
@@ -58,11 +59,9 @@ class Euler:
         first = None
         for step in range(self.persistency):
             # T(z) of the target serves the first of the regression steps too.
-            loss = ((x if step == 0 else self.T(z)) - target).square().sum() / len(z)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimiser.step()
-            first = loss.detach() if first is None else first
+            x = x if step == 0 else self.T(z)
+            loss = descend(self.optimiser, (x - target).square().sum() / len(z))
+            first = loss if first is None else first
         return first
 
 
@@ -82,12 +81,8 @@ class Descent:
         """`steps` steps on latents z. Returns E h(T(z)) before them, a scalar tensor."""
         first = None
         for _ in range(self.steps):
-            loss = self.field.potential(self.T(z)).mean()
-            self.optimiser.zero_grad(set_to_none=True)
-            # The potentials' own gradients are not wanted.
-            loss.backward(inputs=[w for group in self.optimiser.param_groups for w in group["params"]])
-            self.optimiser.step()
-            first = loss.detach() if first is None else first
+            loss = descend(self.optimiser, self.field.potential(self.T(z)).mean())
+            first = loss if first is None else first
         return first
 
 

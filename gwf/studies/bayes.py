@@ -24,8 +24,8 @@ from gwf.data import breiman
 from gwf.errors import in_range, nearest
 from gwf.seeding import derive, generator, rng
 from gwf.steps.increments import ParticleCache, compose
-from gwf.steps.langevin import mala, svgd
 from gwf.steps.posterior import PRIORS, FollowingReference, LogisticPosterior, draw_prior, predictive
+from notebooks.experiments.bayes_langevin import mala, svgd
 
 MODE, WIDE, LANGEVIN, SVGD, VWGF = "mode (MAP)", "mode, made wide", "Langevin (MALA)", "SVGD", "VWGF"
 METHODS = (MODE, WIDE, LANGEVIN, SVGD, VWGF)
