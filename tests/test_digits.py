@@ -70,7 +70,7 @@ class TestMeasuring:
         noise, _ = notebook.compared(
             np.random.default_rng(0).integers(0, 256, (300, 28, 28), dtype=np.uint8), net, real
         )
-        assert floor["fd_lenet"] < 3 and noise["fd_lenet"] > 50 * floor["fd_lenet"] and noise["precision"] < 0.1
+        assert floor["fd_lenet"] < 3 and noise["fd_lenet"] > 50 * floor["fd_lenet"]
         assert shares.sum() == pytest.approx(1) and shares.min() > 0.09
 
     def test_images_survive_the_table(self, tmp_path, monkeypatch):
