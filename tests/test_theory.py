@@ -23,15 +23,10 @@ from gwf.exact import envelope, gaussian
 from gwf.nets.mlp import MLP, ResidualMLP
 from gwf.steps.jko import JKO, Alternation, Increments
 from gwf.steps.parametric import MMDParticles, half_mmd2, mmd2, witness
-from gwf.studies import orders, steps
 from notebooks.chapters.small_problems import PointSaddle
 
 variational = load_notebook("variational")
 deterministic = settings(derandomize=True, deadline=None, max_examples=25)
-
-
-def quiet(*args, **kwargs):
-    """A progress that says nothing."""
 
 
 # Bounds of the divergences (gwf, equation 11).
@@ -286,6 +281,11 @@ def test_adaptive_kernel_saddle():
 # Training orders.
 
 
+def latent(n, stream):
+    """z ~ N(0, I), (n, 2)."""
+    return torch.randn(n, 2, generator=stream)
+
+
 def small_game(tau, per_dimension=True):
     torch.manual_seed(0)
     T, h = ResidualMLP(2, 8, 1), MLP(2, 1, 8, 1)
@@ -293,7 +293,7 @@ def small_game(tau, per_dimension=True):
         "kl_dv",
         T,
         h,
-        orders.latent,
+        latent,
         lambda n, g: torch.randn(n, 2, generator=g),
         tau,
         per_dimension=per_dimension,
@@ -311,7 +311,7 @@ def test_increments_compose_and_freeze():
     h = MLP(2, 1, 8, 1)
     scheme = Increments(
         lambda: ResidualMLP(2, 8, 1),
-        orders.latent,
+        latent,
         functional="kl_dv",
         h=h,
         data=lambda n, g: torch.randn(n, 2, generator=g),
@@ -363,45 +363,9 @@ def test_donsker_varadhan_gives_the_map_too_large_a_gradient_and_the_classical_b
     assert gradient["KL-DV"] > 1.1 > 1.05 > gradient["KL"], "at B = 16 the map's gradient is a fifth too large"
 
 
-SMALL = {"batch": 16, "width": 8, "depth": 1, "lr_map": 1e-3, "lr_critic": 1e-3, "points": 50, "bandwidth": 0.5}
-
-
-def test_orders_study_runs_every_arrangement_and_repeats_itself():
-    settings = SMALL | {
-        "functional": "kl_dv",
-        "arrangements": list(orders.ARRANGEMENTS),
-        "tau": 0.5,
-        "steps": 2,
-        "updates": 8,
-        "ratio": 3,
-        "penalty": 0.2,
-        "evaluations": 1,
-    }
-    frames = orders.run(0, quiet, **settings)
-    assert frames["table"]["arrangement"].tolist() == list(orders.ARRANGEMENTS)
-    assert np.isfinite(frames["table"][["w2", "mmd2"]].to_numpy()).all()
-    assert frames["table"].equals(orders.run(0, quiet, **settings)["table"])
-    with pytest.raises(UsageError, match="updates"):
-        orders.run(0, quiet, **(settings | {"updates": 7}))
-    with pytest.raises(UsageError, match="inf-sup"):
-        orders.run(0, quiet, **(settings | {"arrangements": ["infsup"]}))
-
-
-def test_steps_study_pairs_cells_and_adds_the_baseline():
-    settings = SMALL | {
-        "names": ["kl_dv", "w1"],
-        "taus": [0.5],
-        "steps": 2,
-        "iterations": 3,
-        "r1": 0.2,
-        "lipschitz": 10.0,
-    }
-    table = steps.run(0, quiet, **settings)["table"]
-    assert table["tau"].tolist() == [math.inf, 0.5] * 2 and table["functional"].tolist() == ["kl_dv"] * 2 + ["w1"] * 2
-    assert table.equals(steps.run(0, quiet, **settings)["table"])
-    huge = steps.run(0, quiet, **(settings | {"names": ["kl_dv"], "taus": [1e12]}))["table"]
-    assert huge["w2"].iloc[0] == pytest.approx(huge["w2"].iloc[1], abs=1e-4), (
-        "one start, one set of batches for all cells"
-    )
-    with pytest.raises(UsageError, match="taus"):
-        steps.run(0, quiet, **(settings | {"taus": [0.0]}))
+def test_cells_of_the_step_sizes_share_their_start_and_their_batches():
+    """A huge step is no step: the proximal gradient is of order 1e-12, and Adam's share of it below rounding."""
+    trained = load_notebook("step_sizes").trained
+    training = {"steps": 2, "iterations": 3, "width": 8, "depth": 1, "batch": 16, "penalty": 0.2}
+    maps = [trained(0, "kl_dv", tau, lr_map=1e-3, lr_critic=1e-3, **training) for tau in (math.inf, 1e12)]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*(T.parameters() for T in maps), strict=True))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from companion.notebooks import load_notebook
 from gwf import divergences
 from gwf.errors import UsageError
 from gwf.exact import gaussian
@@ -200,3 +201,13 @@ def test_the_first_map_update_reuses_the_pass_of_the_critic():
 def test_arguments_out_of_range_are_named(call, words):
     with pytest.raises(UsageError, match=words):
         call()
+
+
+def test_cost_of_a_step_grows_with_the_determinant_alone():
+    """Eight against two columns of a Hessian: at least 2; first and last layers of width 16: below 2."""
+    cost, found = load_notebook("step_cost"), {}
+    for d in (2, 8):
+        steps = cost.steps_of(d, 0, 16, 3, 8)
+        found[d] = {name: cost.operations(step, torch.randn(16, d)) for name, step in steps.items()}
+    ratio = {name: found[8][name] / found[2][name] for name in found[2]}
+    assert ratio[cost.EXACT] > 2 > ratio[cost.VWGF] >= 1

@@ -1,29 +1,15 @@
-"""Ornstein-Uhlenbeck targets and a learned flow beside the exact one, and the cost of a step."""
+"""Ornstein-Uhlenbeck targets and a learned flow beside the exact one."""
 
 from functools import partial
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
 
 from companion.notebooks import load_notebook
-from gwf.evidence import step_cost as cost_evidence
 from gwf.exact.covariance import symkl_cov
-from gwf.studies import step_cost
 
 ou = load_notebook("ou")
-
-
-def quiet(done, total, **shown):
-    assert 0 <= done <= total
-
-
-@pytest.fixture(autouse=True)
-def no_window():
-    matplotlib.use("Agg")
-    yield
-    matplotlib.pyplot.close("all")
 
 
 def learned(seed=0):
@@ -52,16 +38,3 @@ def test_targets_are_covariances_whose_exact_laws_meet_for_small_steps(target):
     assert problem.eigenvalues.min() > 0 and np.allclose(problem.Sigma, problem.Sigma.T)
     errors = [np.abs(problem.jko(tau, round(0.4 / tau))[-1][0] - problem.flow(0.4)[0]).max() for tau in (0.01, 0.005)]
     assert errors[0] / errors[1] == pytest.approx(2, abs=0.3)
-
-
-def test_cost_of_a_step_grows_with_the_determinant_alone():
-    tables = step_cost.run(
-        0, quiet, dimensions=[2, 8], width=16, batch=16, critic_updates=3, cg_iterations=8, updates=1
-    )
-    growth = tables["table"].pivot(index="d", columns="method", values="million operations")
-    ratio = growth.loc[8] / growth.loc[2]
-    # Eight against two columns of a Hessian: at least 2; first and last layers of width 16: below 2.
-    assert ratio["JKO-ICNN, exact log det"] > 2 > ratio["VWGF"] >= 1
-    cases = {"step_cost": {name: frame.assign(seed=0) for name, frame in tables.items()}}
-    cost_evidence.table(cases)
-    cost_evidence.figure(cases)

@@ -1,7 +1,5 @@
 """Checks that read the low-dimensional studies: networks trained against exact solutions."""
 
-import math
-
 import numpy as np
 
 from gwf.claims.outcome import NotRun, Outcome
@@ -49,45 +47,6 @@ def scale(name, factor, **where):
     return broken
 
 
-@check("gwf-C12", study("steps"), scale("w2", 20, tau=1.0), scale("w2", 20, tau=0.01))
-def step_size(frame):
-    """Share of functionals with tau = .01 worst, and with tau = 1 better than .01 and 100; W2 means over seeds."""
-    found = {}
-    for name in column(frame, "functional").unique():
-        found[name] = [mean_of(frame, "w2", functional=name, tau=tau) for tau in (0.01, 1.0, 100.0)]
-    said = "; ".join(f"{name}: " + ", ".join(f"{value:.3f}" for value in values) for name, values in found.items())
-    return Outcome(
-        {
-            "share with the smallest step worst": float(np.mean([v[0] == max(v) for v in found.values()])),
-            "share with the intermediate step best": float(np.mean([v[1] == min(v) for v in found.values()])),
-        },
-        f"W2 on eight Gaussians at tau = .01, 1, 100: {said}.",
-    )
-
-
-ICNN = "JKO-ICNN, exact log det"
-
-
-@check("vwgf-C2", study("step_cost"), rename("method", "VWGF", ICNN))
-def cost_of_dimension(frame):
-    """Ratio of operations per update between the largest and the smallest d."""
-    low, high = column(frame, "d").min(), column(frame, "d").max()
-    growth = {
-        name: mean_of(frame, "million operations", method=name, d=high)
-        / mean_of(frame, "million operations", method=name, d=low)
-        for name in ("VWGF", ICNN)
-    }
-    slope = math.log(growth[ICNN]) / math.log(high / low)
-    return Outcome(
-        {
-            "growth of VWGF over growth of d": growth["VWGF"] / (high / low),
-            "growth of JKO-ICNN over that of VWGF": growth[ICNN] / growth["VWGF"],
-            "growth of VWGF": growth["VWGF"],
-        },
-        f"d from {low} to {high}: VWGF {growth['VWGF']:.2f} times the operations, JKO-ICNN {growth[ICNN]:.1f} times (slope {slope:.2f}).",
-    )
-
-
 def _against_svgd(frame, method):
     rows = {
         data: [
@@ -112,5 +71,3 @@ def logistic_regression(frame):
         {"smallest accuracy minus SVGD's": worst[0], "smallest log predictive minus SVGD's": worst[1]},
         f"VWGF against SVGD (accuracy / log predictive): {said}.",
     )
-
-
