@@ -11,6 +11,7 @@ mu_0, is `gwf.steps.jko`.
 """
 
 import copy
+import math
 
 import numpy as np
 import torch
@@ -214,11 +215,12 @@ def compositions(step, cache, *, steps, iterations, batch, stream, first=None):
         for i in range(count):
             step.fall(quench(i, count))
             loss = step.update(cache.batch(batch, stream))
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the map's loss is {float(loss)} at the end of step {k + 1} of {steps}")
+        loss = float(loss)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the map's loss is {loss} at the end of step {k + 1} of {steps}")
         maps.append(step.T)
         cache.advance(maps)
-        yield maps, float(loss)
+        yield maps, loss
 
 
 def compose(step, cache, **settings):
