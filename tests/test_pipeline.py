@@ -228,7 +228,7 @@ def test_a_forced_run_gives_the_same_bytes(clone, killed):
 
 
 def test_what_an_edit_runs_again(clone, killed):
-    with clone.edited("notebooks/experiments/restricted.ipynb", "# %s" % title_of("restricted"), "# Another title"):
+    with clone.edited("notebooks/experiments/restricted.ipynb", f"# {title_of('restricted')}", "# Another title"):
         assert clone.plan() == set()
     with clone.edited("companion/style.py", '"""', '"""Edited. '):
         assert clone.plan() == set()
