@@ -127,7 +127,7 @@ def test_confusion_counts_every_image_once():
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
 
 
-@pytest.mark.parametrize("name, value", [("epochs", 0), ("batch", 0), ("batch", 1001), ("lr", 0.0)])
+@pytest.mark.parametrize("name, value", [("epochs", 0), ("batch", 0), ("batch", 1001), ("lr", 0.0), ("epochs", 2.5)])
 def test_values_out_of_range_are_errors(subset, name, value):
-    with pytest.raises(UsageError, match=f"{name} = .* is out of range"):
+    with pytest.raises(UsageError, match=f"{name} = "):
         train_lenet(subset, **{"epochs": 1, name: value})

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 
 from gwf.data.embedded import to_model, verified
-from gwf.errors import UsageError, in_range
+from gwf.errors import UsageError, in_range, whole
 from gwf.nets.lenet import LeNet
 from gwf.progress import Progress
 from gwf.seeding import derive, generator
@@ -85,8 +85,8 @@ def train_lenet(digits, epochs, batch=100, lr=3e-3, seed=0, augment=True):
     UsageError
         A parameter is out of range.
     """
-    in_range(epochs, 1, 1000, "epochs")
-    in_range(batch, 1, len(digits.train), "batch")
+    whole(epochs, 1, 1000, "epochs")
+    whole(batch, 1, len(digits.train), "batch")
     in_range(lr, 0, 1, "lr", open_low=True)
     images = to_model(digits.train)
     labels = torch.as_tensor(digits.train_labels).long()
