@@ -35,6 +35,8 @@ COLOURS = {
     "icnn": "#009E73",
     "langevin": "#E69F00",
     "svgd": "#CC79A7",
+    "mode": "#000000",
+    "mode, wide": "#56B4E9",
     "bootstrap filter": "#0072B2",
     "smoothed truth": "#CC79A7",
     # An interaction energy taken explicitly, or inside the implicit step.

@@ -8,38 +8,15 @@ import torch
 from scipy.special import digamma
 from scipy.stats import norm
 
+from companion.notebooks import load_notebook
 from gwf.data import breiman
 from gwf.errors import UsageError
 from gwf.seeding import generator, rng
 from gwf.steps.increments import ParticleCache, compose
-from gwf.steps.posterior import FollowingReference, LogisticPosterior, draw_prior, predictive
-from gwf.studies import bayes as study
 from notebooks.experiments.bayes_langevin import mala, svgd, ula
+from notebooks.experiments.bayes_posterior import FollowingReference, LogisticPosterior, draw_prior, predictive
 
-SETTINGS = dict(
-    data="twonorm",
-    rows=300,
-    priors=["stated"],
-    chains=16,
-    langevin_steps=30,
-    particles=20,
-    svgd_steps=10,
-    tau=0.1,
-    steps=2,
-    iterations=5,
-    batch=64,
-    data_batch=64,
-    cache=512,
-    width=8,
-    depth=1,
-    lr_map=2e-2,
-    lr_critic=1e-3,
-    decay=0.8,
-)
-
-
-def quiet(done, total, **shown):
-    assert 0 <= done <= total
+bayes = load_notebook("bayes")
 
 
 def small(prior, d_w=3, rows=60):
@@ -96,7 +73,7 @@ def test_published_ringnorm_likelihood_needs_a_law_wider_than_the_posterior():
     assert breiman.limit("ringnorm")[1] == pytest.approx(-0.571, abs=1e-3)
     x, y = breiman.draw("ringnorm", rng(0, "wide"), 8000)
     mode = LogisticPosterior(x[:2500], y[:2500], "stated").mode()
-    wide = study.widened(mode, (x[:2500], y[:2500]), generator(0, "wide"))
+    wide = bayes.widened(mode, (x[:2500], y[:2500]), generator(0, "wide"))
     test = x[2500:], y[2500:]
     assert predictive(mode[None], *test)[1] == pytest.approx(-0.571, abs=0.025)
     assert predictive(wide, *test)[1] == pytest.approx(-0.50, abs=0.03)
@@ -202,24 +179,20 @@ def test_flow_reaches_the_posterior():
     exact, _ = mala(target.in_box, exact, 0.3, 100, generator(1, "s"), root)
     fast = LogisticPosterior(target.signed, np.ones(60), "stated", torch.float32)
     got = flow(fast, 0.5, 6)
-    assert study.distance_of_means(got, exact) < 0.35
+    assert bayes.distance_of_means(got, exact) < 0.35
     assert torch.allclose(got[:, :-1].std(0), exact[:, :-1].std(0), rtol=0.35)
     assert abs(float(got[:, -1].mean() - exact[:, -1].mean())) < 0.5
 
 
-def test_study_repeats_itself_and_names_bad_settings():
-    """Same seed, same bytes; every method has its row."""
-    first, again = (study.run(0, quiet, **SETTINGS) for _ in range(2))
-    assert all(first[key].to_csv() == again[key].to_csv() for key in ("table", "curve"))
-    assert list(first["table"].method) == list(study.METHODS)
-    for change, word in (
-        ({"data": "twonrm"}, "twonorm"),
-        ({"priors": ["flat"]}, "prior"),
-        ({"chains": 1}, "chains"),
-        ({"decay": 0}, "decay"),
-        ({"tau": 0}, "tau"),
-    ):
-        with pytest.raises(UsageError, match=word):
-            study.run(0, quiet, **(SETTINGS | change))
+def test_labels_are_checked_and_the_flow_repeats_itself():
+    """Same seed, same particles to the last digit, from step to step; a label that is not -1 or 1 is named."""
+    target = small("stated")
+    networks = dict(width=8, depth=1, lr_map=2e-2, lr_critic=1e-3)
+    runs = [[], []]
+    for found in runs:
+        fast = LogisticPosterior(target.signed, np.ones(60), "stated", torch.float32, 32, generator(0, "rows"))
+        settings = dict(steps=2, iterations=5, batch=64, cache=2048, decay=0.8)
+        found += list(bayes.vwgf(fast, 0, 0.1, **settings, **networks))
+    assert len(runs[0]) == 3 and all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
     with pytest.raises(UsageError, match="labels"):
         LogisticPosterior(np.ones((2, 1)), [0, 1], "stated")

@@ -1,1 +1,0 @@
-"""The computed checks, a module for each work; `gwf.claims.registry.computed` imports them all."""
