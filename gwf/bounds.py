@@ -16,7 +16,7 @@ with the supremum attained at h* = f'(dmu/dnu) [1]_ [2]_. From the one generator
 - *semi-dual* (`of_mass`, `of_data`): the price int Psi(drho/dnu) dnu of a marginal rho that is not nu, in unbalanced
   transport, where mass may vary: Psi(t) = f(t) - f'(1) (t - 1) has its minimum at Psi(1) = 0, so that v = 0 changes
   nothing, and Psi*(s) = f*(s + f'(1)) - f'(1). Sources: sjko, uotm. Chapter `sjko`.
-- *exact solvers* (`gwf.exact.atoms`, `gwf.exact.restricted`): f* and its first two derivatives, `slope` and `curvature`.
+- *exact solvers* (`gwf.exact.atoms`): f* and its first two derivatives, `slope` and `curvature`.
 
 Formulas act elementwise, on tensors of any shape and on float64 arrays alike; t > 0 is the density ratio dmu/dnu. In
 losses `u_mu` is the network's output on generated samples x = T(z), of law mu, and `u_nu` its output on data y, of law

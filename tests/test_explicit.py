@@ -16,8 +16,7 @@ from scipy.stats import norm
 
 from gwf.data import toys
 from gwf.errors import UsageError
-from gwf.exact import euler, gaussian
-from gwf.exact.js_flow import JensenShannonFlow
+from gwf.exact import gaussian
 from gwf.fields import entropic
 from gwf.fields.minibatch_ot import MinibatchOT
 from gwf.fields.mmd import MMD
@@ -25,6 +24,8 @@ from gwf.fields.sinkhorn import Sinkhorn
 from gwf.fields.sliced import Sliced
 from gwf.seeding import generator
 from gwf.steps.euler import Euler, particle_flow
+from notebooks.chapters import explicit_gaussian as euler
+from notebooks.chapters.js_flow import JensenShannonFlow
 
 few = settings(derandomize=True, deadline=None, max_examples=20)
 seeds = st.integers(0, 10**6)

@@ -7,8 +7,14 @@ import pytest
 from companion.notebooks import load_notebook
 from gwf import divergences
 from gwf.errors import UsageError
-from gwf.exact.restricted import ClippedKL, ipm_squared, jko_bound, jko_particle_error, restricted_divergence
 from gwf.seeding import rng
+from notebooks.experiments.restricted_span import (
+    ClippedKL,
+    ipm_squared,
+    jko_bound,
+    jko_particle_error,
+    restricted_divergence,
+)
 
 sheet = load_notebook("restricted")
 

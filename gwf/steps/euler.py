@@ -11,7 +11,7 @@ and regresses the map on them, `persistency` times on the same z and zeta:
 With V = -grad h one such step has the gradient 2 eps (1 / m) sum J_theta^T grad h(T(z_i)): at persistency 1 it is the
 step of a GAN whose generator minimises E h(T(z)), and eps is part of the learning rate (under Adam it is nothing at
 all). Further steps on the frozen target are what distinguishes the explicit flow. For an affine map and exact h one
-outer iteration is an Euler step of size eps (1 - (1 - 2 lr)^J) (`gwf.exact.euler`). Sources: w2fe (W2-FE, W1-FE);
+outer iteration is an Euler step of size eps (1 - (1 - 2 lr)^J). Sources: w2fe (W2-FE, W1-FE);
 proposal (W-Flow and drifting: the same rule with other V, persistency 1). Chapters `w2flow` and `explicit`.
 """
 
