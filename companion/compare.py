@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from companion.engines import say
+from companion.guard import say
 from companion.results import RUN
 from gwf.paths import RESULTS, ROOT, SCRATCH
 

@@ -30,8 +30,8 @@ from pathlib import Path
 import yaml
 
 from companion import code, params
-from companion.engines import Failed, Stages, environment, say
-from companion.guard import Alone, watch
+from companion.engines import Failed, Stages, environment
+from companion.guard import Alone, say, watch
 from gwf.errors import UsageError, nearest
 from gwf.paths import RESULTS, ROOT, SCRATCH
 from gwf.progress import clock

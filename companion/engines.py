@@ -14,23 +14,17 @@ import time
 from collections import deque
 from pathlib import Path
 
+from companion.guard import THREADS, say
 from gwf.errors import UsageError
 from gwf.paths import ROOT, SCRATCH
 from gwf.progress import clock
 
-#: What a machine's numerical libraries read their number of threads from.
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 STOP = 10.0
 LOOK = 0.1
 
 
 class Failed(RuntimeError):
     """A stage failed; the message has its name, what it said, and where to read more."""
-
-
-def say(text):
-    """Print at once, also into a pipe."""
-    print(text, flush=True)
 
 
 def environment():

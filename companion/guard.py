@@ -15,6 +15,13 @@ from pathlib import Path
 import psutil
 
 POLL = 0.5
+#: What a machine's numerical libraries read their number of threads from.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def say(text):
+    """Print at once, also into a pipe."""
+    print(text, flush=True)
 
 
 def alive(pid, started=None):
@@ -70,7 +77,7 @@ class Alone:
         If the lock is held and `wait` is False.
     """
 
-    def __init__(self, folder, name, wait=True, say=print):
+    def __init__(self, folder, name, wait=True, say=say):
         self.path, self.wait, self.say = Path(folder) / f"{name}.lock", wait, say
 
     def __enter__(self):

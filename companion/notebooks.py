@@ -22,14 +22,12 @@ from pathlib import Path
 import yaml
 
 from companion.form import accept, load, normalise, part, path_of, source, write
-from companion.guard import Alone, end, watch
+from companion.guard import THREADS, Alone, end, say, watch
 from gwf.errors import UsageError, nearest
 from gwf.paths import RESULTS, ROOT, SCRATCH
 from gwf.progress import clock
 
 HEARTBEAT = 15.0
-#: What a machine's numerical libraries read their number of threads from.
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class NotebookError(RuntimeError):
@@ -74,7 +72,7 @@ def run(notebook, key, parameters, only=None, threads=None):
     """
     accept(notebook, parameters)
     threads = threads or int(os.environ.get("GWF_THREADS") or 1)
-    with Alone(SCRATCH, key, say=say) as lock:
+    with Alone(SCRATCH, key) as lock:
         return normalise(execute(notebook, key, parameters, threads, lock, only))
 
 
@@ -289,11 +287,6 @@ def show(name, profile, report):
 def short(path):
     """`path` relative to the repository if it lies there."""
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-
-
-def say(text):
-    """Print at once, also into a pipe."""
-    print(text, flush=True)
 
 
 def main(arguments=None):

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from companion.form import accept, path_of
-from gwf.data import readers
+from gwf.data.files import absent
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF, NOTEBOOKS, ROOT
 
@@ -71,7 +71,7 @@ def compose(profile, overrides=()):
 def available(given):
     """The parameters without the cases that name an external data set whose files are not there; says which those are.
 
-    A setting, or the data set of a training, that is a key of `gwf.data.readers.FILES` names one. So what cannot run is
+    A setting, or the data set of a training, that is a key of `gwf.data.files.FILES` names one. So what cannot run is
     left out before anything trains, and stops nothing else.
     """
     given, left_out = dict(given), set()
@@ -80,7 +80,7 @@ def available(given):
         for name, cases in given[group].items():
             for case, settings in list(cases.items()):
                 named = [value for value in (name, *settings.values()) if isinstance(value, str)]
-                files = [file for value in named for file in readers.absent(value, settings.get("folder"))]
+                files = [file for value in named for file in absent(value, settings.get("folder"))]
                 if files:
                     print(f"{name}, {case}: skipped, it needs {', '.join(files)} in datasets/", file=sys.stderr)
                     left_out.add(case)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from companion.notebooks import load_notebook
-from gwf.data import readers
+from gwf.data import files, readers
 from gwf.errors import UsageError
 from gwf.exact.gaussian import fitted_map
 from gwf.metrics import sliced_w2
@@ -92,11 +92,11 @@ def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_what_is_absent_is_named_and_one_complete_set_is_enough(tmp_path):
-    assert readers.absent("digits", tmp_path) == [] and readers.absent("usps", tmp_path) == ["usps.h5"]
+    assert files.absent("digits", tmp_path) == [] and files.absent("usps", tmp_path) == ["usps.h5"]
     (tmp_path / "usps.bz2").touch()
-    assert readers.absent("usps", tmp_path) == ["usps.h5"] and len(readers.absent("mnist", tmp_path)) == 4
+    assert files.absent("usps", tmp_path) == ["usps.h5"] and len(files.absent("mnist", tmp_path)) == 4
     (tmp_path / "usps.t.bz2").touch()
-    assert readers.absent("usps", tmp_path) == []
+    assert files.absent("usps", tmp_path) == []
 
 
 @pytest.mark.parametrize("name, file", [("usps", "usps.h5"), ("mnist", "train-images-idx3-ubyte.gz")])

@@ -6,7 +6,7 @@
 | `usps` | `usps.h5` (needs h5py), or `usps.bz2` and `usps.t.bz2` (LIBSVM text) | 7291 + 2007, 16x16 |
 
 None of them is part of the repository: git ignores the folder `datasets/` and no command deletes it. What needs an
-absent file is skipped (`absent` names it). Where the digest of a file is known (`DIGESTS`) it is compared; else the
+absent file is skipped (`gwf.data.files.absent` names it). Where the digest of a file is known (`DIGESTS`) it is compared; else the
 file's sha256 is printed, so that a result can name what it was made from.
 """
 
@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from gwf.data import embedded as data
+from gwf.data.files import FILES
 from gwf.errors import UsageError, nearest
-from gwf.paths import DATASETS, ROOT
+from gwf.paths import ROOT
 
 DIGESTS = {
     "train-images-idx3-ubyte.gz": ("sha256", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
@@ -33,31 +34,7 @@ DIGESTS = {
 }
 """File name -> (hash, its hexadecimal digest), of the files as their authors give them away."""
 
-FILES = {
-    "mnist": (
-        (
-            "train-images-idx3-ubyte.gz",
-            "train-labels-idx1-ubyte.gz",
-            "t10k-images-idx3-ubyte.gz",
-            "t10k-labels-idx1-ubyte.gz",
-        ),
-    ),
-    "usps": (("usps.h5",), ("usps.bz2", "usps.t.bz2")),
-}
-"""External data set -> the sets of files that it can be read from, any one of which is enough."""
-
 USPS_SIZE = 16
-
-
-def absent(name, folder=None):
-    """What is missing of a data set in `folder` (absolute, or relative to the repository; None: `datasets/`): file names.
-
-    Empty for a data set that comes with the repository, and where one complete set of files is there; otherwise the
-    missing files of the first set.
-    """
-    folder = DATASETS if folder is None else ROOT / folder
-    missing = [[file for file in files if not (folder / file).is_file()] for files in FILES.get(name, ())]
-    return [] if [] in missing else next(iter(missing), [])
 
 
 def checked(folder, name):
