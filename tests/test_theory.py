@@ -19,10 +19,11 @@ from scipy.stats import norm
 from companion.notebooks import load_notebook
 from gwf import divergences
 from gwf.errors import UsageError
-from gwf.exact import envelope, gaussian
+from gwf.exact import gaussian
 from gwf.nets.mlp import MLP, ResidualMLP
 from gwf.steps.jko import JKO, Alternation, Increments
 from gwf.steps.parametric import MMDParticles, half_mmd2, mmd2, witness
+from notebooks.chapters import envelope
 from notebooks.chapters.small_problems import PointSaddle
 
 variational = load_notebook("variational")
