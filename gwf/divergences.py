@@ -35,7 +35,7 @@ from gwf.bounds import (
     where,
     xlogy,
 )
-from gwf.errors import in_range, nearest
+from gwf.errors import UsageError, in_range, nearest
 
 
 class KL(FDivergence):
@@ -401,4 +401,7 @@ def get(name):
 
 def entropy(name):
     """Psi of the divergence called `name`, with Psi'(1) = 0: for potentials and exact steps, where mass may vary."""
-    return get(nearest(name, [n for n, D in DIVERGENCES.items() if isinstance(D, Generator)], "divergence")).of_mass
+    D = get(name)
+    if not isinstance(D, Generator):
+        raise UsageError(f"{name!r} has no generator f: it is no divergence of densities")
+    return D.of_mass
