@@ -24,8 +24,8 @@ CELLS = 7000
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
-    *("errors", "paths", "progress", "seeding", "divergences", "exact", "nets", "data", "fields", "steps", "metrics"),
-    *("training", "uses"),
+    *("errors", "paths", "progress", "seeding", "divergences", "bounds", "exact", "nets", "data", "fields", "steps"),
+    *("metrics", "training", "uses"),
 ]
 
 CHAPTERS = sorted(NOTEBOOKS.glob("chapters/*.ipynb"))
