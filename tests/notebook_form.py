@@ -74,7 +74,7 @@ def faults_in(cell, tree, tagged):
     if (makes_figure or drawn) and last != "plt.show()" and ".figure(" not in last:
         yield "a cell that draws must end with plt.show()"
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.end_lineno - node.lineno >= LONGEST_FUNCTION:
+        if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= LONGEST_FUNCTION:
             yield f"{node.name} has more than {LONGEST_FUNCTION} lines"
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             absolute = re.match(r"(/|~/|[A-Za-z]:\\)\w", node.value)

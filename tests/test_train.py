@@ -251,7 +251,7 @@ class TestRun:
             go()
         path = str(error.value).rsplit(": ", 1)[1]
         state = torch.load(path, weights_only=True)["state"]
-        assert state["step"] == 9 and all(torch.isfinite(w).all() for w in state["T"].values())
+        assert state["step"] == 9 and all(torch.isfinite(w).all() for w in state["parts"]["T"].values())
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

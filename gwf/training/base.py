@@ -9,7 +9,11 @@ from gwf.seeding import derive, generator
 
 
 class Trainer:
-    """What every run has: map, its average, its optimiser, random streams, counters. The update is the time step's.
+    """What every run has: map, its average, its optimiser, random streams, counters.
+
+    A time step adds `takes(functional)`, whether it can use the functional of that name; `update()`, one update of the
+    map, which returns (critic loss, map loss, proximal term) as tensors without graph; `phase()`, the number of the time
+    step that the latest update belongs to, from 1; its `Settings` and its `title`.
 
     Parameters
     ----------
@@ -27,10 +31,8 @@ class Trainer:
     samples : the samples at each evaluation
     """
 
-    #: Name of the time step for people.
-    title = ""
-    #: The dataclass of its settings.
-    Settings = None
+    #: Attributes that a checkpoint keeps as they are.
+    kept = ("step", "seconds", "curve")
 
     def __init__(self, functional, task, settings, seed, device):
         self.task, self.settings, self.device = task, settings, device
@@ -46,22 +48,9 @@ class Trainer:
         self.streams = {name: generator(seed, stream, device) for name, stream in names.items()}
         self.step, self.seconds, self.curve, self.samples = 0, 0.0, [], []
 
-    @staticmethod
-    def takes(functional):
-        """Whether the step can use the functional of this name."""
-        raise NotImplementedError
-
     def networks(self, functional):
         """Map and critic."""
         return self.task.networks()
-
-    def update(self):
-        """One update of the map. Returns (critic loss, map loss, proximal term) as tensors without graph."""
-        raise NotImplementedError
-
-    def phase(self):
-        """Number of the time step that the latest update belongs to, from 1."""
-        raise NotImplementedError
 
     def adam(self, net, lr):
         """Adam as the papers' image experiments set it."""
@@ -90,31 +79,28 @@ class Trainer:
         """Whether every weight is."""
         return all(bool(torch.isfinite(w).all()) for net in (self.T, self.critic) for w in net.parameters())
 
+    def parts(self):
+        """Everything with weights or moments that the rest of the run depends on, by name."""
+        return {"T": self.T, "critic": self.critic, "average": self.average.net, "opt_T": self.opt_T}
+
     def state_dict(self):
         """Everything the rest of the run depends on."""
-        return {
-            "T": self.T.state_dict(),
-            "critic": self.critic.state_dict(),
-            "average": self.average.net.state_dict(),
-            "opt_T": self.opt_T.state_dict(),
+        return {name: getattr(self, name) for name in self.kept} | {
+            "parts": {name: part.state_dict() for name, part in self.parts().items()},
             "streams": {name: stream.get_state() for name, stream in self.streams.items()},
-            "step": self.step,
-            "seconds": self.seconds,
-            "curve": self.curve,
             "samples": [torch.from_numpy(samples) for samples in self.samples],
         }
 
     def load_state_dict(self, state):
         """Go on from where `state_dict` was taken."""
-        self.T.load_state_dict(state["T"])
-        self.critic.load_state_dict(state["critic"])
-        self.average.net.load_state_dict(state["average"])
-        self.average.begun = state["step"] > 0
-        self.opt_T.load_state_dict(state["opt_T"])
+        for name in self.kept:
+            setattr(self, name, state[name])
+        for name, part in self.parts().items():
+            part.load_state_dict(state["parts"][name])
         for name, stream in self.streams.items():
             stream.set_state(state["streams"][name].cpu())
-        self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
         self.samples = [samples.cpu().numpy() for samples in state["samples"]]
+        self.average.begun = self.step > 0
 
 
 class Average:

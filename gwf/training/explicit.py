@@ -15,18 +15,11 @@ CRITIC_STEPS = 5
 
 @dataclass(frozen=True)
 class EulerSettings(settings.Settings):
-    """Settings of `Euler`.
+    """Settings of `Euler`."""
 
-    Attributes
-    ----------
-    eps : Euler step, > 0; 1 goes all the way of a W2 field
-    persistency : updates of the map on one frozen target
-    penalty : weight of the penalties of W2's dual, or of R1
-    """
-
-    penalty: float = 10.0
-    eps: float = 1.0
-    persistency: int = 5
+    penalty: float = 10.0  # weight of the penalties of W2's dual, or of R1
+    eps: float = 1.0  # Euler step; 1 goes all the way of a W2 field
+    persistency: int = 5  # updates of the map on one frozen target
 
 
 class Euler(base.Trainer):
@@ -39,6 +32,7 @@ class Euler(base.Trainer):
 
     title = "Euler"
     Settings = EulerSettings
+    kept = (*base.Trainer.kept, "frozen", "critic_loss")
 
     def __init__(self, functional, task, settings, seed, device):
         super().__init__(functional, task, settings, seed, device)
@@ -92,16 +86,9 @@ class Euler(base.Trainer):
         self.step += 1
         return self.critic_loss, loss.detach(), loss.new_zeros(())
 
-    def state_dict(self):
-        """Everything the rest of the run depends on."""
-        field = {"field": self.field.state_dict(), "frozen": self.frozen, "critic_loss": self.critic_loss}
-        return super().state_dict() | field
-
-    def load_state_dict(self, state):
-        """Go on from where `state_dict` was taken."""
-        super().load_state_dict(state)
-        self.field.load_state_dict(state["field"])
-        self.frozen, self.critic_loss = state["frozen"], state["critic_loss"]
+    def parts(self):
+        """See `Trainer.parts`."""
+        return super().parts() | {"field": self.field}
 
 
 def potentials(functional):

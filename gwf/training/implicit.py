@@ -10,18 +10,11 @@ from gwf.training import base, settings
 
 @dataclass(frozen=True)
 class GANSettings(settings.Settings):
-    """Settings of `GAN`.
+    """Settings of `GAN`."""
 
-    Attributes
-    ----------
-    phase : updates of the map per JKO step; without the proximal term they are only counted
-    penalty_every : the penalty is added to every so many-th critic loss, that many times as heavy (R1 only)
-    nonsaturating : use the functional's non-saturating map loss where it has one
-    """
-
-    phase: int = 250
-    penalty_every: int = 4
-    nonsaturating: bool = False
+    phase: int = 250  # updates of the map per JKO step; without the proximal term they are only counted
+    penalty_every: int = 4  # R1 is added to every so many-th critic loss, that many times as heavy
+    nonsaturating: bool = False  # the functional's non-saturating map loss, where it has one
 
     tau = math.inf
     per_dimension = False
@@ -29,17 +22,12 @@ class GANSettings(settings.Settings):
 
 @dataclass(frozen=True)
 class JKOSettings(GANSettings):
-    """Settings of `JKO`.
+    """Settings of `JKO`."""
 
-    Attributes
-    ----------
-    tau : the step, in (0, inf]
-    per_dimension : the proximal term is a mean over the d coordinates, as in the papers' released code; the Euclidean
-        step is then d tau
-    """
-
-    tau: float = 0.5
-    per_dimension: bool = False
+    tau: float = 0.5  # the step, in (0, inf]
+    per_dimension: bool = (
+        False  # the proximal term is a mean over coordinates, as in the papers' codes: Euclidean step d tau
+    )
 
 
 class JKO(base.Trainer):
@@ -100,17 +88,9 @@ class JKO(base.Trainer):
             self.prox.advance()
         return critic_loss.detach(), map_loss.detach(), proximal.detach()
 
-    def state_dict(self):
-        """Everything the rest of the run depends on."""
-        anchor = self.prox.T_k.state_dict() if self.prox.active else None
-        return super().state_dict() | {"opt_h": self.opt_h.state_dict(), "T_k": anchor}
-
-    def load_state_dict(self, state):
-        """Go on from where `state_dict` was taken."""
-        super().load_state_dict(state)
-        self.opt_h.load_state_dict(state["opt_h"])
-        if self.prox.active:
-            self.prox.T_k.load_state_dict(state["T_k"])
+    def parts(self):
+        """See `Trainer.parts`."""
+        return super().parts() | {"opt_h": self.opt_h} | ({"T_k": self.prox.T_k} if self.prox.active else {})
 
 
 class GAN(JKO):

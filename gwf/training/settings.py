@@ -33,38 +33,19 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What every time step has. Each value is checked when an object is made.
+    """What every time step has. Each value is checked when an object is made: `UsageError` names one out of range."""
 
-    Attributes
-    ----------
-    updates : updates of the map
-    batch : samples and data per update
-    lr_map, lr_critic : learning rates of Adam
-    penalty : weight of the critic's penalty
-    lipschitz : weight of the one-sided gradient penalty that stands for W1's constraint
-    ema : decay of the map's average, which is what is sampled and stored
-    evaluate_every : updates between two evaluations
-    n_samples : samples per evaluation
-    threads : of the CPU
-    amp : networks in mixed precision (bfloat16 products; weights and losses in float32)
-
-    Raises
-    ------
-    UsageError
-        A value is out of range, or not of its kind.
-    """
-
-    updates: int = 2000
-    batch: int = 64
-    lr_map: float = 1e-3
+    updates: int = 2000  # of the map
+    batch: int = 64  # samples and data per update
+    lr_map: float = 1e-3  # learning rates of Adam
     lr_critic: float = 1e-3
-    penalty: float = 0.2
-    lipschitz: float = 10.0
-    ema: float = 0.998
-    evaluate_every: int = 500
-    n_samples: int = 4000
-    threads: int = 1
-    amp: bool = False
+    penalty: float = 0.2  # weight of the critic's penalty
+    lipschitz: float = 10.0  # weight of the one-sided gradient penalty that stands for W1's constraint
+    ema: float = 0.998  # decay of the map's average, which is what is sampled and stored
+    evaluate_every: int = 500  # updates between two evaluations
+    n_samples: int = 4000  # samples per evaluation
+    threads: int = 1  # of the CPU
+    amp: bool = False  # networks in mixed precision: bfloat16 products; weights and losses in float32
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
