@@ -7,9 +7,10 @@ from scipy.stats import norm
 
 from companion.notebooks import load_notebook
 from gwf.divergences import Boltzmann
-from gwf.steps.internal import KERNELS, EntropyDual, Interaction, Push, VariationalFlow, double_well, quadratic
+from gwf.steps.internal import EntropyDual, VariationalFlow
 from gwf.steps.references import MomentGaussian
 from notebooks.experiments import aggregation_law as exact
+from notebooks.experiments.aggregation_particles import KERNELS, Interaction, Push, double_well, quadratic
 
 aggregation = load_notebook("aggregation")
 

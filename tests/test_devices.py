@@ -21,7 +21,9 @@ from gwf.steps.euler import Descent, Euler, iterate, particle_flow
 from gwf.steps.icnn import ICNNStep, StochasticLogDet
 from gwf.steps.increments import ParticleCache, VariationalStep, compose
 from gwf.steps.jko import Alternation, Increments
+from notebooks.experiments.aggregation_particles import Interaction, Push, double_well, quadratic
 from notebooks.experiments.bayes_langevin import mala, svgd, ula
+from notebooks.experiments.porous_references import UniformBall, UniformBox
 
 TOY = toys.get("ring")
 
@@ -166,14 +168,10 @@ UPDATES = {
     "variational": variational,
     "icnn": icnn(),
     "icnn, stochastic": icnn(lambda device: StochasticLogDet(generator(0, "signs", device))),
-    "porous, ball": internal_energy(divergences.Power(2), references.UniformBall()),
-    "porous, box": internal_energy(divergences.Power(3), references.UniformBox()),
-    "interaction": internal_energy(
-        divergences.Boltzmann(), references.MomentGaussian(), [internal.Interaction(internal.double_well)]
-    ),
-    "splitting": internal_energy(
-        divergences.Boltzmann(), references.MomentGaussian(), push=internal.Push(internal.quadratic, 0.1, 16)
-    ),
+    "porous, ball": internal_energy(divergences.Power(2), UniformBall()),
+    "porous, box": internal_energy(divergences.Power(3), UniformBox()),
+    "interaction": internal_energy(divergences.Boltzmann(), references.MomentGaussian(), [Interaction(double_well)]),
+    "splitting": internal_energy(divergences.Boltzmann(), references.MomentGaussian(), push=Push(quadratic, 0.1, 16)),
     "s-jko": semidual(lambda v, anchor: sd.SemiDualStep(kl, v, anchor, 0.1), latents=sd.independent),
     "uotm": semidual(lambda v, anchor: sd.RelaxedSourceStep(kl, kl, v, anchor)),
     "uotm, all pairs": semidual(lambda v, anchor: sd.AllPairsStep(kl, kl, v, anchor)),

@@ -16,7 +16,8 @@ from gwf.errors import UsageError
 from gwf.exact import barenblatt
 from gwf.nets.mlp import AffineIncrement, RatioNet, ResidualMLP
 from gwf.steps.internal import EntropyDual, VariationalFlow, VariationalStep, log_det_jacobian
-from gwf.steps.references import MomentGaussian, UniformBall, UniformBox
+from gwf.steps.references import MomentGaussian
+from notebooks.experiments.porous_references import UniformBall, UniformBox
 
 porous = load_notebook("porous")
 

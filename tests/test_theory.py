@@ -22,8 +22,9 @@ from gwf.errors import UsageError
 from gwf.exact import gaussian
 from gwf.nets.mlp import MLP, ResidualMLP
 from gwf.steps.jko import JKO, Alternation, Increments
-from gwf.steps.parametric import MMDParticles, half_mmd2, mmd2, witness
+from gwf.steps.parametric import half_mmd2, mmd2
 from notebooks.chapters import envelope
+from notebooks.chapters.mmd_particles import MMDParticles, witness
 from notebooks.chapters.small_problems import PointSaddle
 
 variational = load_notebook("variational")
