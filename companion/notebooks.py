@@ -258,7 +258,9 @@ def settings_of(*words, path=ROOT / "params.yaml"):
 
 def run_case(experiment, case, seed, profile):
     """The `run` cells of an experiment for one case and seed, with the case's settings in params.yaml."""
-    given = settings_of("experiments", experiment, case)
+    # What a training measures needs no settings: they lie beside its samples.
+    measures = experiment in settings_of("training")
+    given = {} if measures else settings_of("experiments", experiment, case)
     given |= {"profile": profile, "case": case, "seed": seed}
     run(path_of(experiment), f"{experiment}-{case}-{seed}", given, "run")
 
