@@ -46,14 +46,9 @@ class NotRun(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check measured.
+    """What a check measured: `values`, part of the band -> number in the band's units, and a `text` for people.
 
-    Attributes
-    ----------
-    values : dict str -> float
-        The number of each part of the band that could be measured, in the band's units. The main part must be there.
-    text : str
-        One or two sentences for people.
+    Parts that could not be measured are left out; the main part must be there.
     """
 
     values: dict
@@ -64,14 +59,8 @@ class Outcome:
 class Band:
     """The acceptance band of a claim.
 
-    Attributes
-    ----------
-    inside : dict str -> (low, high)
-        Part -> interval in which the claim holds. The first part is the main one: the claim itself.
-    near : dict str -> (low, high)
-        Wider intervals, of parts that may hold in part.
-    why : str
-        Where the limits come from.
+    `inside` has for each part the interval (low, high) in which the claim holds, the first part is the main one: the
+    claim itself. `near` has wider intervals of parts that may hold in part; `why` says where the limits come from.
     """
 
     inside: dict
@@ -92,20 +81,10 @@ def grade(value, inside, near=None):
 
 
 def verdict(values, band):
-    """The verdict on measured values.
+    """The verdict on measured values (part -> number), by a `Band`.
 
     `contradicted` if the main part has grade 0; `reproduced` if every part of the band was measured and has grade 2;
-    `partly` otherwise.
-
-    Parameters
-    ----------
-    values : dict str -> float
-    band : Band
-
-    Raises
-    ------
-    UsageError
-        A part that the band does not name, a main part that was not measured, a value that is not a number.
+    `partly` otherwise. `UsageError` for a part that the band does not name, a main part that was not measured, NaN.
     """
     for name, value in values.items():
         nearest(name, band.inside, "part of the band")
@@ -161,30 +140,24 @@ class Claim:
     otherwise: str = ""
 
 
-def interval(value, where):
-    try:
-        low, high = (float(limit) for limit in value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{where} = {value!r}: a band is a pair of numbers [low, high]") from None
-    if not low <= high:
-        raise UsageError(f"{where} = {value!r}: the lower limit is above the upper one")
-    return low, high
-
-
 def band_of(raw, where):
-    if raw is None:
-        return None
+    """The `Band` of a claim's data; `UsageError` says what is wrong with it."""
     for name in raw:
         nearest(name, {"inside", "near", "why"}, f"field of the band of {where}")
-    inside, near = (
-        {part: interval(value, f"{where}, {part}") for part, value in raw.get(group, {}).items()}
-        for group in ("inside", "near")
-    )
-    if not inside or not raw.get("why"):
+    limits = {"inside": {}, "near": {}}
+    for group, found in limits.items():
+        for part, value in raw.get(group, {}).items():
+            try:
+                low, high = found[part] = tuple(float(limit) for limit in value)
+            except (TypeError, ValueError):
+                raise UsageError(f"{where}, {part} = {value!r}: a band is a pair of numbers [low, high]") from None
+            if not low <= high:
+                raise UsageError(f"{where}, {part} = {value!r}: the lower limit is above the upper one")
+    if not limits["inside"] or not raw.get("why"):
         raise UsageError(f"the band of {where} needs `inside` with a part, and `why`")
-    for part in near:
-        nearest(part, inside, f"part of the band of {where}")
-    return Band(inside, raw["why"], near)
+    for part in limits["near"]:
+        nearest(part, limits["inside"], f"part of the band of {where}")
+    return Band(why=raw["why"], **limits)
 
 
 def parse(text):
@@ -204,12 +177,11 @@ def parse(text):
             nearest(tag, TRUST, f"trust of claim {name}")
         if "otherwise" in entry:
             nearest(entry["otherwise"], {"needs-gpu", "not-run"}, f"verdict of claim {name}")
-        gpu = entry.get("gpu") or {}
-        if gpu and set(gpu) != {"what", "hours", "command"}:
+        if entry.get("gpu") and set(entry["gpu"]) != {"what", "hours", "command"}:
             raise UsageError(f"gpu of claim {name} needs what, hours and command")
-        fields = {key: entry[key] for key in FIELDS & set(entry) - {"band", "gpu"}}
-        fields = {key: value.strip() if isinstance(value, str) else value for key, value in fields.items()}
-        found.append(Claim(paper=raw["paper"], band=band_of(entry.get("band"), name), gpu=gpu, **fields))
+        given = {key: value.strip() if isinstance(value, str) else value for key, value in entry.items()}
+        band = None if given.get("band") is None else band_of(given["band"], name)
+        found.append(Claim(**given | {"paper": raw["paper"], "band": band, "gpu": given.get("gpu") or {}}))
     return found
 
 
@@ -233,20 +205,10 @@ class Judgement:
 
 
 def judge(claim, measure, evidence, controls):
-    """Measure a claim, and its controls.
+    """The `Judgement` of a claim: `measure(evidence)` is an `Outcome`, or raises `NotRun` where the evidence is not there.
 
-    Parameters
-    ----------
-    claim : Claim
-    measure : callable (evidence) -> Outcome
-        Raises `NotRun` where the evidence is not there.
-    controls : callables (evidence) -> evidence
-        Where the verdict may go either way (a comparison of two methods) there are two, one against each side.
-
-    Returns
-    -------
-    Judgement
-        `control_verdict` is the verdict on the first broken evidence that turns it; if none does, the last one's.
+    Each of `controls` turns evidence into broken evidence; where the verdict may go either way (a comparison of two
+    methods) there are two, one against each side. `control_verdict` is the first that differs; if none does, the last.
     """
     try:
         outcome = measure(evidence)

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from companion import claims, form, params
 from companion.form import path_of
-from gwf.errors import UsageError
+from companion.guard import command_line
 from gwf.paths import ROOT
 
 ROOMS = ("gwf", "companion", "notebooks")
@@ -36,19 +36,13 @@ PLUMBING = {
     *("gwf.errors", "gwf.paths", "gwf.progress", "gwf.training.checkpoint"),
     *("companion.form", "companion.guard", "companion.notebooks", "companion.params", "companion.code"),
 }
+known_claims = functools.cache(claims.read)
 
 
 class Module:
-    """Names that Python text defines and imports.
+    """Names that Python text defines (`definitions`, name -> statements) and `imports` (name -> module, attribute or None).
 
-    Attributes
-    ----------
-    definitions : dict
-        Name -> list of statements that bind it.
-    imports : dict
-        Name -> (module, attribute or None).
-    others : list
-        Statements that bind nothing: they run whenever the module is imported.
+    `others` are statements that bind nothing: they run whenever the module is imported.
     """
 
     def __init__(self, name, text):
@@ -66,26 +60,27 @@ class Module:
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names = [
-                n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+                n for t in targets for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
             ]
             for name in names:
-                self.definitions.setdefault(name, []).append(node)
-            if not names:
-                self.others.append(node)
+                self.definitions.setdefault(name.id, []).append(node)
+            self.others += [] if names else [node]
         elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
             self.others.append(node)
 
     def table(self, name):
         """The dict of the table called `name`: its (key, value) nodes, or None if it is no table."""
         nodes = self.definitions.get(name, [])
-        value = nodes[0].value if len(nodes) == 1 and isinstance(nodes[0], (ast.Assign, ast.AnnAssign)) else None
+        value = getattr(nodes[0], "value", None) if len(nodes) == 1 else None
         if not isinstance(value, ast.Dict) or not name.isupper() or not value.keys:
             return None
-        if not all(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in value.keys):
-            return None
-        if not any(isinstance(n, (ast.Name, ast.Lambda)) for entry in value.values for n in ast.walk(entry)):
-            return None
-        return [(key.value, entry) for key, entry in zip(value.keys, value.values, strict=True)]
+        by_string = all(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in value.keys)
+        names = any(isinstance(n, (ast.Name, ast.Lambda)) for entry in value.values for n in ast.walk(entry))
+        return (
+            [(k.value, entry) for k, entry in zip(value.keys, value.values, strict=True)]
+            if by_string and names
+            else None
+        )
 
     def source(self, node):
         """Text of a statement, decorators included."""
@@ -95,11 +90,10 @@ class Module:
 
 def bound_by(node):
     """Name -> (module, attribute or None) of an import statement."""
-    if isinstance(node, ast.Import):
-        return {
-            a.asname or a.name.split(".")[0]: (a.name if a.asname else a.name.split(".")[0], None) for a in node.names
-        }
-    return {a.asname or a.name: (node.module, a.name) for a in node.names}
+    if isinstance(node, ast.ImportFrom):
+        return {a.asname or a.name: (node.module, a.name) for a in node.names}
+    heads = {a: a.name if a.asname else a.name.split(".")[0] for a in node.names}
+    return {a.asname or head: (head, None) for a, head in heads.items()}
 
 
 @functools.cache
@@ -115,13 +109,9 @@ def module(name):
 
 
 class References:
-    """What the names in one statement or expression stand for.
+    """What the names in one statement or expression stand for: `definitions`, `libraries`; and the `strings` in it.
 
-    Attributes
-    ----------
-    definitions : set of (Module, name, bool)
-        The last says whether a table is gone through, and not only looked up in.
-    strings, libraries : set of str
+    Definitions are (Module, name, whether a table is gone through and not only looked up in).
     """
 
     def __init__(self, owner, node):
@@ -176,16 +166,9 @@ def references(owner, node):
 
 
 class Bundle:
-    """Everything reached from some code.
+    """Everything reached from the statements `start` of the Module `root`, the cells of a notebook.
 
-    Parameters
-    ----------
-    root : Module
-        A module of its own: the cells of a notebook.
-    start : list of ast nodes
-        The statements of it that run; its definitions come in only if they are reached.
-    strings : iterable of str
-        Names that the settings ask for.
+    Its definitions come in only if they are reached; `strings` are names that the settings ask for.
     """
 
     def __init__(self, root, start, strings):
@@ -228,12 +211,16 @@ class Bundle:
         """The reached definitions by module, without prose, in the order of the files."""
         parts = ["# libraries", *sorted(self.libraries), "# notebook"]
         parts += [plain(self.root, node) for node in self.start]
-        parts += [self.source(self.root, name) for owner, name in self.reached if owner is self.root]
+        parts += self.reached_of(self.root)
         for owner in sorted({o for o, _ in self.reached if o is not self.root}, key=lambda o: o.name):
-            places = {owner.definitions[name][0].lineno: name for o, name in self.reached if o is owner}
-            parts += [f"# {owner.name}", *(self.source(owner, name) for _, name in sorted(places.items()))]
-            parts += [plain(owner, node) for node in owner.others if not is_main(node)]
+            parts += [f"# {owner.name}", *self.reached_of(owner)]
+            parts += [plain(owner, node) for node in owner.others if not plain(owner, node).startswith("if __name__")]
         return "\n".join(parts)
+
+    def reached_of(self, owner):
+        """Texts of the reached definitions of a module, in the order of its file: the same in every process."""
+        places = sorted((owner.definitions[name][0].lineno, name) for o, name in self.reached if o is owner)
+        return list(dict.fromkeys(self.source(owner, name) for _, name in places))
 
     def source(self, owner, name):
         """Text of a definition without prose; of a table that is looked up in, the entries whose keys are asked for."""
@@ -249,11 +236,6 @@ class Bundle:
 def plain(owner, node):
     """Text of a statement without prose."""
     return form.prose_free(owner.source(node)).rstrip()
-
-
-def is_main(node):
-    """Whether a statement is `if __name__ == "__main__"`, which does not run on import."""
-    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
 
 
 def tables_looked_up_in(node):
@@ -277,30 +259,17 @@ def strings_in(value):
 
 
 def bundle(name, part, settings=None):
-    """The text that a stage depends on.
+    """The text that a stage depends on: notebook `name`, `part` "run", "show" or None for the whole notebook.
 
-    Parameters
-    ----------
-    name : str
-        A notebook.
-    part : {"run", "show", None}
-        None for a notebook that is executed whole.
-    settings : dict, optional
-        What its parameters cell is overridden with.
+    `settings` is what its parameters cell is overridden with.
     """
     nb, root, start, defaults = notebook(name, part)
     values = defaults | (settings or {})
     reached = Bundle(root, start, strings_in(values))
     shown = [form.source(c) for c in nb["cells"] if c["cell_type"] == "markdown" and c["id"] in reached.strings]
-    bands = [f"{claim.id}: {claim.band}" for claim in judged().values() if claim.id in reached.strings]
+    bands = [f"{claim.id}: {claim.band}" for claim in known_claims().values() if claim.id in reached.strings]
     given = "# settings\n" + json.dumps(values, indent=1, sort_keys=True) + "\n"
     return "\n".join([given, reached.text(), *(["# captions", *shown] if part == "show" else []), *bands])
-
-
-@functools.cache
-def judged():
-    """Every claim, read once."""
-    return claims.read()
 
 
 @functools.cache
@@ -360,21 +329,16 @@ def write(folder, composed):
     return sorted(texts)
 
 
-def main(arguments=None):
+@command_line(SyntaxError)
+def main(arguments):
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m companion.code", description="Write what every stage computes with."
     )
     parser.add_argument("folder", type=Path)
-    asked = parser.parse_args(arguments)
-    try:
-        composed = params.read()
-        params.check_training(composed)
-        print(f"{len(write(asked.folder, composed))} stages in {asked.folder}")
-    except (UsageError, SyntaxError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    folder, composed = parser.parse_args(arguments).folder, params.read()
+    params.check_training(composed)
+    print(f"{len(write(folder, composed))} stages in {folder}")
 
 
 if __name__ == "__main__":

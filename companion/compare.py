@@ -2,14 +2,13 @@
 
 import io
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from companion.guard import say
-from companion.results import RUN
-from gwf.paths import RESULTS, ROOT, SCRATCH
+from companion.results import RUN, folder
+from gwf.paths import ROOT, SCRATCH
 
 #: Numbers of the same run within this relative distance count as equal: eight digits are written.
 EQUAL = 1e-6
@@ -28,29 +27,26 @@ def numbers(table):
 
 
 def beside_git(folders):
-    """The numbers of the tables in `folders`, beside those of git.
+    """The numbers of the tables in `folders`, beside those of git: a DataFrame.
 
-    Returns
-    -------
-    DataFrame
-        experiment, case, seed, table, number, here, committed, spread (standard deviation over the committed seeds of the
-        case, NaN for one seed), within (whether |here - committed| <= 2 spread, or equal).
+    `spread` is the standard deviation over the committed seeds of the case, NaN for one seed; `within` says whether
+    |here - committed| <= 2 spread, or equal.
     """
     rows = []
-    for folder in folders:
-        run = RUN.fullmatch(folder.name)
-        for file in sorted(folder.glob("*.csv")):
+    for path in folders:
+        run = RUN.fullmatch(path.name)
+        for file in sorted(path.glob("*.csv")):
             before = committed(file)
             if before is None:
                 continue
-            others = [committed(other / file.name) for other in sorted(folder.parent.glob(f"{run['case']}-*"))]
+            others = [committed(other / file.name) for other in sorted(path.parent.glob(f"{run['case']}-*"))]
             seeds = pd.DataFrame([numbers(other) for other in others if other is not None])
             now, then = numbers(pd.read_csv(file)), numbers(before)
             for name in then.index.intersection(now.index):
                 spread = seeds[name].std() if len(seeds) > 1 else np.nan
                 gap = abs(now[name] - then[name])
                 within = bool(gap <= max(EQUAL * abs(then[name]), 2 * np.nan_to_num(spread)))
-                where = (folder.parent.name, run["case"], int(run["seed"]), file.stem, name)
+                where = (path.parent.name, run["case"], int(run["seed"]), file.stem, name)
                 rows.append((*where, now[name], then[name], spread, within))
     columns = ["experiment", "case", "seed", "table", "number", "here", "committed", "spread", "within"]
     return pd.DataFrame(rows, columns=columns)
@@ -58,20 +54,13 @@ def beside_git(folders):
 
 def say_beside_git(composed, ran):
     """Print how many numbers of the stages `ran` agree with git, and which do not; all go to scratch/comparison.csv."""
+    entries = {f"run@{key}": entry for key, entry in composed["runs"].items()}
+    entries |= {f"measure@{key}": entry for key, entry in composed["trainings"].items()}
     folders = []
-    for name in sorted(ran):
-        kind, _, key = name.partition("@")
-        entry = (
-            composed["runs"].get(key)
-            if kind == "run"
-            else composed["trainings"].get(key)
-            if kind == "measure"
-            else None
-        )
-        if entry:
-            experiment = entry.get("experiment") or entry["dataset"]
-            folders.append(RESULTS / composed["profile"] / experiment / f"{entry['case']}-{entry['seed']}")
-    if not folders or not Path(ROOT / ".git").exists():
+    for entry in (entries[name] for name in sorted(ran) if name in entries):
+        experiment = entry.get("experiment") or entry["dataset"]
+        folders.append(folder(experiment, composed["profile"], entry["case"], entry["seed"]))
+    if not folders or not (ROOT / ".git").exists():
         return
     frame = beside_git(folders)
     if frame.empty:

@@ -6,10 +6,8 @@ lines) and `stop()`. What a stage wrote is entered with `dvc commit`, by one thr
 
 import contextlib
 import os
-import queue
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -46,31 +44,16 @@ class Process:
     """A command of a stage as a process of this machine; the notebook runner in it stops when the driver is gone."""
 
     def __init__(self, stage):
-        self.lines = queue.Queue()
+        piped = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 0}
         self.popen = subprocess.Popen(
-            stage.cmd,
-            shell=True,
-            cwd=ROOT,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
+            stage.cmd, shell=True, cwd=ROOT, env=environment(), start_new_session=True, **piped
         )
-        self.pid = self.popen.pid
-        self.reader = threading.Thread(target=self.read, daemon=True)
-        self.reader.start()
-
-    def read(self):
-        """Take in what the process prints, until it ends."""
-        for line in self.popen.stdout:
-            self.lines.put(line.rstrip("\n"))
+        os.set_blocking(self.popen.stdout.fileno(), False)
+        self.pid, self.rest = self.popen.pid, b""
 
     def done(self):
-        """Whether it has ended and all it printed is here."""
-        return self.popen.poll() is not None and not self.reader.is_alive()
+        """Whether it has ended; `said` then has all that it printed."""
+        return self.popen.poll() is not None
 
     @property
     def status(self):
@@ -79,11 +62,10 @@ class Process:
 
     def said(self):
         """Lines printed since the last call."""
-        found = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.append(self.lines.get_nowait())
-        return found
+        *lines, self.rest = (self.rest + (self.popen.stdout.read() or b"")).split(b"\n")
+        if self.status is not None and self.rest:
+            lines, self.rest = [*lines, self.rest], b""
+        return [line.decode(errors="replace") for line in lines]
 
     def stop(self):
         """End the process group; the notebook runner takes its kernel with it."""
@@ -166,14 +148,8 @@ class Running:
 
     def __init__(self, stage, label, start, lock):
         say(f"{label} {stage.name}")
-        self.stage, self.label, self.began, self.recent, self.lock = (
-            stage,
-            label,
-            time.monotonic(),
-            deque(maxlen=60),
-            lock,
-        )
-        self.job = start(stage)
+        self.stage, self.label, self.lock, self.began = stage, label, lock, time.monotonic()
+        self.job, self.recent = start(stage), deque(maxlen=60)
         self.entry = lock.adopt(self.job.pid) if getattr(self.job, "pid", None) else None
 
     def look(self):
@@ -203,9 +179,8 @@ class Running:
         said = list(self.recent)
         errors = [i for i, line in enumerate(said) if line.startswith("error: ")]
         if errors:
-            said = [said[errors[0]].removeprefix("error: ")] + [s for s in said[errors[0] + 1 :] if s.startswith("  ")][
-                :12
-            ]
+            first, *after = said[errors[0] :]
+            said = [first.removeprefix("error: "), *[line for line in after if line.startswith("  ")][:12]]
         elif self.status < 0:
             said = [f"it was ended by signal {-self.status}"]
         return "\n".join([f"stage {self.stage.name} failed", *said[-15:], f"  its last lines: {log.relative_to(ROOT)}"])

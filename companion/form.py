@@ -44,19 +44,11 @@ def part(nb, name):
     An experiment has cells tagged `run`, which compute one case with one seed, and cells tagged `show`, which read all
     cases and hold table, figure and claims; what is untagged (imports, functions) belongs to both. A cell tagged `lab`
     does by hand what another stage of the pipeline does, and belongs to the whole notebook alone. A notebook without
-    such tags is all of one part.
-
-    Parameters
-    ----------
-    name : {"run", "show", "functions", None}
-        "functions" are the untagged code cells without the parameters; None is the whole notebook.
+    such tags is all of one part. "functions" are the untagged code cells without the parameters; None is the whole
+    notebook.
     """
-    other = {
-        "run": {"show", "lab"},
-        "show": {"run", "lab"},
-        "functions": {"run", "show", "lab", "parameters"},
-        None: set(),
-    }[name]
+    every = {"run", "show", "lab"}
+    other = {"run": every - {"run"}, "show": every - {"show"}, "functions": every | {"parameters"}, None: set()}[name]
 
     def belongs(cell):
         return cell["cell_type"] != "code" or not other & set(cell["metadata"].get("tags", []))
@@ -75,10 +67,7 @@ def parse(notebook, cell):
 def parameters_of(notebook):
     """Parameters of `notebook` with their defaults, read from the cell tagged `parameters`; nothing is run.
 
-    Raises
-    ------
-    UsageError
-        No such cell, or it contains anything but assignments of literals.
+    `UsageError` if there is no such cell, or it contains anything but assignments of literals.
     """
     tagged = [cell for cell in cells(notebook) if "parameters" in cell.get("metadata", {}).get("tags", [])]
     if len(tagged) != 1:
@@ -97,12 +86,8 @@ def parameters_of(notebook):
 def accept(notebook, given, where=None):
     """Return `given` if every name is a parameter of `notebook` and every type is that of its default.
 
-    An int is accepted where the default is a float, and anything where the default is None.
-
-    Raises
-    ------
-    UsageError
-        Unknown name (with the nearest valid one), or a value of another type.
+    An int is accepted where the default is a float, and anything where the default is None. `UsageError` names the
+    nearest valid parameter, or the type.
     """
     defaults = parameters_of(notebook)
     for name, value in given.items():
@@ -134,40 +119,38 @@ def normalise(nb):
     import nbformat
 
     nb = nbformat.from_dict(nb)
-    nb.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        }
-    )
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nb.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
     nb.nbformat, nb.nbformat_minor = 4, 5
     for cell in nb.cells:
         tags = cell.metadata.get("tags", [])
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if "injected-parameters" in tags:
             cell["id"] = "injected-parameters"
-        if cell.cell_type != "code":
-            continue
-        outputs = []
-        for output in cell.outputs:
-            if output.output_type == "stream" and output.name == "stderr":
-                continue
-            if output.output_type == "stream":
-                if outputs and outputs[-1].output_type == "stream":
-                    outputs[-1].text += output.text
-                else:
-                    outputs.append(output)
-                continue
-            output.pop("transient", None)
-            for kind, content in output.get("data", {}).items():
-                if kind.startswith("text/") and isinstance(content, str):
-                    output["data"][kind] = plain(content)
-            outputs.append(output)
-        for output in outputs:
-            if output.output_type == "stream":
-                output.text = plain(output.text)
-        cell.outputs = outputs
+        if cell.cell_type == "code":
+            cell.outputs = normal_outputs(cell.outputs)
     return nb
+
+
+def normal_outputs(outputs):
+    """The outputs of a cell, see `normalise`."""
+    kept = []
+    for output in outputs:
+        output.pop("transient", None)
+        for kind, content in output.get("data", {}).items():
+            if kind.startswith("text/") and isinstance(content, str):
+                output["data"][kind] = plain(content)
+        if output.output_type != "stream":
+            kept.append(output)
+        elif output.name != "stderr":
+            if kept and kept[-1].output_type == "stream":
+                kept[-1].text += output.text
+            else:
+                kept.append(output)
+    for output in kept:
+        if output.output_type == "stream":
+            output.text = plain(output.text)
+    return kept
 
 
 def plain(text):
@@ -181,27 +164,17 @@ def write(nb, path):
     """Write notebook `nb` to `path` atomically; returns whether the bytes changed."""
     import nbformat
 
-    text = nbformat.writes(nb).rstrip("\n") + "\n"
+    return write_text(nbformat.writes(nb).rstrip("\n") + "\n", path)
+
+
+def write_text(text, path):
+    """Write `text` to `path` atomically; returns whether the bytes changed."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
     return True
-
-
-def code(notebook):
-    """Code cells of `notebook` as Python text without prose (see `prose_free`).
-
-    Raises
-    ------
-    UsageError
-        A cell is not plain Python (a magic, a syntax error).
-    """
-    found = cells(notebook)
-    for cell in found:
-        parse(notebook, cell)
-    return "".join(prose_free(source(cell)) for cell in found)
 
 
 def prose_free(text):

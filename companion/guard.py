@@ -7,12 +7,16 @@ its successor.
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
+import sys
 import threading
 from pathlib import Path
 
 import psutil
+
+from gwf.errors import UsageError
 
 POLL = 0.5
 #: What a machine's numerical libraries read their number of threads from.
@@ -22,6 +26,31 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 def say(text):
     """Print at once, also into a pipe."""
     print(text, flush=True)
+
+
+def command_line(*kinds):
+    """Decorator of a `main`: it returns the exit status, and what the user can mend is one line on stderr.
+
+    `kinds` are errors of that sort besides `UsageError`. A reader that closes its pipe (`| head`) is no error.
+    """
+
+    def decorate(main):
+        @functools.wraps(main)
+        def guarded(arguments=None):
+            try:
+                main(arguments)
+            except (UsageError, *kinds) as error:
+                print(f"error: {error}", file=sys.stderr, flush=True)
+                return 1
+            except BrokenPipeError:
+                sys.stderr.close()
+            except KeyboardInterrupt:
+                return 130
+            return 0
+
+        return guarded
+
+    return decorate
 
 
 def alive(pid, started=None):
@@ -44,14 +73,9 @@ def end(pid, started):
 
 
 def watch(pids, on_death):
-    """Call `on_death()` from a background thread as soon as one of the processes `pids` is gone.
+    """Call `on_death()` from a background thread as soon as one of `pids` is gone; setting the returned Event ends that.
 
     The parent process is recognised by `os.getppid`, so that a number given to a new process cannot mislead.
-
-    Returns
-    -------
-    threading.Event
-        Set it to stop watching.
     """
     parent, stopped = os.getppid(), threading.Event()
 
@@ -65,16 +89,10 @@ def watch(pids, on_death):
 
 
 class Alone:
-    """Hold `<folder>/<name>.lock` as a context manager; a second one waits, or gives up with `wait=False`.
+    """Hold `<folder>/<name>.lock` as a context manager; a second one waits, or with `wait=False` has a `BlockingIOError`.
 
-    The operating system releases the lock with the death of its holder, however that comes about. Processes
-    started by the holder can be entered with `adopt`: those that have outlived it are ended by the next
-    holder.
-
-    Raises
-    ------
-    BlockingIOError
-        If the lock is held and `wait` is False.
+    The operating system releases the lock with the death of its holder, however that comes about. Processes started by
+    the holder can be entered with `adopt`: those that have outlived it are ended by the next holder.
     """
 
     def __init__(self, folder, name, wait=True, say=say):

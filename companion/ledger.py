@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from companion.claims import ID, TRUST, VERDICTS, Judgement, read, show, show_interval
+from companion.guard import command_line
 from gwf.errors import UsageError
 from gwf.paths import NOTEBOOKS, ROOT
 
@@ -44,10 +45,7 @@ def evaluate(profile, report):
             entry = vars(Judgement(claim.id, claim.otherwise or "not-run", "", {}, missing))
         gpu = claim.gpu and f"{claim.gpu['what']} About {claim.gpu['hours']} GPU hours: {claim.gpu['command']}"
         row = {
-            "id": claim.id,
-            "paper": claim.paper,
-            "claim": claim.claim,
-            "published": claim.published,
+            **{name: getattr(claim, name) for name in ("id", "paper", "claim", "published")},
             "trust": "; ".join(TRUST[tag] for tag in claim.trust),
             "check": claim.check,
             "band": accepted(claim.band),
@@ -119,10 +117,8 @@ def entry_of(row):
     if row["control_verdict"] not in ("", "not-run"):
         lines.append(f"- Control: {row['control']} Verdict then: {row['control_verdict']}.")
     if row["notebook"]:
-        lines.append(
-            f"- Judged in `{row['notebook']}`"
-            + (f", evidence in [{row['evidence']}]({row['evidence']})" if row["value"] else "")
-        )
+        evidence = f", evidence in [{row['evidence']}]({row['evidence']})" if row["value"] else ""
+        lines.append(f"- Judged in `{row['notebook']}`{evidence}")
     if row["gpu"]:
         lines.append(f"- Published scale: {row['gpu']}")
     return [*lines, ""]
@@ -166,7 +162,8 @@ def terminal(frame, width=None):
     return "\n".join([*lines, *textwrap.wrap(summary(frame), width)])
 
 
-def main(arguments=None):
+@command_line()
+def main(arguments):
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m companion.ledger", description="The ledger of claims.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -175,17 +172,8 @@ def main(arguments=None):
     command.add_argument("report")
     commands.add_parser("print", help="print the ledger").add_argument("report")
     asked = parser.parse_args(arguments)
-    try:
-        if asked.command == "write":
-            print(summary(write(asked.profile, asked.report)))
-        else:
-            print(terminal(load(asked.report)))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        sys.stderr.close()
-    return 0
+    write_it = asked.command == "write"
+    print(summary(write(asked.profile, asked.report)) if write_it else terminal(load(asked.report)))
 
 
 if __name__ == "__main__":

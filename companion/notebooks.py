@@ -9,7 +9,6 @@ Command line::
 """
 
 import argparse
-import contextlib
 import logging
 import os
 import shutil
@@ -18,12 +17,13 @@ import threading
 import time
 import types
 from pathlib import Path
+from unittest import mock
 
 import yaml
 
 from companion.form import accept, load, normalise, part, path_of, source, write
-from companion.guard import THREADS, Alone, end, say, watch
-from gwf.errors import UsageError, nearest
+from companion.guard import THREADS, Alone, command_line, end, say, watch
+from gwf.errors import nearest
 from gwf.paths import RESULTS, ROOT, SCRATCH
 from gwf.progress import clock
 
@@ -48,20 +48,8 @@ def run(notebook, key, parameters, only=None, threads=None):
 
     The working folder is the root of the repository. Everything it writes to stderr goes to the terminal. The kernel's
     numerical libraries use `threads` threads; default: the environment variable `GWF_THREADS`, else 1.
-
-    Parameters
-    ----------
-    notebook : Path
-    key : str
-        Name of this run in scratch/ and in messages.
-    parameters : dict
-    only : {"run", "show"}, optional
-        See `companion.form.part`.
-
-    Returns
-    -------
-    nbformat.NotebookNode
-        The executed notebook, normalised: the same bytes at every run.
+    `key` names this run in scratch/ and in messages; for `only`, "run" or "show", see `companion.form.part`. Returns the
+    executed notebook, normalised: the same bytes at every run.
 
     Raises
     ------
@@ -168,9 +156,8 @@ def require_complete(nb):
             raise NotebookError(f"{name} was not executed")
 
 
-@contextlib.contextmanager
 def kernel_environment(key, threads):
-    """Environment of a kernel: threads, progress file, and nothing of the user's own Jupyter set-up."""
+    """A context with the environment of a kernel: threads, progress file, nothing of the user's own Jupyter set-up."""
     progress, ipython = SCRATCH / "progress" / f"{key}.txt", SCRATCH / "ipython" / key
     progress.parent.mkdir(parents=True, exist_ok=True)
     ipython.mkdir(parents=True, exist_ok=True)
@@ -180,8 +167,7 @@ def kernel_environment(key, threads):
         target = ipython / "profile_default" / "startup"
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy(startup, target)
-    changed = dict.fromkeys(THREADS, str(threads))
-    changed |= {
+    changed = {
         "GWF_PROGRESS": str(progress),
         "IPYTHONDIR": str(ipython),
         "PYTHONHASHSEED": "0",
@@ -189,50 +175,40 @@ def kernel_environment(key, threads):
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    return mock.patch.dict(os.environ, dict.fromkeys(THREADS, str(threads)) | changed)
 
 
-class Terminal:
+class Terminal(threading.Thread):
     """Show what a notebook does: its progress file line by line, its stderr, a sign of life every 15 s."""
 
     def __init__(self, key, total):
-        self.key, self.total = key, total
-        self.cell, self.last, self.began = "starting", time.monotonic(), time.monotonic()
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self.follow, daemon=True)
+        super().__init__(daemon=True)
+        self.key, self.total, self.cell, self.stopped = key, total, "starting", threading.Event()
+        self.last = self.began = time.monotonic()
 
     def __enter__(self):
-        self.progress = open(os.environ["GWF_PROGRESS"])
-        self.thread.start()
+        self.start()
         return self
 
     def __exit__(self, *exception):
         self.stopped.set()
-        self.thread.join()
-        self.progress.close()
+        self.join()
 
     def at(self, cell, index):
         """Say which cell is being executed; called by nbclient before every cell."""
         self.cell = f"cell {index + 1}/{self.total} ({cell.get('id', '')})"
 
-    def follow(self):
+    def run(self):
         """Print new progress lines until told to stop."""
-        rest = ""
-        while True:
-            last_round = self.stopped.wait(0.5)
-            *lines, rest = (rest + self.progress.read()).split("\n")
-            for line in lines:
-                self.show(line)
-            if last_round:
-                return
-            if time.monotonic() - self.last > HEARTBEAT:
-                self.show(f"{self.key}: {self.cell}, {clock(time.monotonic() - self.began)} so far")
+        rest, last_round = "", False
+        with open(os.environ["GWF_PROGRESS"]) as progress:
+            while not last_round:
+                last_round = self.stopped.wait(0.5)
+                *lines, rest = (rest + progress.read()).split("\n")
+                for line in lines:
+                    self.show(line)
+                if time.monotonic() - self.last > HEARTBEAT and not last_round:
+                    self.show(f"{self.key}: {self.cell}, {clock(time.monotonic() - self.began)} so far")
 
     def show(self, line):
         say(f"  {line}")
@@ -256,32 +232,34 @@ def settings_of(*words, path=ROOT / "params.yaml"):
     return dict(group or {})
 
 
-def run_case(experiment, case, seed, profile):
+def run_case(experiment, case, seed):
     """The `run` cells of an experiment for one case and seed, with the case's settings in params.yaml."""
+    params = settings_of()
     # What a training measures needs no settings: they lie beside its samples.
-    measures = experiment in settings_of("training")
-    given = {} if measures else settings_of("experiments", experiment, case)
-    given |= {"profile": profile, "case": case, "seed": seed}
+    given = {} if experiment in params["training"] else settings_of("experiments", experiment, case)
+    given |= {"profile": params["profile"], "case": case, "seed": seed}
     run(path_of(experiment), f"{experiment}-{case}-{seed}", given, "run")
 
 
-def train(dataset, case, seed, profile, device):
+def train(dataset, case, seed):
     """One training run: runs/train.ipynb with the settings of the method in params.yaml."""
-    given = {"settings": {}, "device": device} | settings_of("training", dataset, case)
-    out = RESULTS / profile / "training" / dataset / f"{case}-{seed}"
-    given |= {"dataset": dataset, "seed": seed, "profile": profile, "out": out.relative_to(ROOT).as_posix()}
+    params = settings_of()
+    given = {"settings": {}, "device": params["device"]} | settings_of("training", dataset, case)
+    out = RESULTS / params["profile"] / "training" / dataset / f"{case}-{seed}"
+    given |= {"dataset": dataset, "seed": seed, "profile": params["profile"], "out": out.relative_to(ROOT).as_posix()}
     out.mkdir(parents=True, exist_ok=True)
     executed = run(path_of("train"), f"{dataset}-{case}-{seed}", given, threads=given.get("threads"))
     write(executed, out / "train.ipynb")
 
 
-def show(name, profile, report):
+def show(name):
     """The `show` cells of an experiment, or a whole chapter: its sheet goes to `<report>/sheets/<name>/`."""
-    notebook, out = path_of(name), ROOT / report / "sheets" / name
+    notebook, params = path_of(name), settings_of()
+    out, target = ROOT / params["report"] / "sheets" / name, RESULTS / params["profile"] / "shown" / notebook.name
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    executed = run(notebook, f"show-{name}", {"profile": profile, "out": out.relative_to(ROOT).as_posix()}, "show")
-    target = RESULTS / profile / "shown" / notebook.name
+    given = {"profile": params["profile"], "out": out.relative_to(ROOT).as_posix()}
+    executed = run(notebook, f"show-{name}", given, "show")
     target.parent.mkdir(parents=True, exist_ok=True)
     write(executed, target)
 
@@ -291,7 +269,8 @@ def short(path):
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
-def main(arguments=None):
+@command_line(NotebookError)
+def main(arguments):
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m companion.notebooks", description="Run and check notebooks.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -302,25 +281,13 @@ def main(arguments=None):
         command.add_argument("seed", type=int)
     commands.add_parser("show", help="the sheet of an experiment or chapter").add_argument("name")
     commands.add_parser("refresh", help="execute in place").add_argument("notebooks", type=Path, nargs="+")
-    asked = parser.parse_args(arguments)
-    try:
-        if asked.command == "refresh":
-            for notebook in asked.notebooks:
-                say(f"{notebook}: {'outputs changed' if refresh(notebook) else 'unchanged'}")
-        else:
-            params = settings_of()
-            if asked.command == "run":
-                run_case(asked.experiment, asked.case, asked.seed, params["profile"])
-            elif asked.command == "train":
-                train(asked.dataset, asked.case, asked.seed, params["profile"], params["device"])
-            else:
-                show(asked.name, params["profile"], params["report"])
-    except (UsageError, NotebookError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    asked = vars(parser.parse_args(arguments))
+    action = {"run": run_case, "train": train, "show": show, "refresh": None}[asked.pop("command")]
+    if action:
+        action(**asked)
+    else:
+        for notebook in asked["notebooks"]:
+            say(f"{notebook}: {'outputs changed' if refresh(notebook) else 'unchanged'}")
 
 
 if __name__ == "__main__":

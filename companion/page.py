@@ -8,6 +8,7 @@ reads `sheets/*/shown.json` and `claims.csv` in the report folder and writes `in
 the page, and nothing on it needs a network.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from markdown_it import MarkdownIt
 
 from companion import ledger
 from companion.claims import VERDICTS
-from gwf.errors import UsageError
+from companion.guard import command_line
 from gwf.paths import ROOT
 
 
@@ -58,19 +59,16 @@ def write(profile, report):
     (Path(report) / "index.html").write_text(text, encoding="utf-8")
 
 
+@command_line()
 def main(arguments):
-    """`python -m companion.page <profile> <report>`; exit status 2 with one line on stderr where it cannot."""
-    if len(arguments) != 2:
-        print("usage: python -m companion.page <profile> <report>", file=sys.stderr)
-        return 2
-    try:
-        write(*arguments)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{arguments[1]}/index.html")
-    return 0
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m companion.page", description="Write the page of a report.")
+    parser.add_argument("profile")
+    parser.add_argument("report")
+    asked = parser.parse_args(arguments)
+    write(asked.profile, asked.report)
+    print(f"{asked.report}/index.html")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

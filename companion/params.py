@@ -11,14 +11,14 @@ Command line::
 """
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
 
 import yaml
 
-from companion.form import accept, path_of
+from companion.form import accept, path_of, write_text
+from companion.guard import command_line
 from gwf.data.files import absent
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF, NOTEBOOKS, ROOT
@@ -37,19 +37,9 @@ def profiles():
 
 
 def compose(profile, overrides=()):
-    """The parameters of a profile, a validated dict.
+    """The parameters of a profile, a validated dict; `UsageError` for what is not valid.
 
-    Parameters
-    ----------
-    profile : str
-        Name of a file in conf/profile.
-    overrides : sequence of str
-        In Hydra's grammar, for example `experiments.porous.porous_d2.K=5`.
-
-    Raises
-    ------
-    UsageError
-        No such profile, or a parameter that is not valid.
+    `overrides` are texts in Hydra's grammar, for example `experiments.porous.porous_d2.K=5`.
     """
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
@@ -59,11 +49,11 @@ def compose(profile, overrides=()):
     nearest(profile, profiles(), "profile")
     try:
         with initialize_config_dir(str(CONF), version_base=None):
-            composed = OmegaConf.to_container(
-                compose("config", overrides=[f"profile={profile}", *overrides]), resolve=True
-            )
+            found = compose("config", overrides=[f"profile={profile}", *overrides])
+        composed = OmegaConf.to_container(found, resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UsageError(f"conf/profile/{profile}.yaml: {' '.join(str(error).split())}") from None
+        where = " ".join([f"conf/profile/{profile}.yaml", *overrides])
+        raise UsageError(f"{where}: {' '.join(str(error).split())}") from None
     composed = available(validate(composed | follow(composed)))
     return composed | follow(composed)
 
@@ -122,10 +112,7 @@ def follow(given):
 def validate(params):
     """Return `params` if it has the keys it must have, with valid values.
 
-    Raises
-    ------
-    UsageError
-        Names the key, the value, and the nearest valid name or the valid range.
+    `UsageError` names the key, the value, and the nearest valid name or the valid range.
     """
     if not isinstance(params, dict):
         raise UsageError(f"params.yaml must be a group of parameters, not {params!r}")
@@ -143,15 +130,14 @@ def validate(params):
     seeds(params["seeds"], "seeds")
     for case, of_case in (params.get("seeds_of") or {}).items():
         seeds(of_case, f"seeds_of.{nearest(case, cases, 'case in seeds_of')}")
-    for experiment, of_experiment in params["experiments"].items():
-        notebook = path_of(nearest(experiment, experiments(), "experiment"))
-        for case, settings in of_experiment.items():
-            where = f"experiments.{experiment}.{case}"
-            accept(notebook, group(settings, where), where)
-    for dataset, of_dataset in params["training"].items():
-        for case, settings in of_dataset.items():
-            where = f"training.{dataset}.{case}"
-            accept(path_of("train"), group(settings, where), where)
+    for kind in ("experiments", "training"):
+        for name, of_name in params[kind].items():
+            notebook = "train" if kind == "training" else nearest(name, experiments(), "experiment")
+            for case, settings in of_name.items():
+                where = f"{kind}.{name}.{case}"
+                if not isinstance(settings, dict) or not NAME.fullmatch(str(case)):
+                    raise UsageError(f"{where} = {settings!r} must be a named group of settings")
+                accept(path_of(notebook), settings, where)
     return params
 
 
@@ -170,13 +156,6 @@ def check_training(params):
                 complete(kind, tasks.get(dataset).defaults, given.get("settings") or {})
             except UsageError as error:
                 raise UsageError(f"training.{dataset}.{case}: {error}") from None
-
-
-def group(settings, where):
-    """`settings` if it is a named group; `UsageError` else."""
-    if not isinstance(settings, dict) or not NAME.fullmatch(where.split(".")[-1]):
-        raise UsageError(f"{where} = {settings!r} must be a named group of settings")
-    return settings
 
 
 def seeds(value, where):
@@ -205,28 +184,18 @@ def read(path=PARAMS):
 def write(composed, path=PARAMS):
     """Write params.yaml atomically if its content changes; returns whether it did."""
     head = "# Written by companion/params.py from conf/. To change a setting for good, edit conf/.\n"
-    text = head + yaml.safe_dump(composed, sort_keys=False, allow_unicode=True, width=120)
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return True
+    return write_text(head + yaml.safe_dump(composed, sort_keys=False, allow_unicode=True, width=120), path)
 
 
-def main(arguments=None):
+@command_line()
+def main(arguments):
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m companion.params", description="Compose params.yaml.")
     parser.add_argument("profile")
     parser.add_argument("overrides", nargs="*")
     asked = parser.parse_args(arguments)
-    try:
-        changed = write(compose(asked.profile, asked.overrides))
-        print(f"params.yaml: profile {asked.profile}", "written" if changed else "unchanged")
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    changed = write(compose(asked.profile, asked.overrides))
+    print(f"params.yaml: profile {asked.profile}", "written" if changed else "unchanged")
 
 
 if __name__ == "__main__":
