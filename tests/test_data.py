@@ -70,7 +70,7 @@ def test_optdigits_are_split_four_to_one_per_class():
 
 @pytest.mark.parametrize("name", PARTS)
 def test_splits_are_disjoint_and_complete_and_fixed(name):
-    images = data.dataset(name)()
+    images = data.DATASETS[name]()
     train, test = ({image.tobytes() for image in part} for part in (images.train, images.test))
     assert not train & test
     # No two images are equal, so sets of their bytes lose nothing and the two parts make up the file.
@@ -238,9 +238,6 @@ def test_eight_gaussians_depend_on_the_stream_alone():
     assert not torch.equal(first, data.eight_gaussians(5, generator(0, "b")))
 
 
-def test_unknown_names_are_answered_with_the_nearest():
-    with pytest.raises(UsageError, match="unknown data set 'digit': did you mean 'digits'"):
-        data.dataset("digit")
+def test_optdigits_have_two_sizes():
     with pytest.raises(UsageError, match="size = 32"):
         data.optdigits(32)
-    assert data.dataset("eight_gaussians") is data.eight_gaussians

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from gwf.errors import UsageError, nearest
+from gwf.errors import UsageError
 from gwf.paths import DATA
 
 SHA256 = {
@@ -145,11 +145,6 @@ def _centres(device):
 
 DATASETS = {"digits": digits, "optdigits": optdigits, "eight_gaussians": eight_gaussians}
 """Every data set by name."""
-
-
-def dataset(name):
-    """Reader or sampler of the named data set; `UsageError` with the nearest name if there is none."""
-    return DATASETS[nearest(name, DATASETS, "data set")]
 
 
 def to_model(images):

@@ -89,15 +89,6 @@ def symkl_cov(m_0, C_0, m_1, C_1):
     return kl_cov(m_0, C_0, m_1, C_1) + kl_cov(m_1, C_1, m_0, C_0)
 
 
-def contraction(tau, Sigma):
-    r"""Factor :math:`1/(1 + \tau/\lambda_{max}(\Sigma))` by which a step shrinks W_2 between any two laws.
-
-    KL(. | N(M, Sigma)) is convex along generalised geodesics with constant 1/lambda_max. In the mean the factor per
-    eigendirection is exactly 1/(1 + tau/lambda).
-    """
-    return float(1 / (1 + tau / np.linalg.eigvalsh(Sigma)[-1]))
-
-
 def moment_fit_floor(d, n):
     r"""Expected SymKL, :math:`d(d+3)/(2n)` to leading order, of the Gaussian fitted to n samples of a Gaussian in R^d.
 

@@ -6,11 +6,6 @@ from gwf.training import digits, eight_gaussians
 TASKS = {"digits": digits.Task, "eight_gaussians": eight_gaussians.Task}
 
 
-def names():
-    """Names of all tasks, sorted."""
-    return sorted(TASKS)
-
-
 def get(name):
     """The class `Task` of the data set called `name`; `UsageError` with the nearest valid name if there is none."""
     return TASKS[nearest(name, TASKS, "data set")]
