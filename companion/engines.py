@@ -87,10 +87,10 @@ def engine(name):
 
 
 class Stages:
-    """Run stages under the driver's `lock` (a `companion.guard.Alone`), `jobs` at a time."""
+    """Run stages under the driver's `lock` (a `companion.guard.Alone`), `jobs` at a time; `entered(names)` hears of them."""
 
-    def __init__(self, lock, engine_name, jobs, costs):
-        self.lock, self.engine, self.jobs, self.costs = lock, engine(engine_name), jobs, costs
+    def __init__(self, lock, engine_name, jobs, costs, entered):
+        self.lock, self.engine, self.jobs, self.costs, self.entered = lock, engine(engine_name), jobs, costs, entered
         self.running, self.uncommitted, self.committing = {}, [], None
 
     def side_by_side(self, found, needs):
@@ -132,15 +132,16 @@ class Stages:
                 if not wait and self.committing.poll() is None:
                     return
                 said, _ = self.committing.communicate()
-                failed, self.committing = self.committing.returncode, None
+                failed, names, self.committing = self.committing.returncode, self.names, None
                 if failed:
                     self.uncommitted = []
                     raise Failed(f"dvc commit failed\n{said}".rstrip())
+                self.entered(names)
             if self.uncommitted:
                 command = [sys.executable, "-m", "dvc", "--wait-for-lock", "commit", "-f", *self.uncommitted]
                 piped = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
                 self.committing = subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, **piped)
-                self.uncommitted = []
+                self.names, self.uncommitted = self.uncommitted, []
 
 
 class Running:
