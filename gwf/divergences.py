@@ -103,8 +103,7 @@ class ReverseKL(FDivergence):
     r"""KL(nu || mu) = int -log(dmu/dnu) dnu = sup_{h < 0} { E_mu h + 1 + E_nu log(-h) }, at h* = -dnu/dmu.
 
     f(t) = -log t, f*(s) = -1 - log(-s) for s < 0. The output u is mapped to h = -exp(-u), so u* = log(dmu/dnu).
-    Data first: mode covering, the direction of maximum likelihood.
-    Source: vwgf (the f-divergence table); Nowozin et al. 2016, table 1.
+    Data first: mode covering, as maximum likelihood. Source: vwgf (f-divergence table); Nowozin et al. 2016, table 1.
     """
 
     title, top = "reverse KL", 0.0
@@ -159,11 +158,9 @@ class JensenShannon(FDivergence):
 class JensenShannonNonSaturating(JensenShannon):
     r"""Critic of 2 JS(mu, nu), see `js`; map loss E_mu softplus(u) in place of E_mu h.
 
-    At the optimal critic its gradient is that of KL(mu || nu) - 2 JS(mu, nu), not of JS [1]_: with the JKO step it is
-    no JKO scheme for Jensen-Shannon. It does not vanish where the critic separates mu from nu, which the true loss
-    does. gwf ("Shannon") and sjko (JSD) train with it; `js` is the functional itself, so that both can be compared.
-
-    .. [1] M. Arjovsky, L. Bottou. Towards principled methods for training generative adversarial networks. ICLR 2017.
+    At the optimal critic its gradient is that of KL(mu || nu) - 2 JS(mu, nu), not of JS: with the JKO step it is no
+    JKO scheme for JS. It does not vanish where the critic separates mu from nu, which the true loss does. gwf
+    ("Shannon") and sjko (JSD) train with it; `js` is the functional itself.
     """
 
     title = "JS non-saturating"
@@ -363,10 +360,7 @@ class Wasserstein1(Functional):
     conjugate = staticmethod(lambda s: s)
 
     def value(self, p, q, weights):
-        """int |P - Q| dx in one dimension, with P and Q the distribution functions on a grid in increasing order.
-
-        `weights` are the grid's spacings.
-        """
+        """int |P - Q| dx on the line, P and Q the distribution functions; `weights` are an increasing grid's spacings."""
         gap = (weights * (p - q)).cumsum(0)
         return (weights * gap.abs()).sum()
 
