@@ -1,10 +1,14 @@
 """What a stage depends on: the definitions that its code reaches, free of prose."""
 
+import os
+import subprocess
+import sys
 import textwrap
 
 import pytest
 
 from companion import code
+from gwf.paths import ROOT
 
 LIBRARY = {
     "kl.py": '''
@@ -127,3 +131,19 @@ def test_parts_of_a_notebook_depend_on_their_own_functions():
 def test_settings_are_in_it():
     assert code.bundle("restricted", "run", {"seed": 1}) != code.bundle("restricted", "run")
     assert '"d": 7' in code.bundle("restricted", "run", {"d": 7})
+
+
+def test_the_text_is_the_same_in_every_process():
+    """Definitions are found in sets, whose order changes with the hash seed: a stage would be stale without an edit."""
+    ask = "from companion.code import bundle; print(bundle('ablation', 'run'))"
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", ask],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "123"
+    }
+    assert len(texts) == 1
