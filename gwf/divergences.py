@@ -41,8 +41,7 @@ from gwf.errors import UsageError, in_range, nearest
 class KL(FDivergence):
     r"""KL(mu || nu) = int log(dmu/dnu) dmu = sup_h { E_mu h - E_nu exp(h - 1) }, attained at h* = 1 + log dmu/dnu.
 
-    f(t) = t log t, f*(s) = exp(s - 1). Generated law first: mode seeking, not maximum likelihood.
-    Source: gwf, equation 6 and the classical side of equation 11; vwgf.
+    f(t) = t log t, f*(s) = exp(s - 1). Generated law first: mode seeking. Source: gwf, equations 6, 11 (classical); vwgf.
     """
 
     title = "KL"
@@ -360,7 +359,7 @@ class Wasserstein1(Functional):
     conjugate = staticmethod(lambda s: s)
 
     def value(self, p, q, weights):
-        """int |P - Q| dx on the line, P and Q the distribution functions; `weights` are an increasing grid's spacings."""
+        """int |P - Q| dx on the line, P and Q the distribution functions; `weights`: an increasing grid's spacings."""
         gap = (weights * (p - q)).cumsum(0)
         return (weights * gap.abs()).sum()
 
