@@ -68,4 +68,4 @@ def read(experiment, profile):
 
 def command(experiment, profile):
     """What computes and shows an experiment."""
-    return f"make show EXPERIMENT={experiment}" + ("" if profile == "laptop" else f" PROFILE={profile}")
+    return f"dvc repro show@{experiment}" if profile == "laptop" else f"make reproduce PROFILE={profile}"
