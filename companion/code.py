@@ -48,7 +48,8 @@ class Module:
     def __init__(self, name, text):
         self.name, self.text, self.lines = name, text, text.splitlines()
         self.definitions, self.imports, self.others = {}, {}, []
-        for node in ast.parse(text).body:
+        self.nodes = ast.parse(text).body
+        for node in self.nodes:
             self.enter(node)
 
     def enter(self, node):
@@ -266,7 +267,11 @@ def bundle(name, part, settings=None):
     nb, root, start, defaults = notebook(name, part)
     values = defaults | (settings or {})
     reached = Bundle(root, start, strings_in(values))
-    shown = [form.source(c) for c in nb["cells"] if c["cell_type"] == "markdown" and c["id"] in reached.strings]
+    written = {text for node in root.nodes for text in references(root, node).strings}
+    prose = {cell["id"]: form.source(cell) for cell in nb["cells"] if cell["cell_type"] == "markdown"}
+    # A caption is printed whole; of the notebook's own text the title alone.
+    shown = [text for name, text in prose.items() if name in written - {"title"}]
+    shown.append(next(iter(prose.values())).splitlines()[0])
     bands = [f"{claim.id}: {claim.band}" for claim in known_claims().values() if claim.id in reached.strings]
     given = "# settings\n" + json.dumps(values, indent=1, sort_keys=True) + "\n"
     return "\n".join([given, reached.text(), *(["# captions", *shown] if part == "show" else []), *bands])

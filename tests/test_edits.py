@@ -23,15 +23,19 @@ print(json.dumps(stages))
 
 # Edit -> (file, old text, new text): the smallest of its kind.
 EDITS = {
-    "prose of a notebook": ("notebooks/experiments/porous.ipynb", '"# ', '"# Edited: '),
+    "prose of a notebook": ("notebooks/experiments/porous.ipynb", "**Asked.**", "**The question.**"),
     "a comment or docstring of gwf": ("gwf/steps/jko.py", 'r"""', 'r"""Edited. '),
-    "a colour of one experiment": ("notebooks/experiments/porous.ipynb", "REAL", "REAL + '80'"),
+    "a colour of one experiment": (
+        "notebooks/experiments/porous.ipynb",
+        "color=REAL, label",
+        "color=REAL, alpha=0.9, label",
+    ),
     "a caption": ("notebooks/experiments/porous.ipynb", "A JKO sequence for the generalised entropy", "A sequence for"),
     "the band of one claim": ("conf/claims/vwgf.yaml", "growth of VWGF: [0, 2]", "growth of VWGF: [0, 3]"),
     "a metric (KID)": ("gwf/metrics/kid.py", "return", "assert True\n    return"),
     "one divergence (chi2)": ("gwf/divergences.py", "(t - 1) ** 2", "(t - 1.0) ** 2"),
     "one velocity field (minibatch OT)": ("gwf/fields/minibatch_ot.py", "return", "assert True\n        return"),
-    "the proximal term": ("gwf/steps/jko.py", "/ (2 * self.tau)", "/ (self.tau * 2)"),
+    "the proximal term": ("gwf/steps/jko.py", "/ (2 * tau)", "/ (tau * 2)"),
     "a setting of one case": ("conf/profile/laptop.yaml", "updates: 5000", "updates: 5001"),
 }
 

@@ -17,10 +17,10 @@ from gwf.paths import NOTEBOOKS, ROOT
 from tests.notebook_form import check
 
 #: Room -> most lines it may have, docstrings included; and what it may import of the others.
-BUDGETS = {"gwf": 9000, "companion": 2200}
+BUDGETS = {"gwf": 9000, "companion": 2900}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
-CELLS = 7000
+CELLS = 9100
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
