@@ -138,6 +138,8 @@ class References:
                 self.walk(node, False)
         elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
             looked_up = {id(part) for part in tables_looked_up_in(node)}
+            if lookup and isinstance(node, (ast.Tuple, ast.Starred)):  # nearest(name, (*TABLE, *OTHERS), ...)
+                looked_up = {id(child) for child in ast.iter_child_nodes(node)}
             for child in ast.iter_child_nodes(node):
                 self.walk(child, id(child) in looked_up)
 
@@ -154,7 +156,11 @@ class References:
         if here is None:
             self.libraries.add(f"{name}: {target}" + (f".{attribute}" if attribute else ""))
             return
-        while steps and steps[0] not in here.definitions and module(f"{here.name}.{steps[0]}") is not None:
+        while (
+            steps
+            and steps[0] not in {*here.definitions, *here.imports}
+            and module(f"{here.name}.{steps[0]}") is not None
+        ):
             here = module(f"{here.name}.{steps.pop(0)}")
         if steps:
             self.resolve(here, steps, {}, lookup)

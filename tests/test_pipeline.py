@@ -35,7 +35,7 @@ PROFILE = {
             "kl_dv-jko": {
                 "functional": "kl_dv",
                 "step": "jko",
-                "settings": {"updates": 3000, "evaluate_every": 1500, "n_samples": 100},
+                "settings": {"updates": 1500, "evaluate_every": 750, "n_samples": 100},
             },
             "w1-gan": {
                 "functional": "w1",
@@ -162,7 +162,7 @@ def killed(clone):
 
 def test_killed_in_the_middle_it_resumes_and_ends(clone, killed):
     assert f"{LONGEST}: done" in killed
-    (first,) = re.findall(r"kl_dv-jko.*?: step (\d+)/3000", killed)[:1]
+    (first,) = re.findall(r"kl_dv-jko.*?: step (\d+)/1500", killed)[:1]
     assert int(first) > 1, "it began anew"
     for name in ("index.html", "claims.md", "sheets/restricted/shown.json", "sheets/eight_gaussians/shown.json"):
         assert (clone.folder / "results" / "smoke" / "report" / name).exists(), name

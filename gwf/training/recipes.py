@@ -7,7 +7,7 @@ the Sinkhorn flow, and so on. A functional added to `gwf.divergences` has its re
 """
 
 from gwf import divergences, fields
-from gwf.errors import nearest
+from gwf.errors import UsageError, nearest
 from gwf.training.explicit import Euler
 from gwf.training.implicit import GAN, JKO
 
@@ -20,9 +20,13 @@ STEPS = {"gan": GAN, "jko": JKO, "euler": Euler}
 
 def get(functional, step):
     """The trainer of the time step, with a `UsageError` that names the nearest valid functional or step."""
-    nearest(functional, functionals(), "functional")
-    nearest(step, steps(functional), f"step of {functional}" if step in STEPS else "step")
-    return STEPS[step]
+    nearest(functional, (*divergences.DIVERGENCES, *FIELDS_ALONE), "functional")
+    trainer = STEPS[nearest(step, STEPS, "step")]
+    if not trainer.takes(functional):
+        nearest(step, ["euler"], f"step of {functional}")
+    if functional not in FIELDS_ALONE and not isinstance(divergences.get(functional), divergences.Functional):
+        raise UsageError(f"{functional!r} has no bound over critics: it cannot be trained")
+    return trainer
 
 
 def functionals():
