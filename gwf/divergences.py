@@ -387,6 +387,11 @@ def names():
     return sorted(name for name, D in DIVERGENCES.items() if isinstance(D, Functional))
 
 
+def has_critic(name):
+    """Whether `name` is a functional that a critic can be trained on."""
+    return isinstance(DIVERGENCES.get(name), Functional)
+
+
 def get(name):
     """The divergence called `name`; `UsageError` with the nearest valid name if there is none."""
     return DIVERGENCES[nearest(name, DIVERGENCES, "divergence")]

@@ -78,7 +78,7 @@ def test_cells_keep_to_their_budget():
 @pytest.mark.parametrize("path", [p for room in BUDGETS for p in modules(room)], ids=lambda path: path.stem)
 def test_files_are_short(path):
     # A file that grows past a few hundred lines is two ideas.
-    assert len(path.read_text().splitlines()) <= 400
+    assert len(path.read_text().splitlines()) <= 420
 
 
 def test_ruff():

@@ -100,7 +100,7 @@ def field_of(functional, networks, settings):
     """The velocity field with its networks; the penalty's weight is `lipschitz` for W1, else `penalty`."""
     if not networks:
         return fields.get(functional)
-    lipschitz = functional in divergences.names() and divergences.get(functional).penalty == "lipschitz"
+    lipschitz = divergences.has_critic(functional) and divergences.get(functional).penalty == "lipschitz"
     weight = settings.lipschitz if lipschitz else settings.penalty
     adam = {"lr": settings.lr_critic, "critic_steps": CRITIC_STEPS, "betas": (0.5, 0.9)}
     if functional in fields.FIELDS:

@@ -63,7 +63,7 @@ class JKO(base.Trainer):
     @staticmethod
     def takes(functional):
         """Functionals with a variational bound."""
-        return functional in divergences.names()
+        return divergences.has_critic(functional)
 
     def phase(self):
         """Number of the JKO step."""

@@ -20,12 +20,16 @@ STEPS = {"gan": GAN, "jko": JKO, "euler": Euler}
 
 def get(functional, step):
     """The trainer of the time step, with a `UsageError` that names the nearest valid functional or step."""
-    nearest(functional, (*divergences.DIVERGENCES, *FIELDS_ALONE), "functional")
+    nearest(functional, (*divergences.DIVERGENCES, *fields.FIELDS), "functional")
     trainer = STEPS[nearest(step, STEPS, "step")]
+    if functional not in fields.FIELDS and not divergences.has_critic(functional):
+        raise UsageError(
+            f"functional {functional!r} has no bound over critics and no velocity field: it cannot be trained"
+        )
     if not trainer.takes(functional):
-        nearest(step, ["euler"], f"step of {functional}")
-    if functional not in FIELDS_ALONE and not isinstance(divergences.get(functional), divergences.Functional):
-        raise UsageError(f"{functional!r} has no bound over critics: it cannot be trained")
+        raise UsageError(
+            f"unknown step of {functional} {step!r}: it has no bound over critics, and explicit steps alone"
+        )
     return trainer
 
 
@@ -36,7 +40,7 @@ def functionals():
 
 def functional(name):
     """The functional called `name`: a divergence with a critic, or the class of its velocity field."""
-    return fields.FIELDS[name] if name in FIELDS_ALONE else divergences.get(name)
+    return divergences.get(name) if divergences.has_critic(name) else fields.FIELDS[name]
 
 
 def implicit():
