@@ -195,16 +195,26 @@ def test_every_function_that_a_stage_calls_is_in_its_inputs(clone, killed):
     for stage in stages:
         kind, key = stage.split("@")
         name = f"show-{key}" if kind == "show" else f"{kind}-{key.rsplit('-', 1)[0]}"
-        inputs = (clone.inner / "results" / "inputs" / f"{name}.txt").read_text()
+        # A training and its measuring write to one file.
+        names = (
+            [f"{part}-{key.rsplit('-', 1)[0]}" for part in ("train", "measure")]
+            if kind in ("train", "measure")
+            else [name]
+        )
+        folder = clone.inner / "results" / "inputs"
+        inputs = "\n".join((folder / f"{part}.txt").read_text() for part in names)
         missing = set()
         for line in traced[keys[kind](key)].read_text().splitlines():
             file, function = line.split(" ")
-            module, outermost = file.removesuffix(".py").replace("/", "."), function.split(".")[0]
+            module, outermost = (
+                file.removesuffix(".py").removesuffix("/__init__").replace("/", "."),
+                function.split(".")[0],
+            )
             if module in PLUMBING or not module.startswith("gwf.") or outermost.startswith("<"):
                 continue
-            part = inputs.split(f"# {module}\n")[-1].split("\n# ")[0] if f"# {module}\n" in inputs else ""
+            parts = [part.split("\n# ")[0] for part in inputs.split(f"# {module}\n")[1:]]
             looked_at += 1
-            if not re.search(rf"^(def|class) {outermost}\b|^{outermost} = ", part, re.M):
+            if not any(re.search(rf"^(def|class) {outermost}\b|^{outermost} = ", part, re.M) for part in parts):
                 missing.add(f"{module}.{outermost}")
         assert not missing, f"{stage} calls what its inputs do not have: {sorted(missing)}"
     assert looked_at > 50
