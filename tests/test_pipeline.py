@@ -4,7 +4,6 @@ One clone serves all tests of this file, in their order; each leaves it up to da
 shows how stages are run; what they compute has tests of its own.
 """
 
-import json
 import os
 import re
 import shutil
@@ -16,7 +15,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gwf.data.embedded import MEND
 from gwf.paths import ROOT
 
 pytestmark = pytest.mark.pipeline
@@ -230,58 +228,3 @@ def test_a_forced_run_gives_the_same_bytes(clone, killed):
     )
     assert status == 0, output
     assert clone.tables() == before
-
-
-def test_what_an_edit_runs_again(clone, killed):
-    with clone.edited("notebooks/experiments/restricted.ipynb", f"# {title_of('restricted')}", "# Another title"):
-        assert clone.plan() == set()
-    with clone.edited("companion/style.py", '"""', '"""Edited. '):
-        assert clone.plan() == set()
-    with clone.edited("companion/style.py", '"font.size": 9', '"font.size": 9.5'):
-        assert {name.split("@")[0] for name in clone.plan()} == {"show"}
-
-
-def title_of(name):
-    cell = json.loads((ROOT / f"notebooks/experiments/{name}.ipynb").read_text())["cells"][0]
-    return "".join(cell["source"]).splitlines()[0].removeprefix("# ")
-
-
-@pytest.mark.parametrize(
-    "right, wrong, message",
-    [
-        ("updates: ", "updatez: ", "did you mean 'updates'"),
-        ("functional: w1", "functional: w3", "did you mean 'w1'"),
-        ("- 0", "- -1", "different whole numbers"),
-        ("restricted: {}", "restricted: {kay: 1}", "unknown parameter"),
-    ],
-)
-def test_a_wrong_parameter_stops_before_anything_runs(clone, killed, right, wrong, message):
-    with clone.edited("conf/profile/smoke.yaml", right, wrong):
-        status, output = clone.run("companion.driver", "smoke")
-        assert status != 0 and message in output and "[1/" not in output and "Traceback" not in output, output
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["smok"], "did you mean 'smoke'"),
-        (["smoke", "--jobs", "-1"], "whole number"),
-        (["smoke", "--jobs", "2.5"], "whole number"),
-        (["smoke", "--minutes", "0"], "positive number"),
-    ],
-)
-def test_a_wrong_command_line(clone, arguments, message):
-    status, output = clone.run("companion.driver", *arguments)
-    assert status != 0 and message in output and "Traceback" not in output
-
-
-def test_a_flipped_byte_of_data_is_named_with_the_command_that_mends_it(clone, killed):
-    path = clone.folder / "data" / "digits_images.npy"
-    content = bytearray(path.read_bytes())
-    content[1000] ^= 1
-    path.unlink()
-    path.write_bytes(content)
-    status, output = clone.run("companion.driver", "smoke")
-    assert status != 0 and "digits_images.npy" in output and "make data" in output, output
-    subprocess.run(MEND, shell=True, cwd=clone.folder, env=clone.environment, check=True, capture_output=True)
-    assert clone.plan() == set()
