@@ -39,7 +39,7 @@ class Command:
         """Run it; raises if it fails."""
         # The driver is on another machine: its death cannot be watched from here.
         kept = {name: value for name, value in environment().items() if name != "GWF_DRIVER"}
-        subprocess.run(self.cmd, shell=True, check=True, cwd=ROOT, env=kept)
+        subprocess.run(self.cmd, shell=True, check=True, cwd=ROOT, env=kept, stderr=subprocess.STDOUT)
 
     def checkpoint(self):
         """Called when the job is preempted: the same command goes on from what it has kept."""

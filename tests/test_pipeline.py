@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gwf.data.embedded import MEND
 from gwf.paths import ROOT
 
 pytestmark = pytest.mark.pipeline
@@ -43,6 +44,7 @@ PROFILE = {
     },
     "experiments": {"restricted": {"restricted": {}}, "variational": {"bounds": {}}},
 }
+EXPERIMENT_OF = {case: name for name, cases in PROFILE["experiments"].items() for case in cases}
 LONGEST = "train@eight_gaussians-kl_dv-jko-0"
 
 
@@ -183,36 +185,27 @@ def test_dvc_agrees_that_all_is_done(clone, killed):
 def test_every_function_that_a_stage_calls_is_in_its_inputs(clone, killed):
     stages = [name for name in re.findall(r"^\[\d+/\d+\] (\S+@\S+): done", killed, re.M)]
     traced = {path.name.removesuffix(".txt.calls"): path for path in clone.inner.glob("scratch/progress/*.calls")}
-    keys = {
-        "train": lambda key: key,
-        "measure": lambda key: key,
-        "run": lambda key: f"{'variational' if key.startswith('bounds') else 'restricted'}-{key}",
-        "show": lambda key: f"show-{key}",
-    }
     looked_at = 0
     for stage in stages:
         kind, key = stage.split("@")
-        name = f"show-{key}" if kind == "show" else f"{kind}-{key.rsplit('-', 1)[0]}"
-        # A training and its measuring write to one file.
-        names = (
-            [f"{part}-{key.rsplit('-', 1)[0]}" for part in ("train", "measure")]
-            if kind in ("train", "measure")
-            else [name]
-        )
-        folder = clone.inner / "results" / "inputs"
-        inputs = "\n".join((folder / f"{part}.txt").read_text() for part in names)
+        case = key.removesuffix("-0")
+        calls, parts = {
+            "train": (key, [f"train-{case}", f"measure-{case}"]),  # both write to one file
+            "measure": (key, [f"train-{case}", f"measure-{case}"]),
+            "run": (f"{EXPERIMENT_OF.get(case)}-{key}", [f"run-{case}"]),
+            "show": (f"show-{key}", [f"show-{key}"]),
+        }[kind]
+        inputs = "\n".join((clone.inner / "results" / "inputs" / f"{part}.txt").read_text() for part in parts)
         missing = set()
-        for line in traced[keys[kind](key)].read_text().splitlines():
+        for line in traced[calls].read_text().splitlines():
             file, function = line.split(" ")
-            module, outermost = (
-                file.removesuffix(".py").removesuffix("/__init__").replace("/", "."),
-                function.split(".")[0],
-            )
+            module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            outermost = function.split(".")[0]
             if module in PLUMBING or not module.startswith("gwf.") or outermost.startswith("<"):
                 continue
-            parts = [part.split("\n# ")[0] for part in inputs.split(f"# {module}\n")[1:]]
+            found = [part.split("\n# ")[0] for part in inputs.split(f"# {module}\n")[1:]]
             looked_at += 1
-            if not any(re.search(rf"^(def|class) {outermost}\b|^{outermost} = ", part, re.M) for part in parts):
+            if not any(re.search(rf"^(def|class) {outermost}\b|^{outermost} = ", part, re.M) for part in found):
                 missing.add(f"{module}.{outermost}")
         assert not missing, f"{stage} calls what its inputs do not have: {sorted(missing)}"
     assert looked_at > 50
@@ -228,3 +221,53 @@ def test_a_forced_run_gives_the_same_bytes(clone, killed):
     )
     assert status == 0, output
     assert clone.tables() == before
+
+
+def test_what_an_edit_runs_again(clone, killed):
+    with clone.edited("notebooks/experiments/restricted.ipynb", "**Asked.**", "**The question.**"):
+        assert clone.plan() == set()
+    with clone.edited("companion/style.py", '"""', '"""Edited. '):
+        assert clone.plan() == set()
+    with clone.edited("companion/style.py", '"font.size": 9', '"font.size": 9.5'):
+        assert {name.split("@")[0] for name in clone.plan()} == {"show"}
+
+
+@pytest.mark.parametrize(
+    "right, wrong, message",
+    [
+        ("updates: ", "updatez: ", "did you mean 'updates'"),
+        ("functional: w1", "functional: w3", "did you mean 'w1'"),
+        ("- 0", "- -1", "different whole numbers"),
+        ("restricted: {}", "restricted: {kay: 1}", "unknown parameter"),
+    ],
+)
+def test_a_wrong_parameter_stops_before_anything_runs(clone, killed, right, wrong, message):
+    with clone.edited("conf/profile/smoke.yaml", right, wrong):
+        status, output = clone.run("companion.driver", "smoke")
+        assert status != 0 and message in output and "[1/" not in output and "Traceback" not in output, output
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["smok"], "did you mean 'smoke'"),
+        (["smoke", "--jobs", "-1"], "whole number"),
+        (["smoke", "--jobs", "2.5"], "whole number"),
+        (["smoke", "--minutes", "0"], "positive number"),
+    ],
+)
+def test_a_wrong_command_line(clone, arguments, message):
+    status, output = clone.run("companion.driver", *arguments)
+    assert status != 0 and message in output and "Traceback" not in output
+
+
+def test_a_flipped_byte_of_data_is_named_with_the_command_that_mends_it(clone, killed):
+    path = clone.folder / "data" / "digits_images.npy"
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    status, output = clone.run("companion.driver", "smoke")
+    assert status != 0 and "digits_images.npy" in output and "make data" in output, output
+    subprocess.run(MEND, shell=True, cwd=clone.folder, env=clone.environment, check=True, capture_output=True)
+    assert clone.plan() == set()

@@ -1,0 +1,71 @@
+"""Engines: a stage as a process of this machine, and as a job of submitit, whose local executor stands in for Slurm."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import submitit
+
+from companion import engines, slurm
+from gwf.errors import UsageError
+
+# Start of an interpreter with submitit in it, several times over on a busy machine.
+LONG = 120
+
+
+def queued(cmd, folder):
+    """A job of the local executor with the command of a stage."""
+    executor = submitit.AutoExecutor(folder=folder / "%j", cluster="local")
+    return slurm.Job(executor, slurm.Command(cmd))
+
+
+def wait(job):
+    """(status, lines printed) of a job when it has ended."""
+    ends, lines = time.monotonic() + LONG, []
+    while not job.done():
+        lines += job.said()
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    return job.status, lines + job.said()
+
+
+@pytest.fixture(params=["process", "queued"])
+def start(request, tmp_path):
+    """A function command -> job, for both engines."""
+    if request.param == "process":
+        return lambda cmd: engines.Process(SimpleNamespace(cmd=cmd))
+    return lambda cmd: queued(cmd, tmp_path)
+
+
+def test_a_stage_ends_with_status_0_and_what_it_printed(start):
+    assert wait(start("echo one; echo two")) == (0, ["one", "two"])
+
+
+def test_a_stage_that_fails_says_why(start):
+    status, lines = wait(start("echo 'error: no such method' >&2; exit 3"))
+    assert status != 0 and "error: no such method" in lines
+
+
+def test_a_stage_runs_in_the_root_with_one_thread(start):
+    assert wait(start("ls dvc.yaml; echo $OMP_NUM_THREADS"))[1] == ["dvc.yaml", "1"]
+
+
+def test_a_killed_job_is_submitted_again(tmp_path):
+    once = tmp_path / "once"
+    job = queued(f"test -e '{once}' && echo again || {{ touch '{once}'; kill -9 $PPID; sleep 5; }}", tmp_path)
+    assert wait(job) == (0, ["again"]) and job.submitted == 2
+
+
+def test_a_job_that_is_killed_every_time_fails_in_the_end(tmp_path):
+    job = queued("kill -9 $PPID; sleep 5", tmp_path)
+    assert wait(job)[0] != 0 and job.submitted == slurm.AGAIN + 1
+
+
+def test_settings_of_jobs(tmp_path):
+    file = tmp_path / "engine.yaml"
+    file.write_text("all: {minutes: 5, cpus: 2}\ntrain: {minutes: 60}\n")
+    assert slurm.settings("train", file) == {"minutes": 60, "cpus": 2}
+    assert slurm.settings("show", file) == {"minutes": 5, "cpus": 2}
+    file.write_text("all: {minuts: 5}\n")
+    with pytest.raises(UsageError, match="did you mean 'minutes'"):
+        slurm.settings("run", file)
