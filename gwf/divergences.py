@@ -123,12 +123,8 @@ class JensenShannon(FDivergence):
     h = log 2 - softplus(-u) the bound is the GAN discriminator's: -critic_loss = 2 log 2 - E_mu softplus(-u)
     - E_nu softplus(u), and u* = log(dmu/dnu). No factor 1/2, as in gwf and sjko: their tau refers to 2 JS.
 
-    The non-saturating loss E_mu softplus(u), which the papers' code uses, is *not* the gradient of JS: at the
-    optimal critic its gradient is that of KL(mu || nu) - 2 JS [1]_, so that with it the JKO step is not a JKO step
-    of the Jensen-Shannon divergence. The saturating loss is. Source: gwf section 5.3; sjko equations 31 to 33.
+    Source: gwf section 5.3; sjko equations 31 to 33.
     As a ratio its variable is w = 2 / (1 + r) in (0, 2), with A = log(2 - w) and B = -log w (vwgf, Table 1).
-
-    .. [1] M. Arjovsky, L. Bottou. Towards principled methods for training generative adversarial networks. ICLR 2017.
     """
 
     title, top = "JS", LOG_2
@@ -157,9 +153,9 @@ class JensenShannon(FDivergence):
 class JensenShannonNonSaturating(JensenShannon):
     r"""Critic of 2 JS(mu, nu), see `js`; map loss E_mu softplus(u) in place of E_mu h.
 
-    At the optimal critic its gradient is that of KL(mu || nu) - 2 JS(mu, nu), not of JS: with the JKO step it is no
-    JKO scheme for JS. It does not vanish where the critic separates mu from nu, which the true loss does. gwf
-    ("Shannon") and sjko (JSD) train with it; `js` is the functional itself.
+    At the optimal critic its gradient is that of KL(mu || nu) - 2 JS(mu, nu) (Arjovsky & Bottou, ICLR 2017), not of JS:
+    with the JKO step it is no JKO scheme for JS. It does not vanish where the critic separates mu from nu, which the
+    true loss does. gwf ("Shannon") and sjko (JSD) train with it; `js` is the functional itself.
     """
 
     title = "JS non-saturating"
@@ -243,8 +239,7 @@ class SquaredHellinger(FDivergence):
     r"""H^2(mu, nu) = int (sqrt(dmu/dnu) - 1)^2 dnu, from 0 to 2; = sup_{h < 1} { E_mu h - E_nu h / (1 - h) }.
 
     f(t) = (sqrt t - 1)^2, f*(s) = s / (1 - s) for s < 1, h* = 1 - sqrt(dnu/dmu). The output u is mapped to
-    h = 1 - exp(-u), so u* = log(dmu/dnu) / 2 and f*(h(u)) = exp(u) - 1.
-    Source: Nowozin et al. 2016, table 1.
+    h = 1 - exp(-u), so u* = log(dmu/dnu) / 2 and f*(h(u)) = exp(u) - 1. Source: Nowozin et al. 2016, table 1.
     """
 
     title, top = "Hellinger", 1.0
