@@ -180,7 +180,7 @@ def main():
             for loop, runs in results.items():
                 command = [sys.executable, __file__, "--loop", loop, "--dataset", dataset]
                 command += ["--threads", str(asked.threads), "--updates", str(asked.updates)]
-                runs.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+                runs.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
         print(f"{dataset}, batch {BATCH[dataset]}")
         medians = {}
         for loop, runs in results.items():
