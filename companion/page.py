@@ -11,22 +11,40 @@ the page, and nothing on it needs a network.
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 import jinja2
+from latex2mathml.converter import convert
 from markdown_it import MarkdownIt
+from markupsafe import Markup, escape
 
 from companion import ledger
 from companion.claims import VERDICTS
 from companion.guard import command_line
 from gwf.paths import ROOT
 
+#: The experiments that a reader looks for.
+FIRST = ("digits", "eight_gaussians")
+
+
+def formulas(text, plain=escape):
+    """`text` as HTML, with its formulas between $ as MathML and the rest through `plain`."""
+    parts = re.split(r"\$([^$]+)\$", text)
+    return Markup("".join(convert(part) if i % 2 else plain(part) for i, part in enumerate(parts)))
+
+
+def rendered(text):
+    """Markdown as HTML, formulas included."""
+    return Markup(MarkdownIt().render(formulas(text, str)))
+
 
 def sheets(report):
     """What every notebook showed, chapters and experiments apart: two lists of dicts, see `Sheet.close`."""
     found = []
-    for file in sorted(Path(report).glob("sheets/*/shown.json")):
+    files = Path(report).glob("sheets/*/shown.json")
+    for file in sorted(files, key=lambda file: (file.parent.name not in FIRST, file.parent.name)):
         shown = json.loads(file.read_text(encoding="utf-8"))
         link = Path(os.path.relpath(ROOT / shown["notebook"], Path(report).resolve())).as_posix()
         found.append(shown | {"name": file.parent.name, "link": link, "chapter": "/chapters/" in shown["notebook"]})
@@ -52,7 +70,7 @@ def write(profile, report):
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["markdown"] = MarkdownIt().render
+    environment.filters |= {"markdown": rendered, "formulas": formulas}
     text = environment.from_string(template).render(
         profile=profile, chapters=chapters, experiments=experiments, works=works, summary=summary
     )

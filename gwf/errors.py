@@ -20,7 +20,7 @@ def nearest(name, valid, what):
     what : str
         What is being named ("functional", "parameter of train.ipynb", ...).
     """
-    valid = sorted(valid)
+    valid = sorted(set(valid))
     if name in valid:
         return name
     close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.0)

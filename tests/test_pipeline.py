@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -232,11 +233,41 @@ def test_what_an_edit_runs_again(clone, killed):
         assert {name.split("@")[0] for name in clone.plan()} == {"show"}
 
 
+def test_stages_as_jobs_of_a_queue_one_of_them_killed(clone, killed):
+    before = clone.tables()
+    for lost in ("training/eight_gaussians/kl_dv-jko-0", "restricted/restricted-0"):
+        shutil.rmtree(clone.inner / "results" / "smoke" / lost)
+    with clone.edited("conf/engine.yaml", "all: {", "all: {cluster: local, "):
+        process = clone.start("companion.driver", "smoke", "--engine", "slurm")
+        said, hit = [], False
+        for line in process.stdout:
+            said.append(line)
+            if not hit and re.search(r"kl_dv-jko.*: step [1-9]\d\d+/", line):
+                hit = kill_job("train eight_gaussians kl_dv-jko 0")
+        assert process.wait() == 0 and hit, "".join(said)
+    ran = set(re.findall(r"\] (\S+): done in", "".join(said)))
+    assert {LONGEST, "run@restricted-0"} <= ran and "run@bounds-0" not in ran
+    assert clone.tables() == before and git(clone.folder, "status", "--porcelain") == ""
+
+
+def kill_job(command):
+    """Kill the job of submitit that runs `command`, as a cluster does it: all of its processes; whether there was one."""
+    for process in psutil.process_iter(["cmdline"]):
+        if "submitit.core._submit" not in " ".join(process.info["cmdline"] or []):
+            continue
+        below = process.children(recursive=True)
+        if any(command in " ".join(child.cmdline()) for child in below):
+            for each in (process, *below):
+                each.kill()
+            return True
+    return False
+
+
 @pytest.mark.parametrize(
     "right, wrong, message",
     [
         ("updates: ", "updatez: ", "did you mean 'updates'"),
-        ("functional: w1", "functional: w3", "did you mean 'w1'"),
+        ("functional: w1", "functional: w11", "did you mean 'w1'"),
         ("- 0", "- -1", "different whole numbers"),
         ("restricted: {}", "restricted: {kay: 1}", "unknown parameter"),
     ],
