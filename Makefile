@@ -21,6 +21,9 @@ VENV ?= .venv
 STAMP := $(VENV)/.installed
 STAMP_LAB := $(VENV)/.installed-lab
 NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/chapters/*.ipynb notebooks/experiments/*.ipynb)
+ifeq ($(wildcard companion/driver.py),)
+$(error this Makefile works in its own folder: cd to it, or use make -C)
+endif
 FIND_PYTHON = for p in python3 python python3.11 python3.12 python3.13 python3.14; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done
 ifeq ($(origin PYTHON),undefined)
@@ -32,8 +35,13 @@ PY := $(VENV)/bin/python
 INSTALL = $(if $(shell command -v uv),uv pip install --python "$(PY)","$(PY)" -m pip install) -c constraints.txt
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-DRIVE = "$(PY)" -m companion.driver "$(PROFILE)" --engine "$(ENGINE)" $(if $(JOBS),--jobs "$(JOBS)") \
-  $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(REUSE),--reuse)
+# What is given on the command line, as one word of the shell.
+quoted = '$(subst ','\'',$(1))'
+DRIVE = "$(PY)" -m companion.driver $(call quoted,$(PROFILE)) --engine=$(call quoted,$(ENGINE)) \
+  $(if $(JOBS),--jobs=$(call quoted,$(JOBS))) $(if $(MINUTES),--minutes=$(call quoted,$(MINUTES))) \
+  $(if $(filter-out 0 no false,$(REUSE)),--reuse)
+# Kernels as the pipeline starts them, whatever is set up for the user's own Jupyter and matplotlib.
+KERNELS := JUPYTER_PREFER_ENV_PATH=1 JUPYTER_PATH= MATPLOTLIBRC=/dev/null MPLBACKEND=
 
 .PHONY: reproduce plan test lab data notebooks claims bench clean python restored
 
@@ -60,35 +68,34 @@ $(STAMP_LAB): $(STAMP)
 
 # The pipeline restores data/ by itself; what reads it without the pipeline needs it here.
 restored: $(STAMP)
-	@test -d data || "$(PY)" -m dvc pull -q data.dvc
-	@"$(PY)" -m gwf.data >/dev/null || "$(PY)" -m gwf.data
+	@"$(PY)" -m companion.driver --data
 
 test: restored
 	@rm -rf results/lab
 	@OMP_NUM_THREADS=1 "$(PY)" -m pytest tests --numprocesses 2 --dist loadfile
-	@OMP_NUM_THREADS=1 GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 "$(PY)" -m pytest -q --nbval \
+	@$(KERNELS) OMP_NUM_THREADS=1 GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 "$(PY)" -m pytest -q --nbval \
 	  --numprocesses 2 --dist loadfile $(wildcard notebooks/*.ipynb notebooks/chapters/*.ipynb)
-	@OMP_NUM_THREADS=1 GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 "$(PY)" -m pytest -q --nbval-lax \
+	@$(KERNELS) OMP_NUM_THREADS=1 GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 "$(PY)" -m pytest -q --nbval-lax \
 	  --numprocesses 2 --dist loadfile $(wildcard notebooks/experiments/*.ipynb)
 
 lab: $(STAMP_LAB) restored
 	@"$(PY)" -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/index.ipynb
 
 data: $(STAMP)
-	@git checkout -q -- data.dvc embedded
+	@if test -e .git; then git checkout -q -- data.dvc embedded; fi
 	@rm -rf data
-	@"$(PY)" -m dvc pull --force data.dvc
+	@"$(PY)" -m companion.driver --data
 	@"$(PY)" -m gwf.data
 
 notebooks: restored
 	@"$(PY)" -m companion.notebooks refresh $(NOTEBOOKS)
 
 claims: $(STAMP)
-	@"$(PY)" -m companion.ledger print $(if $(filter laptop,$(PROFILE)),report,"results/$(PROFILE)/report")
+	@"$(PY)" -m companion.ledger print $(if $(filter laptop,$(PROFILE)),report,$(call quoted,results/$(PROFILE)/report))
 
 bench: restored
 	@for script in benchmarks/*.py; do "$(PY)" "$$script" || exit 1; done
 
 clean:
 	@rm -rf scratch .pytest_cache .hypothesis
-	@find results -mindepth 1 -maxdepth 1 ! -name laptop -exec rm -rf {} +
+	@test ! -d results || find results -mindepth 1 -maxdepth 1 ! -name laptop -exec rm -rf {} +

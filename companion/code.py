@@ -18,7 +18,6 @@ Command line::
     python -m companion.code results/inputs
 """
 
-import argparse
 import ast
 import functools
 import json
@@ -26,17 +25,36 @@ import sys
 from pathlib import Path
 
 from companion import claims, form, params
+from companion.files import read_file, short
 from companion.form import path_of
-from companion.guard import command_line
-from gwf.paths import ROOT
+from companion.guard import Parser, command_line
+from gwf.errors import UsageError
+from gwf.paths import CONF, ROOT
 
 ROOMS = ("gwf", "companion", "notebooks")
 #: What runs a notebook and talks to people: it reaches messages, paths and progress lines, never a number.
 PLUMBING = {
     *("gwf.errors", "gwf.paths", "gwf.progress", "gwf.training.checkpoint"),
-    *("companion.form", "companion.guard", "companion.notebooks", "companion.params", "companion.code"),
+    *(
+        "companion.files",
+        "companion.form",
+        "companion.guard",
+        "companion.notebooks",
+        "companion.params",
+        "companion.code",
+    ),
 }
-known_claims = functools.cache(claims.read)
+
+
+@functools.cache
+def known_claims():
+    """Every claim, as `companion.claims.read`; a file that holds none is named."""
+    for path in (CONF / "claims" / f"{name}.yaml" for name in claims.WORKS):
+        found = read_file(path)
+        listed = found.get("claims") if isinstance(found, dict) and {"key", "paper"} <= set(found) else None
+        if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+            raise UsageError(f"{short(path)} must have a key, a paper and a list of claims")
+    return claims.read()
 
 
 class Module:
@@ -48,7 +66,10 @@ class Module:
     def __init__(self, name, text):
         self.name, self.text, self.lines = name, text, text.splitlines()
         self.definitions, self.imports, self.others = {}, {}, []
-        self.nodes = ast.parse(text).body
+        try:
+            self.nodes = ast.parse(text).body
+        except SyntaxError as error:
+            raise UsageError(f"{name}, line {error.lineno}: this is no Python: {error.msg}") from None
         for node in self.nodes:
             self.enter(node)
 
@@ -333,6 +354,8 @@ def write(folder, composed):
     folder.mkdir(parents=True, exist_ok=True)
     texts = {f"{name}.txt": text for name, text in inputs(composed).items()}
     for path in folder.iterdir():
+        if path.suffix != ".txt":
+            raise UsageError(f"{folder} is not for the inputs of stages alone, it has {path.name}: give results/inputs")
         if path.name not in texts:
             path.unlink()
     for name, text in texts.items():
@@ -340,16 +363,14 @@ def write(folder, composed):
     return sorted(texts)
 
 
-@command_line(SyntaxError)
+@command_line()
 def main(arguments):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m companion.code", description="Write what every stage computes with."
-    )
+    parser = Parser(prog="python -m companion.code", description="Write what every stage computes with.")
     parser.add_argument("folder", type=Path)
-    folder, composed = parser.parse_args(arguments).folder, params.read()
+    folder, composed = ROOT / parser.parse_args(arguments).folder, params.read()
     params.check_training(composed)
-    print(f"{len(write(folder, composed))} stages in {folder}")
+    print(f"{len(write(folder, composed))} stages in {short(folder)}")
 
 
 if __name__ == "__main__":

@@ -27,11 +27,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from companion import code, params
 from companion.engines import Failed, Stages, environment
-from companion.guard import Alone, say, watch
+from companion.files import link, read_file, write_text
+from companion.guard import Alone, Parser, command_line, say, watch
 from gwf.errors import UsageError, nearest
 from gwf.paths import RESULTS, ROOT, SCRATCH
 from gwf.progress import clock
@@ -68,7 +67,7 @@ class Stage:
 def stages(composed):
     """All stages but `inputs`, name -> `Stage`, from dvc.yaml and the parameters, in the order of the file."""
     found = {}
-    for name, entry in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items():
+    for name, entry in read_file(ROOT / "dvc.yaml")["stages"].items():
         if name == "inputs":
             continue
         each = composed[entry["foreach"].strip("${}")] if "foreach" in entry else {None: {}}
@@ -104,11 +103,12 @@ def stale(found, texts, reuse):
 
     Outputs that came with the clone were not computed here: such a stage is to run as well, unless `reuse`.
     """
-    lock = yaml.load((ROOT / "dvc.lock").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-    locked, ran = lock.get("stages", {}), set(marks())
-    status = dvc("status", "--json")
+    locked, ran = read_file(ROOT / "dvc.lock")["stages"], set(marks())
+    status, written = "{}", params.PARAMS.exists() and read_file(params.PARAMS) or {}
+    if set(params.FOLLOWS) <= set(written):  # else DVC cannot say anything before it is written anew
+        status = python("dvc status", "dvc", "status", "--json")
     changed = {}
-    for name, reasons in json.loads(status.stdout or "{}").items() if status.returncode == 0 else ():
+    for name, reasons in json.loads(status).items():
         changed[name] = [
             (path, what)
             for reason in reasons
@@ -136,13 +136,19 @@ def mark(entry):
 def marks(new=None):
     """Marks of the stages that ran here; with `new`, names of stages whose entries in dvc.lock are to be marked."""
     file = SCRATCH / "ran.json"
-    known = set(json.loads(file.read_text())) if file.exists() else set()
+    known = set(kept(file, []))
     if new:
-        lock = yaml.load((ROOT / "dvc.lock").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        known |= {mark(lock["stages"][name]) for name in new if name in lock["stages"]}
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(sorted(known)))
+        locked = read_file(ROOT / "dvc.lock")["stages"]
+        known |= {mark(locked[name]) for name in new if name in locked}
+        write_text(json.dumps(sorted(known)), file)
     return known
+
+
+def kept(file, nothing):
+    """What a file of scratch/ keeps, or `nothing` if it is absent or damaged: it is only lost time."""
+    with contextlib.suppress(UsageError):
+        return read_file(file)
+    return nothing
 
 
 def signature(profile):
@@ -156,12 +162,15 @@ def signature(profile):
     return digest.hexdigest()
 
 
-def dvc(*words):
-    """Run DVC and wait; returns the finished process."""
-    command = [sys.executable, "-m", "dvc", *words]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+def python(what, *words):
+    """Run a module of Python and wait; returns what it prints. `UsageError` of `what` and what it said last if it fails."""
+    quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment(), **quiet)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
+        first = next((i for i, line in enumerate(lines) if line.startswith("ERROR")), -1)
+        raise UsageError(f"{what}: {' '.join(lines[first:])}")
+    return done.stdout
 
 
 class Costs:
@@ -169,8 +178,8 @@ class Costs:
 
     def __init__(self, profile):
         self.file = SCRATCH / "costs" / f"{profile}.json"
-        shipped = yaml.safe_load((ROOT / "conf" / "costs.yaml").read_text()).get(profile) or {}
-        self.known = shipped | (json.loads(self.file.read_text()) if self.file.exists() else {})
+        shipped = read_file(ROOT / "conf" / "costs.yaml").get(profile) or {}
+        self.known = shipped | kept(self.file, {})
 
     def __getitem__(self, stage):
         return self.known.get(stage.name, SECONDS[stage.kind])
@@ -178,8 +187,7 @@ class Costs:
     def record(self, name, seconds):
         """Keep what a stage took."""
         self.known[name] = round(seconds, 1)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(json.dumps(self.known, indent=0, sort_keys=True))
+        write_text(json.dumps(self.known, indent=0, sort_keys=True), self.file)
 
     def together(self, chosen, jobs):
         """Estimated seconds for stages with `jobs` side by side."""
@@ -216,40 +224,36 @@ def telling(found, costs, budget):
 
 def data():
     """Restore data/ if it is absent, and stop unless every file is as it should be."""
+    if not (ROOT / ".git").exists():  # a download without git: DVC must not look for it
+        write_text("[core]\n    no_scm = true\n", ROOT / ".dvc" / "config.local")
     restoring = SCRATCH / "restoring-data"
     if restoring.exists() or not (ROOT / "data").exists():
         say("data/: restoring from embedded/")
         restoring.parent.mkdir(exist_ok=True)
         restoring.touch()
-        pulled = dvc("pull", "--force", "data.dvc")
-        if pulled.returncode:
-            raise UsageError(f"data/ cannot be restored from embedded/. DVC says: {pulled.stderr.strip()}")
+        python("data/ cannot be restored from embedded/", "dvc", "pull", "--force", "data.dvc")
         restoring.unlink()
-    command = [sys.executable, "-m", "gwf.data"]
-    checked = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
-    if checked.returncode:
-        raise UsageError(checked.stderr.strip().removeprefix("data: "))
+    python("data/ is not whole", "gwf.data")
 
 
 def mend():
     """If dvc.lock was cut off in the middle of a write, take the last whole one."""
     lock, good = ROOT / "dvc.lock", SCRATCH / "dvc.lock.good"
-    try:
-        content = yaml.load(lock.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        whole = content is None or all(entry["cmd"] and "outs" in entry for entry in content["stages"].values())
-    except FileNotFoundError:
+    if not lock.exists():
         lock.write_text("schema: '2.0'\nstages: {}\n")
-        return
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError):
-        whole = False
-    if whole:
-        good.parent.mkdir(exist_ok=True)
-        shutil.copyfile(lock, good)
-    elif good.exists():
+    try:
+        entries = read_file(lock)["stages"].values()
+        if not all(entry["cmd"] and isinstance(entry["outs"], list) for entry in entries):
+            raise TypeError
+    except (UsageError, TypeError, KeyError, AttributeError) as error:
+        if "conflict" in str(error) or not good.exists():
+            what = error if isinstance(error, UsageError) else "dvc.lock is not whole"
+            raise UsageError(f"{what}. `git checkout dvc.lock` brings it back; without {lock} all runs again") from None
         say("dvc.lock was cut off in the middle of a write: taking the last whole one")
         shutil.copyfile(good, lock)
     else:
-        raise UsageError("dvc.lock is not whole (a conflict of git?). Bring it back with: git checkout dvc.lock")
+        good.parent.mkdir(exist_ok=True)
+        shutil.copyfile(lock, good)
 
 
 def workspace(profile):
@@ -265,19 +269,15 @@ def workspace(profile):
         else:
             shutil.copy2(source, copy)
     for name in ("datasets", ".dvcignore", "embedded"):
-        with contextlib.suppress(FileExistsError):
-            (target / name).symlink_to(ROOT / name)
+        link(target / name, ROOT / name)
     config = target / ".dvc" / "config"
     config.parent.mkdir(exist_ok=True)
     (config.parent / "tmp").mkdir(exist_ok=True)
-    shared = f"[cache]\n    dir = {ROOT / '.dvc' / 'cache'}\n"
+    shared = f"[cache]\n    dir = {os.path.relpath(ROOT / '.dvc' / 'cache', config.parent)}\n"
     config.write_text("[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n" + shared)
     results = target / "results" / profile
     results.mkdir(parents=True, exist_ok=True)
-    link = RESULTS / profile
-    if not link.exists():
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(results)
+    link(RESULTS / profile, results)
     return target
 
 
@@ -325,12 +325,8 @@ def reproduce(asked):
                 compare.say_beside_git(composed, ran)
         if not asked.minutes:
             unchanged.write_text(signature(profile))
-    done = (
-        f"{asked.minutes:g} minutes of it ran, the same command goes on"
-        if asked.minutes
-        else "everything is up to date"
-    )
-    say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
+    part = asked.minutes and f"{asked.minutes:g} minutes of it ran, the same command goes on"
+    say(f"profile {profile}: {part or 'everything is up to date'} ({clock(time.monotonic() - began)})")
     report = composed["report"]
     for what, where in (("page", "index.html"), ("claims", "claims.md"), ("sheets", "sheets")):
         say(f"  {what:<8} {report}/{where}")
@@ -370,7 +366,7 @@ def side_by_side(composed):
 
 def positive(text):
     """A whole number from 1 on, for the command line."""
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 on")
     return int(text)
 
@@ -383,36 +379,32 @@ def time_of(text):
     raise argparse.ArgumentTypeError(f"{text!r} must be a positive number of minutes")
 
 
-def main(arguments=None):
+@command_line(Failed)
+def main(arguments):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m companion.driver", description="Bring the pipeline up to date.")
+    parser = Parser(prog="python -m companion.driver", description="Bring the pipeline up to date.")
     parser.add_argument("profile", nargs="?", default="laptop")
     parser.add_argument("--jobs", type=positive, help="runs side by side; default: as cores allow, at most 4")
     parser.add_argument("--minutes", type=time_of, help="a spot check: the stages that tell most within that time")
     parser.add_argument("--reuse", action="store_true", help="take results that came with the clone as they are")
     parser.add_argument("--plan", action="store_true", help="print the stages that would run, and change nothing")
+    parser.add_argument("--data", action="store_true", help="restore data/ if it is absent, check it, and run nothing")
     parser.add_argument("--engine", default="local", choices=("local", "slurm"))
     asked = parser.parse_args(arguments)
     if os.environ.get("MAKELEVEL"):
         # A killed make must not leave the pipeline running behind its back; the stages stop with this process.
         watch([os.getppid()], lambda: os._exit(1))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        nearest(asked.profile, params.profiles(), "profile")
-        if asked.profile != "laptop" and not os.environ.get("GWF_WORKSPACE"):
-            data()
-            target = workspace(asked.profile)
-            command = [sys.executable, "-m", "companion.driver", *(sys.argv[1:] if arguments is None else arguments)]
-            inside = environment() | {"GWF_WORKSPACE": "1", "PYTHONPATH": str(target)}
-            return subprocess.run(command, cwd=target, env=inside).returncode
-        reproduce(asked)
-    except (UsageError, Failed) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 1
-    except KeyboardInterrupt:
-        say("stopped; the same command goes on from here")
-        return 130
-    return 0
+    nearest(asked.profile, params.profiles(), "profile")
+    if asked.data:
+        return data()
+    if asked.profile != "laptop" and not os.environ.get("GWF_WORKSPACE"):
+        data()
+        target = workspace(asked.profile)
+        command = [sys.executable, "-m", "companion.driver", *(sys.argv[1:] if arguments is None else arguments)]
+        inside = environment() | {"GWF_WORKSPACE": "1", "PYTHONPATH": str(target)}
+        return subprocess.run(command, cwd=target, env=inside).returncode
+    reproduce(asked)
 
 
 if __name__ == "__main__":

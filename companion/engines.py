@@ -27,17 +27,9 @@ class Failed(RuntimeError):
 
 def environment():
     """Environment of stages: this interpreter comes first in PATH; they stop when this process is gone."""
-    return (
-        os.environ
-        | dict.fromkeys(THREADS, "1")
-        | {
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-            "GWF_DRIVER": str(os.getpid()),
-            "PYTHONUNBUFFERED": "1",
-            "DVC_NO_ANALYTICS": "1",
-            "PYTHONPATH": str(ROOT),
-        }
-    )
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    own = {"PATH": path, "PYTHONPATH": str(ROOT), "GWF_DRIVER": str(os.getpid())}
+    return os.environ | dict.fromkeys(THREADS, "1") | own | {"PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
 
 
 class Process:

@@ -2,12 +2,12 @@
 
 import ast
 import io
-import json
 import os
 import re
 import tokenize
 from pathlib import Path
 
+from companion.files import read_file, short, write_text
 from gwf.errors import UsageError, nearest
 from gwf.paths import NOTEBOOKS, ROOT
 
@@ -20,12 +20,10 @@ def path_of(name):
 
 def load(notebook):
     """JSON content of the file `notebook`; raises `UsageError` if there is no such notebook."""
-    try:
-        return json.loads(Path(notebook).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"there is no notebook {notebook}") from None
-    except ValueError as error:
-        raise UsageError(f"{notebook} is not a notebook: {error}") from None
+    found = read_file(notebook) if Path(notebook).suffix == ".ipynb" else None
+    if not isinstance(found, dict) or not isinstance(found.get("cells"), list):
+        raise UsageError(f"{short(notebook)} is not a notebook")
+    return found
 
 
 def source(cell):
@@ -97,6 +95,8 @@ def accept(notebook, given, where=None):
         if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool)):
             kind = type(default).__name__
             raise UsageError(f"parameter {name} = {value!r} of {Path(notebook).name} must be of type {kind}")
+        if wanted is int and value < 0 <= default:
+            raise UsageError(f"parameter {name} = {value!r} of {Path(notebook).name} must not be negative")
     return given
 
 
@@ -165,16 +165,6 @@ def write(nb, path):
     import nbformat
 
     return write_text(nbformat.writes(nb).rstrip("\n") + "\n", path)
-
-
-def write_text(text, path):
-    """Write `text` to `path` atomically; returns whether the bytes changed."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return True
 
 
 def prose_free(text):

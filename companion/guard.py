@@ -5,6 +5,7 @@ what starts next must wait until it has: a training kernel that lives on would w
 its successor.
 """
 
+import argparse
 import contextlib
 import fcntl
 import functools
@@ -28,25 +29,37 @@ def say(text):
     print(text, flush=True)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser of arguments that says in one line what is wrong with them."""
+
+    def error(self, message):
+        raise UsageError(f"{message} ({self.prog} --help says more)")
+
+
 def command_line(*kinds):
     """Decorator of a `main`: it returns the exit status, and what the user can mend is one line on stderr.
 
-    `kinds` are errors of that sort besides `UsageError`. A reader that closes its pipe (`| head`) is no error.
+    `kinds` are errors of that sort besides `UsageError` and what the system refuses (a full disk, a folder that must not
+    be written to). A reader that closes its pipe (`| head`) is no error.
     """
 
     def decorate(main):
         @functools.wraps(main)
         def guarded(arguments=None):
             try:
-                main(arguments)
-            except (UsageError, *kinds) as error:
-                print(f"error: {error}", file=sys.stderr, flush=True)
-                return 1
+                status = main(arguments)
+                sys.stdout.flush()
+                return status or 0
             except BrokenPipeError:
-                sys.stderr.close()
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                return 0
+            except (UsageError, OSError, *kinds) as error:
+                words = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else error
+                print(f"error: {words}", file=sys.stderr, flush=True)
+                return 1
             except KeyboardInterrupt:
+                say("stopped; the same command goes on from here")
                 return 130
-            return 0
 
         return guarded
 

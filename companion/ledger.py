@@ -6,8 +6,6 @@ Command line::
     python -m companion.ledger print report            # the ledger in the terminal
 """
 
-import argparse
-import json
 import re
 import shutil
 import sys
@@ -17,9 +15,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion.claims import ID, TRUST, VERDICTS, Judgement, read, show, show_interval
-from companion.guard import command_line
-from gwf.errors import UsageError
+from companion.claims import ID, TRUST, VERDICTS, Judgement, show, show_interval
+from companion.code import known_claims
+from companion.files import read_file, short
+from companion.form import cells, source
+from companion.guard import Parser, command_line
+from companion.params import profiles
+from gwf.errors import UsageError, nearest
 from gwf.paths import NOTEBOOKS, ROOT
 
 
@@ -27,8 +29,8 @@ def judged_in():
     """Id -> the notebook that judges it, read from the notebooks' code."""
     found = {}
     for path in sorted(NOTEBOOKS.glob("*/*.ipynb")):
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            for name in re.findall(rf'sheet\.claim\(\s*"({ID.pattern})"', "".join(cell["source"])):
+        for cell in cells(path):
+            for name in re.findall(rf'sheet\.claim\(\s*"({ID.pattern})"', source(cell)):
                 found[name[0]] = path.relative_to(ROOT).as_posix()
     return found
 
@@ -36,9 +38,9 @@ def judged_in():
 def evaluate(profile, report):
     """The ledger: a DataFrame, one row per claim, all of it text; reads every claims.json below the report folder."""
     files = sorted(Path(report).glob("sheets/*/claims.json"))
-    judged = {entry["id"]: (file.parent.name, entry) for file in files for entry in json.loads(file.read_text("utf-8"))}
+    judged = {entry["id"]: (file.parent.name, entry) for file in files for entry in read_file(file)}
     rows, where = [], judged_in()
-    for claim in read().values():
+    for claim in known_claims().values():
         folder, entry = judged.get(claim.id, ("", None))
         if entry is None:
             missing = "" if claim.otherwise else f"no result in the profile {profile!r}"
@@ -136,9 +138,14 @@ def load(report):
     """The ledger written into a report folder; `UsageError` with the command that makes it if it is not there."""
     file = Path(report) / "claims.csv"
     try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError):
-        raise UsageError(f"there is no readable {file}. Make it with: make reproduce") from None
+        frame = read_file(file, dtype=str, keep_default_na=False)
+        if frame.empty or not {"id", "paper", "claim", "value", "verdict", "control_verdict"} <= set(frame):
+            raise UsageError(f"{short(file)} has no claims")
+    except UsageError as error:
+        inside = short(file).parts
+        profile = f" PROFILE={nearest(inside[1], profiles(), 'profile')}" if inside[0] == "results" else ""
+        raise UsageError(f"{error}. Make it with: make reproduce{profile}") from None
+    return frame
 
 
 def terminal(frame, width=None):
@@ -165,15 +172,16 @@ def terminal(frame, width=None):
 @command_line()
 def main(arguments):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m companion.ledger", description="The ledger of claims.")
+    parser = Parser(prog="python -m companion.ledger", description="The ledger of claims.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("write", help="gather what the notebooks judged")
     command.add_argument("profile")
     command.add_argument("report")
     commands.add_parser("print", help="print the ledger").add_argument("report")
     asked = parser.parse_args(arguments)
-    write_it = asked.command == "write"
-    print(summary(write(asked.profile, asked.report)) if write_it else terminal(load(asked.report)))
+    report, write_it = ROOT / asked.report, asked.command == "write"
+    known = write_it and nearest(asked.profile, profiles(), "profile")
+    print(summary(write(known, report)) if write_it else terminal(load(report)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Command line::
     python -m companion.notebooks refresh notebooks/chapters/01_jko_gaussian.ipynb    # execute in place
 """
 
-import argparse
 import logging
 import os
 import shutil
@@ -19,11 +18,11 @@ import types
 from pathlib import Path
 from unittest import mock
 
-import yaml
-
+from companion.files import read_file, short
 from companion.form import accept, load, normalise, part, path_of, source, write
-from companion.guard import THREADS, Alone, command_line, end, say, watch
-from gwf.errors import nearest
+from companion.guard import THREADS, Alone, Parser, command_line, end, say, watch
+from companion.params import read
+from gwf.errors import UsageError, nearest
 from gwf.paths import RESULTS, ROOT, SCRATCH
 from gwf.progress import clock
 
@@ -79,7 +78,6 @@ def execute(notebook, key, parameters, threads, lock, only):
     import nbformat
     import papermill
     import psutil
-    from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     raw, failed = (SCRATCH / folder / f"{key}.ipynb" for folder in ("running", "failed"))
@@ -119,6 +117,7 @@ def execute(notebook, key, parameters, threads, lock, only):
                 on_cell_start=on_cell_start,
                 extra_arguments=["--log-level=CRITICAL"],
                 shutdown_kernel="immediate",
+                start_timeout=600,
             )
             require_complete(executed)
     except papermill.PapermillExecutionError as error:
@@ -126,8 +125,8 @@ def execute(notebook, key, parameters, threads, lock, only):
         message = f"{error.ename}: {error.evalue}\n  raised in {where}"
     except NotebookError as error:
         message = str(error)
-    except DeadKernelError:
-        message = f"the kernel of {notebook.name} died (out of memory, or killed from outside)"
+    except RuntimeError as error:
+        message = f"the kernel of {notebook.name} died (out of memory, or killed from outside) or never came: {error}"
     else:
         raw.unlink(missing_ok=True)
         return executed
@@ -157,7 +156,7 @@ def require_complete(nb):
 
 
 def kernel_environment(key, threads):
-    """A context with the environment of a kernel: threads, progress file, nothing of the user's own Jupyter set-up."""
+    """A context with the environment of a kernel: threads, progress file, nothing of the user's Jupyter and matplotlib."""
     progress, ipython = SCRATCH / "progress" / f"{key}.txt", SCRATCH / "ipython" / key
     progress.parent.mkdir(parents=True, exist_ok=True)
     ipython.mkdir(parents=True, exist_ok=True)
@@ -171,7 +170,8 @@ def kernel_environment(key, threads):
         "GWF_PROGRESS": str(progress),
         "IPYTHONDIR": str(ipython),
         "PYTHONHASHSEED": "0",
-        "JUPYTER_PREFER_ENV_PATH": "1",
+        **{"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_PATH": "", "JUPYTER_RUNTIME_DIR": str(SCRATCH / "jupyter")},
+        **{"MATPLOTLIBRC": os.devnull, "MPLBACKEND": ""},
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
@@ -224,29 +224,33 @@ class Terminal(threading.Thread):
         """Nothing is buffered."""
 
 
-def settings_of(*words, path=ROOT / "params.yaml"):
-    """A group of params.yaml by its keys, as a dict."""
-    group = yaml.safe_load(Path(path).read_text())
-    for word in words:
-        group = (group or {})[nearest(word, group or {}, "key of params.yaml")]
-    return dict(group or {})
+def chosen(params, group, name, case, seed):
+    """Settings of a case in a `group` of parameters, a dict; `UsageError` if that, or its seed, is not there."""
+    cases = group[nearest(name, group, "name in params.yaml")]
+    settings = cases[nearest(case, cases, f"case of {name} in params.yaml")]
+    seeds = (params.get("seeds_of") or {}).get(case, params["seeds"])
+    if seed not in seeds:
+        raise UsageError(f"seed {seed} of {case} is not in params.yaml, which has {', '.join(map(str, seeds))}")
+    return dict(settings)
 
 
 def run_case(experiment, case, seed):
     """The `run` cells of an experiment for one case and seed, with the case's settings in params.yaml."""
-    params = settings_of()
+    params = read()
+    settings = chosen(params, params["experiments"] | params["training"], experiment, case, seed)
     # What a training measures needs no settings: they lie beside its samples.
-    given = {} if experiment in params["training"] else settings_of("experiments", experiment, case)
+    given = {} if experiment in params["training"] else settings
     given |= {"profile": params["profile"], "case": case, "seed": seed}
     run(path_of(experiment), f"{experiment}-{case}-{seed}", given, "run")
 
 
 def train(dataset, case, seed):
     """One training run: runs/train.ipynb with the settings of the method in params.yaml."""
-    params = settings_of()
-    given = {"settings": {}, "device": params["device"]} | settings_of("training", dataset, case)
-    out = RESULTS / params["profile"] / "training" / dataset / f"{case}-{seed}"
-    given |= {"dataset": dataset, "seed": seed, "profile": params["profile"], "out": out.relative_to(ROOT).as_posix()}
+    params = read()
+    profile, settings = params["profile"], chosen(params, params["training"], dataset, case, seed)
+    given = {"settings": {}, "device": params["device"]} | settings
+    out = RESULTS / profile / "training" / dataset / f"{case}-{seed}"
+    given |= {"dataset": dataset, "seed": seed, "profile": profile, "out": out.relative_to(ROOT).as_posix()}
     out.mkdir(parents=True, exist_ok=True)
     executed = run(path_of("train"), f"{dataset}-{case}-{seed}", given, threads=given.get("threads"))
     write(executed, out / "train.ipynb")
@@ -254,25 +258,24 @@ def train(dataset, case, seed):
 
 def show(name):
     """The `show` cells of an experiment, or a whole chapter: its sheet goes to `<report>/sheets/<name>/`."""
-    notebook, params = path_of(name), settings_of()
-    out, target = ROOT / params["report"] / "sheets" / name, RESULTS / params["profile"] / "shown" / notebook.name
+    params = read()
+    nearest(name, [*params["shows"], *params["chapters"]], "experiment or chapter in params.yaml")
+    notebook, profile = path_of(name), params["profile"]
+    out, target = ROOT / params["report"] / "sheets" / name, RESULTS / profile / "shown" / notebook.name
+    for table in sorted((RESULTS / profile / name).glob("*/*.csv")):
+        read_file(table)  # a damaged one is named before anything runs
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    given = {"profile": params["profile"], "out": out.relative_to(ROOT).as_posix()}
+    given = {"profile": profile, "out": out.relative_to(ROOT).as_posix()}
     executed = run(notebook, f"show-{name}", given, "show")
     target.parent.mkdir(parents=True, exist_ok=True)
     write(executed, target)
 
 
-def short(path):
-    """`path` relative to the repository if it lies there."""
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-
-
 @command_line(NotebookError)
 def main(arguments):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m companion.notebooks", description="Run and check notebooks.")
+    parser = Parser(prog="python -m companion.notebooks", description="Run and check notebooks.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, words in (("run", ("experiment", "case")), ("train", ("dataset", "case"))):
         command = commands.add_parser(name, help="one case with one seed")

@@ -8,8 +8,6 @@ reads `sheets/*/shown.json` and `claims.csv` in the report folder and writes `in
 the page, and nothing on it needs a network.
 """
 
-import argparse
-import json
 import os
 import re
 import sys
@@ -22,7 +20,8 @@ from markupsafe import Markup, escape
 
 from companion import ledger
 from companion.claims import VERDICTS
-from companion.guard import command_line
+from companion.files import read_file
+from companion.guard import Parser, command_line
 from gwf.paths import ROOT
 
 #: The experiments that a reader looks for.
@@ -45,7 +44,7 @@ def sheets(report):
     found = []
     files = Path(report).glob("sheets/*/shown.json")
     for file in sorted(files, key=lambda file: (file.parent.name not in FIRST, file.parent.name)):
-        shown = json.loads(file.read_text(encoding="utf-8"))
+        shown = read_file(file)
         link = Path(os.path.relpath(ROOT / shown["notebook"], Path(report).resolve())).as_posix()
         found.append(shown | {"name": file.parent.name, "link": link, "chapter": "/chapters/" in shown["notebook"]})
     return [s for s in found if s["chapter"]], [s for s in found if not s["chapter"]]
@@ -80,11 +79,11 @@ def write(profile, report):
 @command_line()
 def main(arguments):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m companion.page", description="Write the page of a report.")
+    parser = Parser(prog="python -m companion.page", description="Write the page of a report.")
     parser.add_argument("profile")
     parser.add_argument("report")
     asked = parser.parse_args(arguments)
-    write(asked.profile, asked.report)
+    write(asked.profile, ROOT / asked.report)
     print(f"{asked.report}/index.html")
 
 

@@ -10,15 +10,15 @@ Command line::
     python -m companion.params laptop [training.digits.kl-jko.settings.updates=100 ...]     # writes params.yaml
 """
 
-import argparse
 import re
 import sys
 from pathlib import Path
 
 import yaml
 
-from companion.form import accept, path_of, write_text
-from companion.guard import command_line
+from companion.files import read_file, write_text
+from companion.form import accept, parameters_of, path_of
+from companion.guard import Parser, command_line
 from gwf.data.files import absent
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF, NOTEBOOKS, ROOT
@@ -47,14 +47,18 @@ def compose(profile, overrides=()):
     from omegaconf.errors import OmegaConfBaseException
 
     nearest(profile, profiles(), "profile")
+    where = " ".join([f"conf/profile/{profile}.yaml", *overrides])
     try:
         with initialize_config_dir(str(CONF), version_base=None):
             found = compose("config", overrides=[f"profile={profile}", *overrides])
         composed = OmegaConf.to_container(found, resolve=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        where = " ".join([f"conf/profile/{profile}.yaml", *overrides])
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+        for path in (CONF / "config.yaml", *sorted((CONF / "profile").glob("*.yaml"))):
+            read_file(path)  # the broken file may be one that this profile builds on
         raise UsageError(f"{where}: {' '.join(str(error).split())}") from None
-    composed = available(validate(composed | follow(composed)))
+    if not isinstance(composed, dict) or composed.get("profile") != profile:
+        raise UsageError(f"{where} must begin with '# @package _global_' and have the line 'profile: {profile}'")
+    composed = available(validate(composed, FOLLOWS))
     return composed | follow(composed)
 
 
@@ -105,12 +109,14 @@ def follow(given):
     shows = {name: {"also": also.get(name, NOTHING)} for name in [*given["training"], *given["experiments"]]}
     chapters = sorted(path.stem for path in (NOTEBOOKS / "chapters").glob("*.ipynb"))
     if given["chapters"] != "all":
+        if not isinstance(given["chapters"], list):
+            raise UsageError(f"chapters = {given['chapters']!r} must be 'all' or a list of chapters")
         chapters = [nearest(name, chapters, "chapter") for name in given["chapters"]]
     return {"trainings": trainings, "runs": runs, "shows": shows, "chapters": chapters}
 
 
-def validate(params):
-    """Return `params` if it has the keys it must have, with valid values.
+def validate(params, later=()):
+    """Return `params` if it has the keys it must have but for those that come `later`, with valid values.
 
     `UsageError` names the key, the value, and the nearest valid name or the valid range.
     """
@@ -118,26 +124,31 @@ def validate(params):
         raise UsageError(f"params.yaml must be a group of parameters, not {params!r}")
     for key in params:
         nearest(key, GIVEN | set(FOLLOWS), "parameter")
-    for key in sorted((GIVEN - {"seeds_of", "also"} | set(FOLLOWS)) - set(params)):
+    for key in sorted((GIVEN - {"seeds_of", "also"} | set(FOLLOWS)) - {*params, *later}):
         raise UsageError(f"parameter {key} is missing")
+    for key in ("experiments", "training", "seeds_of", "also"):
+        if not isinstance(params.get(key, {}), dict):
+            raise UsageError(f"{key} = {params[key]!r} must be a group of named entries")
     nearest(params["profile"], profiles(), "profile")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(params["device"])):
         raise UsageError(f"device = {params['device']!r} is unknown: use 'cpu', 'cuda' or 'cuda:<index>'")
     report = Path(str(params["report"]))
     if report.is_absolute() or ".." in report.parts or not report.parts:
         raise UsageError(f"report = {params['report']!r} must be a folder below the repository, such as 'report'")
-    cases = [case for group in ("experiments", "training") for cases in params[group].values() for case in cases]
     seeds(params["seeds"], "seeds")
-    for case, of_case in (params.get("seeds_of") or {}).items():
-        seeds(of_case, f"seeds_of.{nearest(case, cases, 'case in seeds_of')}")
     for kind in ("experiments", "training"):
         for name, of_name in params[kind].items():
             notebook = "train" if kind == "training" else nearest(name, experiments(), "experiment")
+            if not isinstance(of_name, dict):
+                raise UsageError(f"{kind}.{name} = {of_name!r} must be a group of named cases")
             for case, settings in of_name.items():
                 where = f"{kind}.{name}.{case}"
                 if not isinstance(settings, dict) or not NAME.fullmatch(str(case)):
                     raise UsageError(f"{where} = {settings!r} must be a named group of settings")
                 accept(path_of(notebook), settings, where)
+    cases = [case for group in ("experiments", "training") for cases in params[group].values() for case in cases]
+    for case, of_case in params.get("seeds_of", {}).items():
+        seeds(of_case, f"seeds_of.{nearest(case, cases, 'case in seeds_of')}")
     return params
 
 
@@ -152,8 +163,9 @@ def check_training(params):
     for dataset, cases in params["training"].items():
         for case, given in cases.items():
             try:
+                given = parameters_of(path_of("train")) | given
                 kind = recipes.get(given["functional"], given["step"]).Settings
-                complete(kind, tasks.get(dataset).defaults, given.get("settings") or {})
+                complete(kind, tasks.get(dataset).defaults, given["settings"])
             except UsageError as error:
                 raise UsageError(f"training.{dataset}.{case}: {error}") from None
 
@@ -174,11 +186,11 @@ def experiments():
 def read(path=PARAMS):
     """Validated content of params.yaml."""
     try:
-        return validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UsageError(f"there is no {Path(path).name}: make reproduce composes it from conf/") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{Path(path).name} is not YAML: {' '.join(str(error).split())}") from None
+        return validate(read_file(path))
+    except UsageError as error:
+        raise UsageError(
+            f"{error}. `python -m companion.params laptop` composes {Path(path).name} from conf/"
+        ) from None
 
 
 def write(composed, path=PARAMS):
@@ -190,7 +202,7 @@ def write(composed, path=PARAMS):
 @command_line()
 def main(arguments):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m companion.params", description="Compose params.yaml.")
+    parser = Parser(prog="python -m companion.params", description="Compose params.yaml.")
     parser.add_argument("profile")
     parser.add_argument("overrides", nargs="*")
     asked = parser.parse_args(arguments)

@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 
 import submitit
-import yaml
 
 from companion.engines import environment
+from companion.files import read_file
 from gwf.errors import nearest
 from gwf.paths import CONF, ROOT, SCRATCH
 
@@ -22,7 +22,7 @@ KNOWN = {"cluster", "partition", "minutes", "gpus", "cpus", "memory_gb", "more"}
 
 def settings(kind, path=CONF / "engine.yaml"):
     """Settings of the jobs of one kind of stage: what `all` says, and the kind's own; `UsageError` on a misspelt one."""
-    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    given = read_file(path)
     found = {**(given.get("all") or {}), **(given.get(kind) or {})}
     for name in found:
         nearest(name, KNOWN, "setting of conf/engine.yaml")

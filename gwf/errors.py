@@ -33,7 +33,9 @@ def in_range(value, low, high, what, *, open_low=False):
     try:
         ok = (low < value if open_low else low <= value) and value <= high
     except TypeError:
-        ok = False
+        raise UsageError(f"{what} = {value!r} is not a number") from None
+    if isinstance(value, bool):
+        raise UsageError(f"{what} = {value!r} is not a number")
     if not ok:
         bracket = "(" if open_low else "["
         raise UsageError(f"{what} = {value!r} is out of range: it must lie in {bracket}{low}, {high}]")

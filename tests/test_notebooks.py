@@ -119,6 +119,22 @@ def test_what_did_not_end_is_an_error_and_is_kept(tmp_path, scratch, cell, messa
     assert "reached" in kept.read_text()
 
 
+def test_nothing_of_the_users_own_set_up_comes_in(tmp_path, scratch, monkeypatch):
+    """A kernel that cannot start, a matplotlib that needs LaTeX and a window, a home that is no folder."""
+    spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["false"], "display_name": "mine", "language": "python"}')
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\naxes.facecolor: black\n")
+    (tmp_path / "home").touch()
+    for name, value in (("JUPYTER_PATH", "jupyter"), ("MATPLOTLIBRC", "matplotlibrc"), ("HOME", "home")):
+        monkeypatch.setenv(name, str(tmp_path / value))
+    monkeypatch.setenv("MPLBACKEND", "TkAgg")
+    shown = "import matplotlib\nprint(matplotlib.rcParams['axes.facecolor'], matplotlib.rcParams['text.usetex'])"
+    executed = nb.run(notebook(tmp_path / "toy.ipynb", PARAMETERS, shown, DRAW), "toy", {})
+    text, picture = executed.cells[-2].outputs[0], executed.cells[-1].outputs[-1]
+    assert text.text == "white False\n" and "image/png" in picture.data
+
+
 def test_only_the_cells_of_a_part_are_run(tmp_path, scratch):
     source = notebook(
         tmp_path / "toy.ipynb", PARAMETERS, "def f():\n    return seed", "print('run', f())", "print('show', f())"
@@ -153,12 +169,15 @@ def test_progress_reaches_the_terminal(tmp_path):
     assert not nbformat.read(source, as_version=4).cells[-1].outputs
 
 
-def test_settings_of_params_yaml(tmp_path):
-    path = tmp_path / "params.yaml"
-    path.write_text("experiments:\n  porous:\n    porous_d2: {d: 2}\n")
-    assert nb.settings_of("experiments", "porous", "porous_d2", path=path) == {"d": 2}
-    with pytest.raises(UsageError, match="did you mean 'porous_d2'"):
-        nb.settings_of("experiments", "porous", "porous_d3", path=path)
+def test_a_case_and_its_seed_must_be_in_params_yaml():
+    group = {"porous": {"porous_d2": {"d": 2}, "porous_d3": {}}}
+    params = {"seeds": [0, 1], "seeds_of": {"porous_d3": [4]}}
+    assert nb.chosen(params, group, "porous", "porous_d2", 1) == {"d": 2}
+    assert nb.chosen(params, group, "porous", "porous_d3", 4) == {}
+    with pytest.raises(UsageError, match="did you mean 'porous_d3'"):
+        nb.chosen(params, group, "porous", "porous_d4", 0)
+    with pytest.raises(UsageError, match="seed 0 of porous_d3 is not in params.yaml, which has 4"):
+        nb.chosen(params, group, "porous", "porous_d3", 0)
 
 
 def test_functions_of_a_notebook_can_be_used():

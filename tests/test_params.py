@@ -122,13 +122,6 @@ def test_errors_are_one_line(capsys, arguments, message):
     assert said.startswith("error: ") and message in said and said.count("\n") == 1
 
 
-def test_yaml_that_is_broken_is_said_to_be(tmp_path):
-    path = tmp_path / "params.yaml"
-    path.write_text("<<<<<<< HEAD\nseeds: [0\n")
-    with pytest.raises(UsageError, match="params.yaml is not YAML"):
-        params.read(path)
-
-
 def test_cases_whose_files_are_absent_are_left_out_and_named(tmp_path, capsys):
     """Neither set of USPS files is complete here, so one case goes, the experiment that had no other, and its seeds."""
     (tmp_path / "usps.bz2").touch()

@@ -1,0 +1,66 @@
+"""How files are read, written and linked: a damaged one is named with what is wrong, a write is whole or not at all."""
+
+import io
+import json
+import os
+import re
+from pathlib import Path
+
+import yaml
+
+from gwf.errors import UsageError
+from gwf.paths import ROOT
+
+
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML in which 1e-3 is the number that everybody takes it for; YAML 1.1 asks for 1.0e-3."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d{1,17}(\.\d*)?[eE][-+]?\d{1,3}$"), list("+-0123456789")
+)
+
+
+def short(path):
+    """`path` relative to the repository if it lies there."""
+    path = Path(path)
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def read_file(path, **options):
+    """What a YAML, JSON or csv file holds (`options` are those of pandas); `UsageError` names the file and what is wrong."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        if found := re.search(r"^(<<<<<<<|>>>>>>>) ", text, re.M):
+            raise ValueError(f"git left the marks of a conflict in line {text.count(chr(10), 0, found.start()) + 1}")
+        if path.suffix == ".csv":
+            import pandas as pd
+
+            return pd.read_csv(io.StringIO(text), **options)
+        return yaml.load(text, Loader) if path.suffix in (".yaml", ".lock") else json.loads(text)
+    except FileNotFoundError:
+        raise UsageError(f"there is no {short(path)}") from None
+    except (ValueError, yaml.YAMLError) as error:
+        words = " ".join(str(error).replace('"<unicode string>", ', "").replace('"<byte string>", ', "").split())
+        raise UsageError(f"{short(path)} is damaged: {words}") from None
+
+
+def write_text(text, path):
+    """Write `text` to `path` atomically; returns whether the bytes changed."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return True
+
+
+def link(path, target):
+    """Make `path` a relative link to `target`, which stands when both are moved; a folder or file in its place stays."""
+    if path.is_symlink():
+        path.unlink()
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to(os.path.relpath(target, path.parent))
