@@ -129,7 +129,7 @@ def test_an_experiment_runs_what_its_setting_changes(clone, said):
     assert "up to date" in said["status"][1] and "Running" not in said["repro --dry"][1]
     assert re.search(r"restricted\.K +20 +5\b", said["params diff"][1])
     header, *rows = said["exp show --only-changed --csv"][1].strip().splitlines()
-    assert "experiments.restricted.restricted.K" in header and len(header) < 300
+    assert "experiments.restricted.restricted.K" in header and len(header) < 600
     assert any("shorter" in row for row in rows)
 
 
