@@ -39,7 +39,7 @@ INPUTS = "results/inputs"
 #: Seconds of a stage of which no run is recorded.
 SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter": 25.0, "claims": 3.0, "page": 3.0}
 #: Sources that a run of another profile works with.
-SOURCES = ("companion", "conf", "data", "gwf", "notebooks", "data.dvc", "dvc.yaml", "pyproject.toml")
+SOURCES = (".dvc/plots", "companion", "conf", "data", "gwf", "notebooks", "data.dvc", "dvc.yaml", "pyproject.toml")
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,16 @@ def summary(frame):
     return f"{len(frame)} claims: {parts}. {turned} verdicts were turned by their control."
 
 
+def metrics(frame, report):
+    """What `dvc metrics` compares, file -> name -> number: counts of verdicts; distances on two data sets, by step."""
+    found = {"claims": {name: int((frame["verdict"] == name).sum()) for name in list(VERDICTS)[:3]}}
+    for name, column in {"digits": "fd_lenet_mean", "eight_gaussians": "w2_mean"}.items():
+        for file in Path(report).glob(f"sheets/{name}/{name}.csv"):
+            for row in pd.read_csv(file).to_dict("records"):
+                found.setdefault(f"{name}-{row['step']}", {})[row["functional"]] = float(f"{row[column]:.4g}")
+    return found
+
+
 INTRODUCTION = """Every verdict follows from the measured value and a stated band, by one rule for all claims; where a
 band or a setting was chosen after a first look at the value, its reason says so. The control repeats the check on
 evidence broken on purpose: it must come to another verdict. Claims are in our own words; the published evidence says how
@@ -127,10 +137,14 @@ def entry_of(row):
 
 
 def write(profile, report):
-    """Write `claims.csv` and `claims.md` into the report folder; the same results give the same bytes."""
+    """Write claims.csv, claims.md and metrics/ into the report folder; the same results give the same bytes."""
     frame, folder = evaluate(profile, report), Path(report)
     frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
     (folder / "claims.md").write_text(markdown(frame, profile), encoding="utf-8")
+    shutil.rmtree(folder / "metrics", ignore_errors=True)
+    (folder / "metrics").mkdir()
+    for name, content in metrics(frame, folder).items():
+        (folder / "metrics" / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return frame
 
 

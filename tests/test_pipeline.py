@@ -120,9 +120,8 @@ class Edited:
         self.path.write_text(self.before)
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("a clone") / "gwf with a space"
+def cloned(folder, profile):
+    """A clone in `folder` of the repository as it lies here, one of its profiles replaced by the dict `profile`."""
     git(ROOT, "clone", "-q", str(ROOT), str(folder))
     # What is not committed yet is tested too.
     for name in git(ROOT, "ls-files", "-com", "--exclude-standard").splitlines():
@@ -131,12 +130,22 @@ def clone(tmp_path_factory):
             shutil.copy2(ROOT / name, folder / name)
     for name in git(ROOT, "ls-files", "-d").splitlines():
         (folder / name).unlink(missing_ok=True)
-    text = "# @package _global_\n" + yaml.safe_dump(PROFILE, sort_keys=False)
-    (folder / "conf" / "profile" / "smoke.yaml").write_text(text)
+    text = "# @package _global_\n" + yaml.safe_dump(profile, sort_keys=False)
+    (folder / "conf" / "profile" / f"{profile['profile']}.yaml").write_text(text)
+    commit(folder)
+    return Clone(folder)
+
+
+def commit(folder):
+    """Commit everything in `folder`."""
     git(folder, "add", "-A")
     who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
     git(folder, *who, "commit", "-q", "--allow-empty", "-m", "as tested")
-    return Clone(folder)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    return cloned(tmp_path_factory.mktemp("a clone") / "gwf with a space", PROFILE)
 
 
 @pytest.fixture(scope="module")
