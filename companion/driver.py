@@ -19,7 +19,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,19 +26,22 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
+
 from companion import code, params
-from companion.engines import Failed, Stages, environment
-from companion.files import link, read_file, write_text
+from companion.engines import Failed, Stages, environment, python
+from companion.files import read_file, write_text
 from companion.guard import Alone, Parser, command_line, say, watch
+from companion.workspace import SOURCES, data, mend, workspace
 from gwf.errors import UsageError, nearest
-from gwf.paths import RESULTS, ROOT, SCRATCH
+from gwf.paths import ROOT, SCRATCH
 from gwf.progress import clock
 
 INPUTS = "results/inputs"
 #: Seconds of a stage of which no run is recorded.
 SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter": 25.0, "claims": 3.0, "page": 3.0}
-#: Sources that a run of another profile works with.
-SOURCES = (".dvc/plots", "companion", "conf", "data", "gwf", "notebooks", "data.dvc", "dvc.yaml", "pyproject.toml")
+#: Runs side by side: one for each core, and no more than these.
+AT_MOST = 4
 
 
 @dataclass(frozen=True)
@@ -162,17 +164,6 @@ def signature(profile):
     return digest.hexdigest()
 
 
-def python(what, *words):
-    """Run a module of Python and wait; returns what it prints. `UsageError` of `what` and what it said last if it fails."""
-    quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
-    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment(), **quiet)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
-        first = next((i for i, line in enumerate(lines) if line.startswith("ERROR")), -1)
-        raise UsageError(f"{what}: {' '.join(lines[first:])}")
-    return done.stdout
-
-
 class Costs:
     """Seconds of each stage: the latest run here, else conf/costs.yaml, else a guess for its kind."""
 
@@ -195,11 +186,6 @@ class Costs:
         return max([sum(each) / jobs, *each], default=0.0)
 
 
-def minutes(seconds):
-    """Duration in words."""
-    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
-
-
 def telling(found, costs, budget):
     """The stages that tell most within `budget` seconds of work: of every family one, the cheapest first, then more.
 
@@ -220,65 +206,6 @@ def telling(found, costs, budget):
             spent += cost
             chosen += both
     return {stage.name for stage in chosen}
-
-
-def data():
-    """Restore data/ if it is absent, and stop unless every file is as it should be."""
-    if not (ROOT / ".git").exists():  # a download without git: DVC must not look for it
-        write_text("[core]\n    no_scm = true\n", ROOT / ".dvc" / "config.local")
-    restoring = SCRATCH / "restoring-data"
-    if restoring.exists() or not (ROOT / "data").exists():
-        say("data/: restoring from embedded/")
-        restoring.parent.mkdir(exist_ok=True)
-        restoring.touch()
-        python("data/ cannot be restored from embedded/", "dvc", "pull", "--force", "data.dvc")
-        restoring.unlink()
-    python("data/ is not whole", "gwf.data")
-
-
-def mend():
-    """If dvc.lock was cut off in the middle of a write, take the last whole one."""
-    lock, good = ROOT / "dvc.lock", SCRATCH / "dvc.lock.good"
-    if not lock.exists():
-        lock.write_text("schema: '2.0'\nstages: {}\n")
-    try:
-        entries = read_file(lock)["stages"].values()
-        if not all(entry["cmd"] and isinstance(entry["outs"], list) for entry in entries):
-            raise TypeError
-    except (UsageError, TypeError, KeyError, AttributeError) as error:
-        if "conflict" in str(error) or not good.exists():
-            what = error if isinstance(error, UsageError) else "dvc.lock is not whole"
-            raise UsageError(f"{what}. `git checkout dvc.lock` brings it back; without {lock} all runs again") from None
-        say("dvc.lock was cut off in the middle of a write: taking the last whole one")
-        shutil.copyfile(good, lock)
-    else:
-        good.parent.mkdir(exist_ok=True)
-        shutil.copyfile(lock, good)
-
-
-def workspace(profile):
-    """A copy of the sources for a profile of its own, with DVC files of its own; returns its folder."""
-    target = SCRATCH / "profiles" / profile
-    target.mkdir(parents=True, exist_ok=True)
-    for name in SOURCES:
-        source, copy = ROOT / name, target / name
-        if source.is_dir():
-            shutil.rmtree(copy, ignore_errors=True)
-            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-            shutil.copytree(source, copy, ignore=ignored, copy_function=os.link if name == "data" else shutil.copy2)
-        else:
-            shutil.copy2(source, copy)
-    for name in ("datasets", ".dvcignore", "embedded"):
-        link(target / name, ROOT / name)
-    config = target / ".dvc" / "config"
-    config.parent.mkdir(exist_ok=True)
-    (config.parent / "tmp").mkdir(exist_ok=True)
-    shared = f"[cache]\n    dir = {os.path.relpath(ROOT / '.dvc' / 'cache', config.parent)}\n"
-    config.write_text("[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n" + shared)
-    results = target / "results" / profile
-    results.mkdir(parents=True, exist_ok=True)
-    link(RESULTS / profile, results)
-    return target
 
 
 def reproduce(asked):
@@ -306,7 +233,7 @@ def reproduce(asked):
         composed = params.compose(profile)
         found, texts = stages(composed), code.inputs(composed)
         todo = stale(found, texts, asked.reuse)
-        costs, jobs = Costs(profile), asked.jobs or side_by_side(composed)
+        costs, jobs = Costs(profile), asked.jobs or min(joblib.cpu_count(), AT_MOST)
         if asked.minutes:
             todo &= telling(found, costs, 60 * asked.minutes * jobs * 0.7)
         if asked.plan:
@@ -342,7 +269,7 @@ def rounds(runner, found, todo, costs, jobs, composed):
     total = sum(len(part) for part in parts)
     say(
         f"profile {composed['profile']}: {len(found)} stages, {len(found) - len(todo)} up to date, {total} runs to do, {jobs} "
-        f"at a time: about {minutes(costs.together(parts[0], jobs))} to a first report, {minutes(costs.together(calculated, jobs))} in all"
+        f"at a time: about {clock(costs.together(parts[0], jobs))} to a first report, {clock(costs.together(calculated, jobs))} in all"
     )
     for number, part in enumerate(parts):
         names = {stage.name for stage in part}
@@ -356,12 +283,6 @@ def rounds(runner, found, todo, costs, jobs, composed):
         runner.side_by_side({name: found[name] for name in ordered}, {name: above[name] & names for name in ordered})
         ran |= names
     return ran
-
-
-def side_by_side(composed):
-    """How many runs go side by side: one for each core, at most 4; on a GPU as many, as each waits for the host."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores, 4))
 
 
 def positive(text):

@@ -32,6 +32,17 @@ def environment():
     return os.environ | dict.fromkeys(THREADS, "1") | own | {"PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
 
 
+def python(what, *words):
+    """Run a module of Python and wait; returns what it prints. `UsageError` of `what` and what it said last if it fails."""
+    quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment(), **quiet)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
+        first = next((i for i, line in enumerate(lines) if line.startswith("ERROR")), -1)
+        raise UsageError(f"{what}: {' '.join(lines[first:])}")
+    return done.stdout
+
+
 class Process:
     """A command of a stage as a process of this machine; the notebook runner in it stops when the driver is gone."""
 

@@ -6,6 +6,7 @@ Command line::
     python -m companion.ledger print report            # the ledger in the terminal
 """
 
+import json
 import re
 import shutil
 import sys

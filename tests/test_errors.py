@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from companion import claims, code, driver, files, form, ledger, notebooks, page, params
+from companion import claims, code, driver, engines, files, form, ledger, notebooks, page, params, workspace
 from companion.guard import command_line
 from gwf.errors import UsageError, in_range, whole
 from gwf.paths import CONF, ROOT
@@ -298,7 +298,8 @@ def test_a_report_is_found_from_any_folder(tmp_path, monkeypatch, capsys):
 @pytest.fixture
 def lock(tmp_path, monkeypatch):
     for name, folder in (("ROOT", tmp_path), ("SCRATCH", tmp_path / "scratch")):
-        monkeypatch.setattr(driver, name, folder)
+        for module in (driver, workspace):
+            monkeypatch.setattr(module, name, folder)
     return tmp_path / "dvc.lock"
 
 
@@ -310,20 +311,20 @@ def test_a_cut_lock_is_replaced_by_the_last_whole_one_or_named(lock, text, capsy
     broken = text if isinstance(text, bytes) else text.encode()
     lock.write_bytes(broken)
     with pytest.raises(UsageError, match="dvc.lock is .*git checkout dvc.lock"):
-        driver.mend()
+        workspace.mend()
     lock.write_text(WHOLE)
-    driver.mend()
+    workspace.mend()
     lock.write_bytes(broken)
-    driver.mend()
+    workspace.mend()
     assert lock.read_text() == WHOLE and "cut off" in capsys.readouterr().out
 
 
 def test_a_conflict_in_the_lock_is_the_users_to_settle(lock):
     lock.write_text(WHOLE)
-    driver.mend()
+    workspace.mend()
     lock.write_text(WHOLE + MARKS)
     with pytest.raises(UsageError, match="marks of a conflict in line 7.*git checkout dvc.lock"):
-        driver.mend()
+        workspace.mend()
     assert lock.read_text() == WHOLE + MARKS
 
 
@@ -351,7 +352,7 @@ def test_what_scratch_keeps_may_be_damaged(lock):
 
 def test_a_tool_that_fails_is_quoted():
     with pytest.raises(UsageError, match=r"the tool: .*No module named gwf\.nothing$"):
-        driver.python("the tool", "gwf.nothing")
+        engines.python("the tool", "gwf.nothing")
 
 
 # The command line as such.

@@ -21,7 +21,7 @@ from gwf.paths import NOTEBOOKS, ROOT
 from tests.notebook_form import check
 
 #: Room -> most lines it may have, docstrings included; and what it may import of the others.
-BUDGETS = {"gwf": 9000, "companion": 2900}
+BUDGETS = {"gwf": 9000, "companion": 3020}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
 CELLS = 9100
@@ -82,7 +82,7 @@ def test_cells_keep_to_their_budget():
 @pytest.mark.parametrize("path", [p for room in BUDGETS for p in modules(room)], ids=lambda path: path.stem)
 def test_files_are_short(path):
     # A file that grows past a few hundred lines is two ideas.
-    assert len(path.read_text().splitlines()) <= 420
+    assert len(path.read_text().splitlines()) <= 400
 
 
 def test_ruff():

@@ -1,0 +1,72 @@
+"""What a run of the pipeline finds: whole data, a whole dvc.lock, and for a profile other than `laptop` a copy of the sources."""
+
+import os
+import shutil
+
+from companion.engines import python
+from companion.files import link, read_file, write_text
+from companion.guard import say
+from gwf.errors import UsageError
+from gwf.paths import RESULTS, ROOT, SCRATCH
+
+#: Sources that a run of another profile works with.
+SOURCES = (".dvc/plots", "companion", "conf", "data", "gwf", "notebooks", "data.dvc", "dvc.yaml", "pyproject.toml")
+
+
+def data():
+    """Restore data/ if it is absent, and stop unless every file is as it should be."""
+    if not (ROOT / ".git").exists():  # a download without git: DVC must not look for it
+        write_text("[core]\n    no_scm = true\n", ROOT / ".dvc" / "config.local")
+    restoring = SCRATCH / "restoring-data"
+    if restoring.exists() or not (ROOT / "data").exists():
+        say("data/: restoring from embedded/")
+        restoring.parent.mkdir(exist_ok=True)
+        restoring.touch()
+        python("data/ cannot be restored from embedded/", "dvc", "pull", "--force", "data.dvc")
+        restoring.unlink()
+    python("data/ is not whole", "gwf.data")
+
+
+def mend():
+    """If dvc.lock was cut off in the middle of a write, take the last whole one."""
+    lock, good = ROOT / "dvc.lock", SCRATCH / "dvc.lock.good"
+    if not lock.exists():
+        lock.write_text("schema: '2.0'\nstages: {}\n")
+    try:
+        entries = read_file(lock)["stages"].values()
+        if not all(entry["cmd"] and isinstance(entry["outs"], list) for entry in entries):
+            raise TypeError
+    except (UsageError, TypeError, KeyError, AttributeError) as error:
+        if "conflict" in str(error) or not good.exists():
+            what = error if isinstance(error, UsageError) else "dvc.lock is not whole"
+            raise UsageError(f"{what}. `git checkout dvc.lock` brings it back; without {lock} all runs again") from None
+        say("dvc.lock was cut off in the middle of a write: taking the last whole one")
+        shutil.copyfile(good, lock)
+    else:
+        good.parent.mkdir(exist_ok=True)
+        shutil.copyfile(lock, good)
+
+
+def workspace(profile):
+    """A copy of the sources for a profile of its own, with DVC files of its own; returns its folder."""
+    target = SCRATCH / "profiles" / profile
+    target.mkdir(parents=True, exist_ok=True)
+    for name in SOURCES:
+        source, copy = ROOT / name, target / name
+        if source.is_dir():
+            shutil.rmtree(copy, ignore_errors=True)
+            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+            shutil.copytree(source, copy, ignore=ignored, copy_function=os.link if name == "data" else shutil.copy2)
+        else:
+            shutil.copy2(source, copy)
+    for name in ("datasets", ".dvcignore", "embedded"):
+        link(target / name, ROOT / name)
+    config = target / ".dvc" / "config"
+    config.parent.mkdir(exist_ok=True)
+    (config.parent / "tmp").mkdir(exist_ok=True)
+    shared = f"[cache]\n    dir = {os.path.relpath(ROOT / '.dvc' / 'cache', config.parent)}\n"
+    config.write_text("[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n" + shared)
+    results = target / "results" / profile
+    results.mkdir(parents=True, exist_ok=True)
+    link(RESULTS / profile, results)
+    return target
