@@ -173,7 +173,7 @@ class Costs:
         self.known = shipped | kept(self.file, {})
 
     def __getitem__(self, stage):
-        return self.known.get(stage.name, SECONDS[stage.kind])
+        return self.known.get(stage.name) or self.known.get(stage.name.rsplit("-", 1)[0], SECONDS[stage.kind])
 
     def record(self, name, seconds):
         """Keep what a stage took."""
