@@ -40,8 +40,8 @@ from gwf.progress import clock
 INPUTS = "results/inputs"
 #: Seconds of a stage of which no run is recorded.
 SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter": 25.0, "claims": 3.0, "page": 3.0}
-#: Runs side by side: one for each core, and no more than these.
-AT_MOST = 4
+#: Runs side by side: of this machine one for each core and no more than these; jobs in the queue of a cluster.
+AT_MOST = {"local": 4, "slurm": 64}
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def reproduce(asked):
         composed = params.compose(profile)
         found, texts = stages(composed), code.inputs(composed)
         todo = stale(found, texts, asked.reuse)
-        costs, jobs = Costs(profile), asked.jobs or min(joblib.cpu_count(), AT_MOST)
+        costs, jobs = Costs(profile), asked.jobs or side_by_side(asked.engine)
         if asked.minutes:
             todo &= telling(found, costs, 60 * asked.minutes * jobs * 0.7)
         if asked.plan:
@@ -283,6 +283,11 @@ def rounds(runner, found, todo, costs, jobs, composed):
         runner.side_by_side({name: found[name] for name in ordered}, {name: above[name] & names for name in ordered})
         ran |= names
     return ran
+
+
+def side_by_side(engine):
+    """How many runs go at once unless the user says so."""
+    return AT_MOST[engine] if engine == "slurm" else min(joblib.cpu_count(), AT_MOST[engine])
 
 
 def positive(text):
