@@ -186,26 +186,28 @@ class Costs:
         return max([sum(each) / jobs, *each], default=0.0)
 
 
-def telling(found, costs, budget):
-    """The stages that tell most within `budget` seconds of work: of every family one, the cheapest first, then more.
+def telling(found, todo, costs, budget):
+    """Of the stages `todo` those that tell most within `budget` seconds: of every family one, the cheapest first, then more.
 
     A family is an experiment, a chapter, or a data set with a time step; a training comes with its measuring.
     """
-    chosen, spent, families = [], 0.0, set()
-    by_cost = sorted((s for s in found.values() if s.kind in ("run", "train", "chapter")), key=lambda s: costs[s])
+    chosen, spent, families = set(), 0.0, set()
+    by_cost = [found[name] for name in todo if found[name].kind in ("run", "train", "chapter", "measure")]
+    by_cost.sort(key=lambda stage: (stage.seed, costs[stage], stage.name))
     for first in (True, False):
         for stage in by_cost:
-            words = stage.cmd.split()
-            step = words[5].split("-")[1] if stage.kind == "train" else ""
-            family = (stage.kind, words[4], step)
-            both = [stage] + [found[f"measure@{stage.name.split('@')[1]}"]] * (stage.kind == "train")
-            cost = sum(costs[s] for s in both)
-            if stage in chosen or spent + cost > budget or (first and family in families):
+            kind, words, both = stage.kind, stage.cmd.split(), {stage.name}
+            if kind == "train":
+                both.add(stage.name.replace("train@", "measure@"))
+            family = (kind, words[4], words[5].split("-")[1] if kind == "train" else "")
+            cost = sum(costs[found[name]] for name in both)
+            waits = kind == "measure" and stage.name.replace("measure@", "train@") in todo
+            if stage.name in chosen or waits or spent + cost > budget or (first and family in families):
                 continue
             families.add(family)
             spent += cost
-            chosen += both
-    return {stage.name for stage in chosen}
+            chosen |= both
+    return chosen
 
 
 def reproduce(asked):
@@ -235,7 +237,7 @@ def reproduce(asked):
         todo = stale(found, texts, asked.reuse)
         costs, jobs = Costs(profile), asked.jobs or side_by_side(asked.engine)
         if asked.minutes:
-            todo &= telling(found, costs, 60 * asked.minutes * jobs * 0.7)
+            todo = telling(found, todo, costs, 60 * asked.minutes * jobs * 0.7)
         if asked.plan:
             say("\n".join(name for name in found if name in todo) or "nothing to do")
             return

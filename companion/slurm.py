@@ -5,6 +5,7 @@ preempted or runs out of time is queued again by submitit, one that is killed is
 from its checkpoint. Without Slurm, submitit's local executor stands in (`cluster: local`): how this is tested.
 """
 
+import logging
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from companion.files import read_file
 from gwf.errors import nearest
 from gwf.paths import CONF, ROOT, SCRATCH
 
+# Without accounting on the cluster it warns at every look.
+logging.getLogger("submitit").setLevel(logging.ERROR)
 #: How often a job that ended without a word is submitted again.
 AGAIN = 2
 KNOWN = {"cluster", "partition", "minutes", "gpus", "cpus", "memory_gb", "more"}
