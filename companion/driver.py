@@ -189,9 +189,10 @@ class Costs:
 def telling(found, todo, costs, budget):
     """Of the stages `todo` those that tell most within `budget` seconds: of every family one, the cheapest first, then more.
 
-    A family is an experiment, a chapter, or a data set with a time step; a training comes with its measuring.
+    A family is an experiment, a chapter, or a data set with a time step; a training comes with its measuring, and what
+    is the first of an experiment with the time of its sheet.
     """
-    chosen, spent, families = set(), 0.0, set()
+    chosen, spent, families, sheets = set(), 0.0, set(), set()
     by_cost = [found[name] for name in todo if found[name].kind in ("run", "train", "chapter", "measure")]
     by_cost.sort(key=lambda stage: (stage.seed, costs[stage], stage.name))
     for first in (True, False):
@@ -200,11 +201,13 @@ def telling(found, todo, costs, budget):
             if kind == "train":
                 both.add(stage.name.replace("train@", "measure@"))
             family = (kind, words[4], words[5].split("-")[1] if kind == "train" else "")
-            cost = sum(costs[found[name]] for name in both)
+            sheet = {f"show@{words[4]}"} & set(found) - sheets
+            cost = sum(costs[found[name]] for name in both | sheet)
             waits = kind == "measure" and stage.name.replace("measure@", "train@") in todo
             if stage.name in chosen or waits or spent + cost > budget or (first and family in families):
                 continue
             families.add(family)
+            sheets |= sheet
             spent += cost
             chosen |= both
     return chosen
@@ -237,7 +240,7 @@ def reproduce(asked):
         todo = stale(found, texts, asked.reuse)
         costs, jobs = Costs(profile), asked.jobs or side_by_side(asked.engine)
         if asked.minutes:
-            todo = telling(found, todo, costs, 60 * asked.minutes * jobs * 0.7)
+            todo = telling(found, todo, costs, 60 * asked.minutes * jobs * 0.8)
         if asked.plan:
             say("\n".join(name for name in found if name in todo) or "nothing to do")
             return
@@ -270,7 +273,7 @@ def rounds(runner, found, todo, costs, jobs, composed):
     parts = [[s for s in calculated if s.seed == first], [s for s in calculated if s.seed != first]]
     total = sum(len(part) for part in parts)
     say(
-        f"profile {composed['profile']}: {len(found)} stages, {len(found) - len(todo)} up to date, {total} runs to do, {jobs} "
+        f"profile {composed['profile']}: {total} runs to do of {len(found)} stages, {jobs} "
         f"at a time: about {clock(costs.together(parts[0], jobs))} to a first report, {clock(costs.together(calculated, jobs))} in all"
     )
     for number, part in enumerate(parts):
