@@ -45,6 +45,8 @@ def beside_git(folders):
             for name in then.index.intersection(now.index):
                 spread = seeds[name].std() if len(seeds) > 1 else np.nan
                 gap = abs(now[name] - then[name])
+                if spread == gap == 0:  # a setting, or a number that no seed changes
+                    continue
                 within = bool(gap <= max(EQUAL * abs(then[name]), 2 * np.nan_to_num(spread)))
                 where = (path.parent.name, run["case"], int(run["seed"]), file.stem, name)
                 rows.append((*where, now[name], then[name], spread, within))
