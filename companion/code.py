@@ -35,14 +35,7 @@ ROOMS = ("gwf", "companion", "notebooks")
 #: What runs a notebook and talks to people: it reaches messages, paths and progress lines, never a number.
 PLUMBING = {
     *("gwf.errors", "gwf.paths", "gwf.progress", "gwf.training.checkpoint"),
-    *(
-        "companion.files",
-        "companion.form",
-        "companion.guard",
-        "companion.notebooks",
-        "companion.params",
-        "companion.code",
-    ),
+    *(f"companion.{name}" for name in ("code", "files", "form", "guard", "notebooks", "params")),
 }
 
 

@@ -40,8 +40,8 @@ from gwf.progress import clock
 INPUTS = "results/inputs"
 #: Seconds of a stage of which no run is recorded.
 SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter": 25.0, "claims": 3.0, "page": 3.0}
-#: Runs side by side: of this machine one for each core and no more than these; jobs in the queue of a cluster.
-AT_MOST = {"local": 4, "slurm": 64}
+#: Runs side by side, by engine: processes, one for each core and at most four; jobs in the queue of a cluster.
+SIDE_BY_SIDE = {"local": min(joblib.cpu_count(), 4), "slurm": 64}
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,8 @@ def telling(found, todo, costs, budget):
     """
     chosen, spent, families, sheets = set(), 0.0, set(), set()
     by_cost = [found[name] for name in todo if found[name].kind in ("run", "train", "chapter", "measure")]
+    if not by_cost:  # all is calculated, a sheet has changed
+        return todo
     by_cost.sort(key=lambda stage: (stage.seed, costs[stage], stage.name))
     for first in (True, False):
         for stage in by_cost:
@@ -238,9 +240,11 @@ def reproduce(asked):
         composed = params.compose(profile)
         found, texts = stages(composed), code.inputs(composed)
         todo = stale(found, texts, asked.reuse)
-        costs, jobs = Costs(profile), asked.jobs or side_by_side(asked.engine)
+        costs, jobs = Costs(profile), asked.jobs or SIDE_BY_SIDE[asked.engine]
+        left = set()
         if asked.minutes:
-            todo = telling(found, todo, costs, 60 * asked.minutes * jobs * 0.8)
+            part = telling(found, todo, costs, 60 * asked.minutes * jobs * 0.8)
+            todo, left = part, todo - part
         if asked.plan:
             say("\n".join(name for name in found if name in todo) or "nothing to do")
             return
@@ -255,10 +259,10 @@ def reproduce(asked):
                 from companion import compare
 
                 compare.say_beside_git(composed, ran)
-        if not asked.minutes:
+        if not left:
             unchanged.write_text(signature(profile))
-    part = asked.minutes and f"{asked.minutes:g} minutes of it ran, the same command goes on"
-    say(f"profile {profile}: {part or 'everything is up to date'} ({clock(time.monotonic() - began)})")
+    done = f"{asked.minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
+    say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
     report = composed["report"]
     for what, where in (("page", "index.html"), ("claims", "claims.md"), ("sheets", "sheets")):
         say(f"  {what:<8} {report}/{where}")
@@ -290,11 +294,6 @@ def rounds(runner, found, todo, costs, jobs, composed):
     return ran
 
 
-def side_by_side(engine):
-    """How many runs go at once unless the user says so."""
-    return AT_MOST[engine] if engine == "slurm" else min(joblib.cpu_count(), AT_MOST[engine])
-
-
 def positive(text):
     """A whole number from 1 on, for the command line."""
     if not text.isdecimal() or int(text) < 1:
@@ -315,12 +314,14 @@ def main(arguments):
     """Command line; returns the exit status."""
     parser = Parser(prog="python -m companion.driver", description="Bring the pipeline up to date.")
     parser.add_argument("profile", nargs="?", default="laptop")
-    parser.add_argument("--jobs", type=positive, help="runs side by side; default: as cores allow, at most 4")
+    parser.add_argument(
+        "--jobs", type=positive, help="runs side by side; default: as cores allow, at most 4, on a cluster 64"
+    )
     parser.add_argument("--minutes", type=time_of, help="a spot check: the stages that tell most within that time")
     parser.add_argument("--reuse", action="store_true", help="take results that came with the clone as they are")
     parser.add_argument("--plan", action="store_true", help="print the stages that would run, and change nothing")
     parser.add_argument("--data", action="store_true", help="restore data/ if it is absent, check it, and run nothing")
-    parser.add_argument("--engine", default="local", choices=("local", "slurm"))
+    parser.add_argument("--engine", default="local", choices=SIDE_BY_SIDE)
     asked = parser.parse_args(arguments)
     if os.environ.get("MAKELEVEL"):
         # A killed make must not leave the pipeline running behind its back; the stages stop with this process.

@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import importlib.util
 import struct
 import sys
 
@@ -69,7 +68,6 @@ def test_usps_libsvm_files_come_back(tmp_path, some, monkeypatch):
     assert (found.train == images).all() and (found.test_labels == labels).all()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("h5py") is None, reason="h5py is an extra")
 def test_usps_hdf5_file_comes_back(tmp_path, some):
     import h5py
 

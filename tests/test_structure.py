@@ -145,6 +145,8 @@ def test_a_spot_check_has_every_family_within_its_time_and_goes_on_from_there():
     assert {name.removeprefix("measure@") for name in chosen if name.startswith("measure@")} == trained
     more = driver.telling(found, set(found) - chosen, costs, budget)
     assert more and not more & chosen
+    # With nothing left to calculate, the sheets that have changed.
+    assert driver.telling(found, {"show@porous"}, costs, 1.0) == {"show@porous"}
     # A training that was done before its measuring was stopped.
     left = {"measure@digits-kl-jko-0"}
     assert driver.telling(found, left, costs, budget) == left
