@@ -1,4 +1,4 @@
-"""The whole pipeline in a fresh clone whose folder has a space in its name: killed, resumed, run again, misused.
+"""The whole pipeline in a fresh clone in an odd folder, for an odd user: killed, resumed, run again, misused.
 
 One clone serves all tests of this file, in their order; each leaves it up to date. The smoke profile is cut down to what
 shows how stages are run; what they compute has tests of its own.
@@ -145,7 +145,17 @@ def commit(folder):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    return cloned(tmp_path_factory.mktemp("a clone") / "gwf with a space", PROFILE)
+    """A clone under a name of spaces, accents and a quote, used by someone whose own settings would break every figure."""
+    found = cloned(tmp_path_factory.mktemp("My Drive") / "gwf é l'été", PROFILE)
+    home = tmp_path_factory.mktemp("home")
+    settings = home / ".config" / "matplotlib" / "matplotlibrc"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("text.usetex: True\naxes.facecolor: black\n")
+    kernel = home / "jupyter" / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text('{"argv": ["false"], "display_name": "Python 3", "language": "python"}')
+    found.environment |= {"HOME": str(home), "JUPYTER_PATH": str(home / "jupyter"), "MATPLOTLIBRC": str(settings)}
+    return found
 
 
 @pytest.fixture(scope="module")

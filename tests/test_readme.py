@@ -1,15 +1,34 @@
 """README: what it prints is what the report has, and what it tells one to type works."""
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 
 from companion import driver, ledger, params
 from gwf.paths import REPORT, ROOT
+from tests.test_pipeline import LONG, cloned
 
 README = (ROOT / "README.md").read_text()
+#: The stages that README names, at settings that take seconds.
+NAMED = {
+    "profile": "laptop",
+    "seeds": [0],
+    "chapters": [],
+    "training": {
+        "digits": {
+            "kl_dv-jko": {
+                "functional": "kl_dv",
+                "step": "jko",
+                "settings": {"updates": 4, "phase": 2, "ema": 0.9, "evaluate_every": 2, "n_samples": 100},
+            }
+        }
+    },
+    "experiments": {"porous": {"porous_d2": {"d": 2, "K": 2, "iterations": 2, "warm_up": 5, "particles": 1000}}},
+}
 
 
 def between(name):
@@ -37,6 +56,32 @@ def test_the_commands_exist():
     for module in re.findall(r"python -m ([\w.]+)", README):
         done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True)
         assert done.returncode == 0, module
+
+
+def test_the_block_of_commands_runs_as_printed(tmp_path):
+    (block,) = re.findall(r"```\n(source .*?)```", README, re.S)
+    clone = cloned(tmp_path / "gwf", NAMED)
+    assert clone.run("companion.params", "laptop")[0] == 0 and clone.run("companion.driver", "--data")[0] == 0
+    environment = Path(sys.prefix)
+    if (environment / "bin" / "activate").exists():
+        (clone.folder / ".venv").symlink_to(environment)
+    else:  # an environment of conda is active already
+        block = block.replace("source .venv/bin/activate\n", "")
+    # The interpreter of the environment comes from `activate` alone.
+    path = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if environment not in Path(part).parents)
+    done = subprocess.run(
+        ["bash", "-ec", block],
+        cwd=clone.folder,
+        env=clone.environment | ({"PATH": path} if (clone.folder / ".venv").exists() else {}),
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran = re.findall(r"Running stage '(\S+)'", done.stdout)
+    named = re.findall(r"^dvc repro (.*?) +#", block, re.M)
+    assert {word for text in named for word in text.split() if "@" in word} <= set(ran)
+    assert ran.count("run@porous_d2-0") == 2  # -f computes it anew
 
 
 def test_the_example_runs(capsys):

@@ -1,0 +1,205 @@
+"""Mutants of the mathematics by one token each, and how many of them the tests notice.
+
+A test suite is worth what it catches. Each mutant changes one operator, number or name of a function in gwf/exact,
+divergences, fields, steps or metrics; the tests that execute this line are run, and a mutant that passes them all has
+survived: a wrong formula that nobody would have seen, or one that computes the same (read the list).
+
+Left alone are docstrings, annotations, messages of errors, and numbers that are tolerances (below 1e-4) or limits on
+work (above 20), as a change there is no change of the mathematics.
+
+Command line, from the root of the repository (the first call measures for some minutes which test executes which line)::
+
+    python tools/mutants.py --count 80 --seed 0
+    python tools/mutants.py --files gwf/exact/atoms.py
+"""
+
+import argparse
+import ast
+import importlib.machinery
+import importlib.util
+import io
+import multiprocessing
+import os
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+from typing import NamedTuple
+
+import coverage
+import numpy as np
+import pytest
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ("gwf/exact", "gwf/divergences.py", "gwf/fields", "gwf/steps", "gwf/metrics")
+KEPT = ROOT / "scratch" / "mutants"
+#: Seconds after which a mutant that makes its tests run on and on counts as noticed.
+LIMIT = 300
+#: Loaded once, in the process that all mutants are forked from.
+LIBRARIES = "torch scipy.optimize scipy.stats scipy.integrate pandas sklearn.neighbors ot hypothesis mpmath".split()
+OTHER = {
+    **{"+": "-", "-": "+", "*": "/", "/": "*", "**": "*", "@": "*"},
+    **{"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "=="},
+    **{"and": "or", "or": "and", "not": "", "True": "False", "False": "True", "min": "max", "max": "min"},
+    **{"sum": "mean", "mean": "sum", "exp": "expm1", "log": "log1p", "sqrt": "abs", "cos": "sin", "sin": "cos"},
+}
+
+
+class Mutant(NamedTuple):
+    """`text` is that of the file `path` where a line that was `old` is `new`; the statement has the lines `lines`."""
+
+    path: str
+    lines: range
+    old: str
+    new: str
+    text: str
+
+
+def computing(tree):
+    """Line of a function's body -> the lines of its statement; and the (start, end) of what says rather than computes."""
+    lines, said = {}, []
+    for node in ast.walk(tree):  # breadth first: an inner statement comes after the one around it
+        if isinstance(node, ast.FunctionDef):
+            for statement in (part for part in ast.walk(node) if isinstance(part, ast.stmt) and part is not node):
+                rows = range(statement.lineno, statement.end_lineno + 1)
+                lines |= dict.fromkeys(rows, rows)
+        text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if text or isinstance(node, (ast.Raise, ast.JoinedStr)):
+            said.append(((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)))
+    return lines, said
+
+
+def replacement(token):
+    """What stands in place of `token`, None where it is left alone."""
+    if token.type == tokenize.NUMBER and not token.string.endswith("j"):
+        value = ast.literal_eval(token.string)
+        if 0 < value < 1e-4 or value > 20:
+            return None
+        return str(value + 1) if isinstance(value, int) else repr(2.0 * value)
+    return OTHER.get(token.string) if token.type in (tokenize.OP, tokenize.NAME) else None
+
+
+def mutants(path):
+    """Every mutant of one file whose syntax tree is another one."""
+    text = (ROOT / path).read_text()
+    tree, rows = ast.parse(text), text.splitlines(keepends=True)
+    lines, said = computing(tree)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        (line, column), new = token.start, replacement(token)
+        if new is None or line not in lines or any(start <= token.start < end for start, end in said):
+            continue
+        changed = rows[line - 1][:column] + new + rows[line - 1][token.end[1] :]
+        mutated = "".join([*rows[: line - 1], changed, *rows[line:]])
+        try:
+            if ast.dump(ast.parse(mutated)) != ast.dump(tree):
+                yield Mutant(path, lines[line], rows[line - 1].strip(), changed.strip(), mutated)
+        except SyntaxError:  # a star before an argument
+            continue
+
+
+def tests_of_lines():
+    """Path -> line -> tests that execute it; measured once for a state of gwf/ and tests/."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    data, settings = KEPT / "coverage", KEPT / "coveragerc"
+    sources = [*ROOT.glob("gwf/**/*.py"), *ROOT.glob("tests/*.py")]
+    if not data.exists() or data.stat().st_mtime < max(path.stat().st_mtime for path in sources):
+        settings.write_text(f"[run]\nsource = gwf\ndata_file = {data}\ndynamic_context = test_function\n")
+        # What starts processes of its own would not see a mutant, which lives in the memory of one process.
+        chosen = [str(path) for path in ROOT.glob("tests/test_*.py") if "subprocess" not in path.read_text()]
+        command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-q", *chosen]
+        if subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode:
+            data.unlink(missing_ok=True)
+            sys.exit("error: the tests fail without any mutant")
+    measured = coverage.CoverageData(str(data))
+    measured.read()
+    return {os.path.relpath(name, ROOT): measured.contexts_by_lineno(name) for name in measured.measured_files()}
+
+
+def node(context):
+    """`tests.test_exact.test_symkl` of coverage as `tests/test_exact.py::test_symkl` of pytest."""
+    module, name = context.rsplit(".", 1)
+    return f"{module.replace('.', '/')}.py::{name}"
+
+
+class Mutated(importlib.machinery.SourceFileLoader):
+    """Loads a module from the text of a mutant."""
+
+    def __init__(self, name, mutant):
+        super().__init__(name, str(ROOT / mutant.path))
+        self.mutant = mutant
+
+    def get_code(self, fullname):
+        return compile(self.mutant.text, self.path, "exec")
+
+
+class Finder:
+    """Puts a mutant in the place of its module."""
+
+    def __init__(self, mutant):
+        self.mutant, self.name = mutant, mutant.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.name:
+            return None
+        return importlib.util.spec_from_loader(
+            name, Mutated(name, self.mutant), is_package="__init__" in self.mutant.path
+        )
+
+
+def attempt(mutant, tests):
+    """The process that a mutant lives in: its exit status is that of the tests."""
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    if mutant:
+        sys.meta_path.insert(0, Finder(mutant))
+    os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests])))
+
+
+def survives(mutant, tests):
+    """Whether all of `tests` pass with the mutant in place, in time."""
+    process = multiprocessing.get_context("fork").Process(target=attempt, args=(mutant, tests))
+    process.start()
+    process.join(LIMIT)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return process.exitcode == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", nargs="*", default=FILES, help="files or folders to change")
+    parser.add_argument("--count", type=int, default=80, help="mutants, drawn evenly from all")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    os.environ["OMP_NUM_THREADS"] = "1"
+    tests = tests_of_lines()
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    paths = [
+        path
+        for name in arguments.files
+        for path in ([name] if name.endswith(".py") else sorted(Path(name).glob("*.py")))
+    ]
+    every = [mutant for path in paths for mutant in mutants(str(path))]
+    count = min(arguments.count, len(every))
+    drawn = np.random.default_rng(arguments.seed).choice(len(every), count, replace=False)
+    alive = []
+    for mutant in tqdm([every[i] for i in sorted(drawn)], unit="mutant"):
+        contexts = tests.get(mutant.path, {})
+        found = sorted({node(context) for line in mutant.lines for context in contexts.get(line, []) if context})
+        if not found or survives(mutant, found):
+            alive.append(mutant)
+            tqdm.write(
+                f"survived: {mutant.path}:{mutant.lines.start}\n  - {mutant.old}\n  + {mutant.new}"
+                + ("" if found else "\n  no test executes this line")
+            )
+    print(f"{count - len(alive)} of {count} mutants killed ({1 - len(alive) / count:.0%}), out of {len(every)}")
+
+
+if __name__ == "__main__":
+    main()
