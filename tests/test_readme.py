@@ -68,7 +68,9 @@ def test_the_block_of_commands_runs_as_printed(tmp_path):
     else:  # an environment of conda is active already
         block = block.replace("source .venv/bin/activate\n", "")
     # The interpreter of the environment comes from `activate` alone.
-    path = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if environment not in Path(part).parents)
+    path = os.pathsep.join(
+        part for part in os.environ["PATH"].split(os.pathsep) if environment not in Path(part).parents
+    )
     done = subprocess.run(
         ["bash", "-ec", block],
         cwd=clone.folder,
