@@ -53,3 +53,14 @@ def test_a_wrong_formula_is_killed_and_the_right_one_survives(every, monkeypatch
     wrong = next(mutant for mutant in every if mutant.lines.start > start)
     assert mutants.survives(None, tests)
     assert not mutants.survives(wrong, tests)
+
+
+def test_a_test_that_is_not_there_kills_nothing(every):
+    with pytest.raises(SystemExit, match="no such tests"):
+        mutants.survives(every[0], ["tests/test_exact.py::test_of_nothing"])
+
+
+@pytest.mark.parametrize("package", ["", "tests."])
+def test_a_context_of_coverage_is_a_test_of_pytest(package):
+    assert mutants.node(package + "test_exact.test_a") == "tests/test_exact.py::test_a"
+    assert mutants.node(package + "test_train.TestTerm.test_a") == "tests/test_train.py::TestTerm::test_a"
