@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,7 +61,10 @@ def test_a_test_that_is_not_there_kills_nothing(every):
         mutants.survives(every[0], ["tests/test_exact.py::test_of_nothing"])
 
 
-@pytest.mark.parametrize("package", ["", "tests."])
-def test_a_context_of_coverage_is_a_test_of_pytest(package):
-    assert mutants.node(package + "test_exact.test_a") == "tests/test_exact.py::test_a"
-    assert mutants.node(package + "test_train.TestTerm.test_a") == "tests/test_train.py::TestTerm::test_a"
+def test_a_line_belongs_to_the_test_that_executes_it_and_a_fixtures_to_the_file():
+    said = []
+    contexts = mutants.Contexts(SimpleNamespace(switch_context=said.append))
+    item = SimpleNamespace(nodeid="tests/test_train.py::TestTerm::test_a[0.1-x]")
+    contexts.pytest_runtest_setup(item)
+    contexts.pytest_runtest_call(item)
+    assert said == ["tests/test_train.py", "tests/test_train.py::TestTerm::test_a"]

@@ -20,7 +20,6 @@ import importlib.util
 import io
 import multiprocessing
 import os
-import subprocess
 import sys
 import tokenize
 from pathlib import Path
@@ -36,6 +35,7 @@ FILES = ("gwf/exact", "gwf/divergences.py", "gwf/fields", "gwf/steps", "gwf/metr
 KEPT = ROOT / "scratch" / "mutants"
 #: Seconds after which a mutant that makes its tests run on and on counts as noticed.
 LIMIT = 300
+FORK = multiprocessing.get_context("fork")
 #: Loaded once, in the process that all mutants are forked from.
 LIBRARIES = "torch scipy.optimize scipy.stats scipy.integrate pandas sklearn.neighbors ot hypothesis".split()
 OTHER = {
@@ -98,28 +98,48 @@ def mutants(path):
             continue
 
 
+class Contexts:
+    """A plugin of pytest that tells coverage which test runs; what a fixture executes belongs to all tests of the file."""
+
+    def __init__(self, measuring):
+        self.measuring = measuring
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item):
+        self.measuring.switch_context(item.nodeid.partition("::")[0])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item):
+        self.measuring.switch_context(item.nodeid.partition("[")[0])
+
+
+def measure(data):
+    """Run the tests once and keep in the file `data` which of them executes which line."""
+    measuring = coverage.Coverage(data_file=str(data), source=["gwf"])
+    measuring.erase()
+    # What starts processes of its own would not see a mutant, which lives in the memory of one process.
+    chosen = [str(path) for path in ROOT.glob("tests/test_*.py") if "subprocess" not in path.read_text()]
+    measuring.start()
+    status = pytest.main(["-q", "-p", "no:cacheprovider", *chosen], plugins=[Contexts(measuring)])
+    measuring.stop()
+    if status:
+        sys.exit("error: the tests fail without any mutant")
+    measuring.save()
+
+
 def tests_of_lines():
-    """Path -> line -> tests that execute it; measured once for a state of gwf/ and tests/."""
+    """Path -> line -> tests, or files of them, that execute it; measured once for a state of gwf/ and tests/."""
     KEPT.mkdir(parents=True, exist_ok=True)
-    data, settings = KEPT / "coverage", KEPT / "coveragerc"
-    sources = [*ROOT.glob("gwf/**/*.py"), *ROOT.glob("tests/*.py")]
+    data, sources = KEPT / "coverage", [*ROOT.glob("gwf/**/*.py"), *ROOT.glob("tests/*.py")]
     if not data.exists() or data.stat().st_mtime < max(path.stat().st_mtime for path in sources):
-        settings.write_text(f"[run]\nsource = gwf\ndata_file = {data}\ndynamic_context = test_function\n")
-        # What starts processes of its own would not see a mutant, which lives in the memory of one process.
-        chosen = [str(path) for path in ROOT.glob("tests/test_*.py") if "subprocess" not in path.read_text()]
-        command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-q", *chosen]
-        if subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode:
-            data.unlink(missing_ok=True)
-            sys.exit("error: the tests fail without any mutant")
+        process = FORK.Process(target=measure, args=(data,))
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(process.exitcode)
     measured = coverage.CoverageData(str(data))
     measured.read()
     return {os.path.relpath(name, ROOT): measured.contexts_by_lineno(name) for name in measured.measured_files()}
-
-
-def node(context):
-    """`tests.test_train.TestTerm.test_weight` of coverage as `tests/test_train.py::TestTerm::test_weight` of pytest."""
-    module, _, names = context.removeprefix("tests.").partition(".")
-    return f"tests/{module}.py::{names.replace('.', '::')}"
 
 
 class Mutated(importlib.machinery.SourceFileLoader):
@@ -162,7 +182,7 @@ def attempt(mutant, tests):
 
 def survives(mutant, tests):
     """Whether all of `tests` pass with the mutant in place, in time; `SystemExit` if pytest does not know one of them."""
-    process = multiprocessing.get_context("fork").Process(target=attempt, args=(mutant, tests))
+    process = FORK.Process(target=attempt, args=(mutant, tests))
     process.start()
     process.join(LIMIT)
     if process.is_alive():
@@ -197,16 +217,12 @@ def main():
     alive = []
     for mutant in tqdm([every[i] for i in sorted(drawn)], unit="mutant"):
         contexts = tests.get(mutant.path, {})
-        # What fixtures alone execute belongs to no test: then all tests of the file are asked.
-        for lines in (mutant.lines, contexts):
-            found = sorted({node(context) for line in lines for context in contexts.get(line, []) if context})
-            if found:
-                break
+        found = sorted({test for line in mutant.lines for test in contexts.get(line, []) if test})
         if not found or survives(mutant, found):
             alive.append(mutant)
             tqdm.write(
                 f"survived: {mutant.path}:{mutant.lines.start}\n  - {mutant.old}\n  + {mutant.new}"
-                + ("" if found else "\n  no test executes this file")
+                + ("" if found else "\n  no test executes this line")
             )
     print(f"{count - len(alive)} of {count} mutants killed ({1 - len(alive) / count:.0%}), out of {len(every)}")
 
