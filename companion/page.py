@@ -13,15 +13,13 @@ import re
 import sys
 from pathlib import Path
 
-import jinja2
 from latex2mathml.converter import convert
 from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from companion import ledger
-from companion.claims import VERDICTS
 from companion.files import read_file
-from companion.guard import Parser, command_line
+from companion.guard import command_line
 from gwf.paths import ROOT
 
 #: The experiments that a reader looks for.
@@ -50,42 +48,18 @@ def sheets(report):
     return [s for s in found if s["chapter"]], [s for s in found if not s["chapter"]]
 
 
-def verdicts(report):
-    """The claims by work: a list of (paper, counts, rows)."""
-    frame = ledger.load(report)
-    found = []
-    for paper, rows in frame.groupby("paper", sort=False):
-        counts = rows["verdict"].value_counts()
-        counted = [(name, int(counts[name])) for name in VERDICTS if name in counts]
-        found.append((paper, counted, rows.to_dict("records")))
-    return found, ledger.summary(frame)
-
-
 def write(profile, report):
     """Write `<report>/index.html`; the same files give the same bytes. `UsageError` if there is no ledger."""
-    chapters, experiments = sheets(report)
-    works, summary = verdicts(report)
-    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"markdown": rendered, "formulas": formulas}
-    text = environment.from_string(template).render(
-        profile=profile, chapters=chapters, experiments=experiments, works=works, summary=summary
-    )
-    (Path(report) / "index.html").write_text(text, encoding="utf-8")
+    chapters, experiments = sheets(ROOT / report)
+    frame = ledger.load(ROOT / report)
+    of = {"profile": profile, "summary": ledger.summary(frame), "works": ledger.works(frame)}
+    filters = {"markdown": rendered, "formulas": formulas}
+    text = ledger.render("page.html", filters, chapters=chapters, experiments=experiments, **of)
+    (ROOT / report / "index.html").write_text(text, encoding="utf-8")
+    print(f"{report}/index.html")
 
 
-@command_line()
-def main(arguments):
-    """Command line; returns the exit status."""
-    parser = Parser(prog="python -m companion.page", description="Write the page of a report.")
-    parser.add_argument("profile")
-    parser.add_argument("report")
-    asked = parser.parse_args(arguments)
-    write(asked.profile, ROOT / asked.report)
-    print(f"{asked.report}/index.html")
-
+main = command_line(main=write)
 
 if __name__ == "__main__":
     sys.exit(main())
