@@ -279,7 +279,9 @@ def reproduce(
             if profile == "laptop":
                 from companion import compare
 
-                compare.say_beside_git(composed, ran)
+                compare.say_beside_git(
+                    [ROOT / found[n].outs[0] for n in sorted(ran) if found[n].kind in ("run", "measure")]
+                )
         if not left:
             unchanged.write_text(signature(profile))
     done = f"{minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"

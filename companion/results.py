@@ -22,12 +22,9 @@ def folder(experiment, profile, case, seed):
 
 
 def keep(experiment, profile, case, seed, **tables):
-    """Write the tables of one case and seed; older tables of it go.
+    """Write the tables of one case and seed, DataFrames by name; older tables of it go.
 
-    Parameters
-    ----------
-    tables : DataFrame
-        By name. Floats are written with eight significant digits, so that a table is the same bytes at every run.
+    Floats are written with eight significant digits, so that a table is the same bytes at every run.
     """
     target = folder(experiment, profile, case, seed)
     shutil.rmtree(target, ignore_errors=True)
@@ -42,30 +39,19 @@ def keep(experiment, profile, case, seed, **tables):
 def read(experiment, profile):
     """All tables of an experiment, seeds one below the other: dict case -> dict table -> DataFrame with a column `seed`.
 
-    Raises
-    ------
-    UsageError
-        Nothing has been computed; the message has the command that does.
+    `UsageError` with the command that computes them if there are none.
     """
-    runs = [(path, RUN.fullmatch(path.name)) for path in (RESULTS / profile / experiment).glob("*") if path.is_dir()]
-    runs = sorted((found["case"], int(found["seed"]), path) for path, found in runs if found)
+    files = (RESULTS / profile / experiment).glob("*/*.csv")
+    runs = [(run["case"], int(run["seed"]), file) for file in files if (run := RUN.fullmatch(file.parent.name))]
     cases = {}
-    for case, seed, path in runs:
-        for file in sorted(path.glob("*.csv")):
-            table = pd.read_csv(file)
-            table.insert(0, "seed", seed)
-            cases.setdefault(case, {}).setdefault(file.stem, []).append(table)
+    for case, seed, file in sorted(runs):
+        table = pd.read_csv(file)
+        table.insert(0, "seed", seed)
+        cases.setdefault(case, {}).setdefault(file.stem, []).append(table)
     if not cases:
+        command = f"dvc repro show@{experiment}" if profile == "laptop" else f"make reproduce PROFILE={profile}"
         raise UsageError(
             f"there are no results of {experiment!r} in the profile {profile!r}: "
-            f"run the notebook notebooks/experiments/{experiment}.ipynb, or {command(experiment, profile)}"
+            f"run the notebook notebooks/experiments/{experiment}.ipynb, or {command}"
         )
-    return {
-        case: {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
-        for case, tables in cases.items()
-    }
-
-
-def command(experiment, profile):
-    """What computes and shows an experiment."""
-    return f"dvc repro show@{experiment}" if profile == "laptop" else f"make reproduce PROFILE={profile}"
+    return {case: {name: pd.concat(parts, ignore_index=True) for name, parts in t.items()} for case, t in cases.items()}
