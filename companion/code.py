@@ -242,7 +242,7 @@ def bundle(name, part, settings=None):
     parts = ["# settings\n" + json.dumps(values, indent=1, sort_keys=True) + "\n", reached.text()]
     if part == "show":  # a caption is printed whole; of the notebook's own text the title alone
         written = {text for node in root.nodes for text in references(root, node).strings} - {"title"}
-        prose = {cell["id"]: form.source(cell) for cell in nb["cells"] if cell["cell_type"] == "markdown"}
+        prose = form.prose(nb)
         title = next(iter(prose.values())).splitlines()[0]
         parts += ["# captions", *(text for name, text in prose.items() if name in written), title]
     parts += [f"{claim.id}: {claim.band}" for claim in claims.read().values() if claim.id in reached.strings]

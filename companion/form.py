@@ -41,6 +41,11 @@ def cells(notebook):
     return [cell for cell in load(notebook)["cells"] if cell["cell_type"] == "code" and source(cell).strip()]
 
 
+def prose(nb):
+    """Id -> text of the Markdown cells of the notebook `nb` (JSON content); the first one has the title."""
+    return {cell["id"]: source(cell) for cell in nb["cells"] if cell["cell_type"] == "markdown"}
+
+
 def part(nb, name):
     """The notebook `nb` (JSON content) with the code cells of one part alone, "run" or "show"; None is the whole notebook.
 

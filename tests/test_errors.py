@@ -364,6 +364,14 @@ def test_what_the_system_refuses_is_one_line(error, tmp_path):
     assert error(command_line(main=write)) == f"error: {tmp_path / 'nowhere' / 'file'}: No such file or directory\n"
 
 
+@pytest.mark.parametrize("module", ["driver", "notebooks", "params"])
+def test_a_python_without_the_packages_is_told_what_to_use(module):
+    bare = [sys.executable, "-S", "-m", f"companion.{module}", "laptop"]
+    done = subprocess.run(bare, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: this Python has no torch, pandas, ") and "use make" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["gwf.data", "companion.ledger print report"])
 def test_a_closed_pipe_is_no_error(command):
     words = [sys.executable, "-m", *command.split()]
