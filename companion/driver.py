@@ -20,26 +20,24 @@ Command line::
     --engine slurm    jobs of a Slurm cluster
 """
 
-import argparse
 import contextlib
 import hashlib
 import json
-import math
 import os
 import re
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections import namedtuple
 from pathlib import Path
 
 import joblib
 
 from companion import code, params, workspace
-from companion.engines import LOCK, Failed, Stages, environment, python
+from companion.engines import LOCK, Stages, environment, python
 from companion.files import read_file, write_text
 from companion.guard import Alone, command_line, say, watch
-from gwf.errors import UsageError, nearest
+from gwf.errors import UsageError, in_range, nearest, whole
 from gwf.paths import ROOT, SCRATCH
 from gwf.progress import clock
 
@@ -50,17 +48,8 @@ SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter"
 SIDE_BY_SIDE = {"local": min(joblib.cpu_count(), 4), "slurm": 64}
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stage of dvc.yaml: `kind` is "run" for `run@porous_d2-0`, `inputs` the name of its file below results/inputs."""
-
-    name: str
-    kind: str
-    cmd: str
-    deps: list
-    outs: list
-    inputs: str
-    seed: int
+#: A stage of dvc.yaml: `kind` is "run" for `run@porous_d2-0`, `inputs` the name of its file below results/inputs.
+Stage = namedtuple("Stage", "name kind cmd deps outs inputs seed")
 
 
 def stages(composed):
@@ -209,23 +198,11 @@ def telling(found, todo, costs, budget):
     return chosen
 
 
-def positive(kind, words):
-    """A type of arguments: reads a positive number of that `kind`, which `words` describe."""
-
-    def read(text):
-        with contextlib.suppress(ValueError):
-            if 0 < (value := kind(text)) < math.inf:
-                return value
-        raise argparse.ArgumentTypeError(f"{text!r} must be {words}")
-
-    return read
-
-
 def reproduce(
     profile="laptop",
     *,
-    jobs: positive(int, "a whole number from 1 on") = None,
-    minutes: positive(float, "a positive number of minutes") = None,
+    jobs: int = None,
+    minutes: float = None,
     reuse: bool = False,
     plan: bool = False,
     data: bool = False,
@@ -246,7 +223,10 @@ def reproduce(
         watch(lambda: os._exit(1))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     nearest(profile, params.profiles(), "profile")
-    nearest(engine, SIDE_BY_SIDE, "engine")
+    most = SIDE_BY_SIDE[nearest(engine, SIDE_BY_SIDE, "engine")]
+    jobs = most if jobs is None else whole(jobs, 1, 10**4, "jobs")
+    if minutes is not None:
+        in_range(minutes, 0, 10**6, "minutes", open_low=True)
     if data:
         return workspace.data()
     if profile != "laptop" and not os.environ.get("GWF_WORKSPACE"):
@@ -263,7 +243,7 @@ def reproduce(
         composed = params.compose(profile)
         found, texts = stages(composed), code.inputs(composed)
         todo = stale(found, texts, reuse)
-        costs, jobs, left = Costs(profile), jobs or SIDE_BY_SIDE[engine], set()
+        costs, left = Costs(profile), set()
         if minutes:
             part = telling(found, todo, costs, 60 * minutes * jobs * 0.8)
             todo, left = part, todo - part
@@ -277,9 +257,9 @@ def reproduce(
             runner.commit("inputs").result()
             ran = rounds(runner, found, todo, costs, composed)
             if profile == "laptop":
-                from companion import compare
+                from companion import results
 
-                compare.say_beside_git(
+                results.say_beside_git(
                     [ROOT / found[n].outs[0] for n in sorted(ran) if found[n].kind in ("run", "measure")]
                 )
         if not left:
@@ -301,10 +281,11 @@ def rounds(runner, found, todo, costs, composed):
         f"about {clock(costs.together(first, jobs))} to a first report, {clock(costs.together(calculated, jobs))} in all"
     )
     others = [stage for stage in calculated if stage not in first]
-    for part, after in ((first, todo), (others, ())) if others else ((first, todo),):
+    for part in (first, others) if others else (first,):
         names = {stage.name for stage in part}
         for name in found:  # in the order of dvc.yaml, so that what a stage needs has been looked at
-            if found[name].kind in ("show", "chapter", "claims", "page") and (name in after or above[name] & names):
+            reports = found[name].kind in ("show", "chapter", "claims", "page")
+            if reports and (name in todo - ran or above[name] & names):
                 names.add(name)
         ordered = sorted(names, key=lambda name: -costs[found[name]])
         runner.side_by_side({name: found[name] for name in ordered}, {name: above[name] & names for name in ordered})
@@ -312,7 +293,7 @@ def rounds(runner, found, todo, costs, composed):
     return ran
 
 
-main = command_line(Failed, main=reproduce)
+main = command_line(main=reproduce)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,19 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from companion.files import short
-from companion.guard import HELD, THREADS, say
+from companion.guard import HELD, THREADS, Failed, say
 from gwf.errors import UsageError
 from gwf.paths import ROOT, SCRATCH
 from gwf.progress import clock
 
 STOP = 10.0
 LOOK = 0.1
+#: Seconds after which a stage that has nothing to say is said to be running.
+HEARTBEAT = 15.0
 #: Held by the driver that runs stages.
 LOCK = SCRATCH / "reproduce.lock"
-
-
-class Failed(RuntimeError):
-    """A stage failed; the message has its name, what it said, and where to read more."""
 
 
 def environment():
@@ -49,7 +47,8 @@ class Job:
     """A stage that was started, as a process of this machine; other engines say `start`, `status` and `stop` anew."""
 
     def __init__(self, stage, label=""):
-        self.stage, self.label, self.began, self.read = stage, label, time.monotonic(), 0
+        self.stage, self.label, self.read = stage, label, 0
+        self.began = self.heard = time.monotonic()
         self.start()
 
     def start(self):
@@ -85,10 +84,13 @@ class Job:
         return text.decode(errors="replace").splitlines()
 
     def look(self):
-        """Show what it printed; returns its exit status, None while it runs."""
-        status = self.status()
-        for line in self.said():
+        """Show what it printed, and every 15 s a sign of life; returns its exit status, None while it runs."""
+        status, lines, now = self.status(), self.said(), time.monotonic()
+        if not lines and status is None and now - self.heard > HEARTBEAT:
+            lines = [f"{self.stage.name}: {clock(now - self.began)} so far"]
+        for line in lines:
             say(f"{self.label} {line}")
+            self.heard = now
         return status
 
     def failure(self, status):

@@ -28,7 +28,7 @@ def load(notebook):
 
 def source(cell):
     """Text of a cell, whether stored as one string or as a list of lines."""
-    return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+    return "".join(cell["source"])
 
 
 def tags(cell):
@@ -69,7 +69,7 @@ def parse(notebook, cell):
 def parameters_of(notebook):
     """Parameters of `notebook` with their defaults, read from the cell tagged `parameters`; nothing is run.
 
-    `UsageError` if there is no such cell, or it contains anything but assignments of literals.
+    `UsageError` if there is no such cell, or it contains anything but assignments of literals (`float("inf")` is one).
     """
     tagged = [cell for cell in cells(notebook) if "parameters" in tags(cell)]
     if len(tagged) != 1:
@@ -78,10 +78,10 @@ def parameters_of(notebook):
     for node in parse(notebook, tagged[0]).body:
         try:
             (target,) = node.targets
-            found[target.id] = literal(node.value)
+            found[target.id] = ast.literal_eval(ast.unparse(node.value).replace("float('inf')", "1e999"))
         except (AttributeError, TypeError, ValueError):
-            text = ast.unparse(node)
-            raise UsageError(f"{notebook}: the parameters cell may only assign literals, not: {text}") from None
+            found = ast.unparse(node)
+            raise UsageError(f"{notebook}: the parameters cell may only assign literals, not: {found}") from None
     return found
 
 
@@ -100,15 +100,6 @@ def accept(notebook, given, where=None):
         if kind is int and value < 0 <= defaults[name]:
             raise UsageError(f"parameter {name} = {value!r} of {of} must not be negative")
     return given
-
-
-def literal(node):
-    """Value of a literal expression, or of `float("inf")`, which Python has no literal for."""
-    if isinstance(node, ast.List):
-        return [literal(entry) for entry in node.elts]
-    if ast.unparse(node) in ("float('inf')", "float('nan')"):
-        return float(node.args[0].value)
-    return ast.literal_eval(node)
 
 
 def normalise(nb):

@@ -24,6 +24,10 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 HELD = "GWF_HELD"
 
 
+class Failed(RuntimeError):
+    """A stage or a notebook failed; the message says where, why, and where to read more."""
+
+
 def say(text):
     """Print at once, also into a pipe."""
     print(text, flush=True)
@@ -36,13 +40,12 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} ({self.prog} --help says more)")
 
 
-def command_line(*kinds, **actions):
+def command_line(**actions):
     """A `main`: it takes the words of the command line, calls one of the `actions` and returns the exit status.
 
     The arguments of an action are the parameters of its function, of the type in their annotation; several actions are
-    subcommands by name, an action called `main` has no name. What the user can mend is one line on stderr: `UsageError`,
-    what the system refuses (a full disk, a folder that must not be written to), and errors of other `kinds`. A reader
-    that closes its pipe (`| head`) is no error.
+    subcommands by name, an action called `main` has no name. What the user can mend is one line on stderr, also what the
+    system refuses (a full disk, a folder that must not be written to). A reader that closes its pipe (`| head`) is no error.
     """
 
     def main(words=None):
@@ -54,7 +57,7 @@ def command_line(*kinds, **actions):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 0
-        except (UsageError, OSError, *kinds) as error:
+        except (UsageError, Failed, OSError) as error:
             text = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else error
             print(f"error: {text}", file=sys.stderr, flush=True)
             return 1
@@ -85,18 +88,14 @@ def parsed(actions, words):
     return asked.pop("action"), asked
 
 
-def watch(on_death, on_look=lambda: None):
-    """From a background thread: `on_look()` twice a second, and `on_death()` as soon as the parent process is gone.
-
-    Setting the returned Event ends that.
-    """
+def watch(on_death):
+    """Call `on_death()` from a background thread as soon as the parent process is gone; the returned Event, set, ends that."""
     parent, stopped = os.getppid(), threading.Event()
 
     def loop():
         while not stopped.wait(POLL):
             if os.getppid() != parent:
                 return on_death()
-            on_look()
 
     threading.Thread(target=loop, daemon=True).start()
     return stopped

@@ -19,7 +19,7 @@ import pandas as pd
 
 from companion import claims
 from companion.claims import ID, TRUST, VERDICTS, Judgement, show, show_interval
-from companion.files import read_file, short
+from companion.files import read_file, short, write_text
 from companion.form import cells, source
 from companion.guard import command_line
 from companion.params import profiles
@@ -123,11 +123,10 @@ def write(profile, report):
     frame, folder = evaluate(profile, report), Path(report)
     frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
     of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame)}
-    (folder / "claims.md").write_text(render("claims.md.j2", **of).rstrip() + "\n", encoding="utf-8")
+    write_text(render("claims.md.j2", **of).rstrip() + "\n", folder / "claims.md")
     shutil.rmtree(folder / "metrics", ignore_errors=True)
-    (folder / "metrics").mkdir()
     for name, content in metrics(frame, folder).items():
-        (folder / "metrics" / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(json.dumps(content, indent=1) + "\n", folder / "metrics" / f"{name}.json")
     return frame
 
 

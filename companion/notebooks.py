@@ -13,24 +13,16 @@ import logging
 import os
 import shutil
 import sys
-import time
 from pathlib import Path
 from unittest import mock
 
 from companion import params
 from companion.files import read_file, short
 from companion.form import accept, load, normalise, part, path_of, write
-from companion.guard import THREADS, Alone, command_line, say, watch
+from companion.guard import THREADS, Alone, Failed, command_line, say, watch
 from gwf import paths
 from gwf.errors import UsageError, nearest
 from gwf.paths import RESULTS, ROOT, SCRATCH
-from gwf.progress import clock
-
-HEARTBEAT = 15.0
-
-
-class NotebookError(RuntimeError):
-    """A notebook failed or ended early; the message says where, why, and where to read it."""
 
 
 def run(notebook, key, parameters, only=None, threads=None):
@@ -45,7 +37,7 @@ def run(notebook, key, parameters, only=None, threads=None):
     ------
     UsageError
         Unknown parameter, or a value of another type than the default.
-    NotebookError
+    Failed
         A cell failed, or the notebook ended before its last cell; it is kept as `scratch/failed/<key>.ipynb`.
     """
     accept(notebook, parameters)
@@ -55,7 +47,6 @@ def run(notebook, key, parameters, only=None, threads=None):
     logging.getLogger("papermill").setLevel(logging.ERROR)
     raw, failed = (SCRATCH / folder / f"{key}.ipynb" for folder in ("running", "failed"))
     cells = nbformat.from_dict(part(load(notebook), only))
-    terminal = Terminal(key, len(cells.cells))
     with Alone(SCRATCH / f"{key}.lock") as lock, contextlib.ExitStack() as stack:
 
         def stop():
@@ -66,7 +57,7 @@ def run(notebook, key, parameters, only=None, threads=None):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
         stack.callback(lock.clear)
-        stack.callback(watch(stop, terminal.beat).set)
+        stack.callback(watch(stop).set)
         stack.enter_context(mock.patch.dict(os.environ, of_kernel(key, threads) | lock.mark))
         try:
             executed = papermill.execute_notebook(
@@ -77,8 +68,7 @@ def run(notebook, key, parameters, only=None, threads=None):
                 kernel_name="python3",
                 language="python",
                 cwd=str(ROOT),
-                stderr_file=terminal,
-                on_cell_start=terminal.at,
+                stderr_file=sys.stdout,
                 extra_arguments=["--log-level=CRITICAL"],
                 shutdown_kernel="immediate",
                 start_timeout=600,
@@ -89,18 +79,18 @@ def run(notebook, key, parameters, only=None, threads=None):
         except papermill.PapermillExecutionError as error:
             where = f"cell {error.cell_index} of {notebook.name}"
             message = f"{error.ename}: {error.evalue}\n  raised in {where}"
-        except NotebookError as error:
+        except Failed as error:
             message = str(error)
         except RuntimeError as error:
             message = (
                 f"the kernel of {notebook.name} died (out of memory, or killed from outside) or never came: {error}"
             )
-    os.replace(raw, failed)
-    raise NotebookError(f"{message}\n  the notebook as far as it came: {short(failed)}")
+        os.replace(raw, failed)
+        raise Failed(f"{message}\n  the notebook as far as it came: {short(failed)}")
 
 
 def require_complete(nb):
-    """Raise `NotebookError` unless every code cell of the executed notebook `nb` ran, and ran to its end.
+    """Raise `Failed` unless every code cell of the executed notebook `nb` ran, and ran to its end.
 
     papermill takes `raise SystemExit(0)` for success, and the rest of the notebook would silently be missing.
     """
@@ -110,9 +100,9 @@ def require_complete(nb):
         name = f"cell {index} ({cell.get('id', '')})"
         for output in cell.outputs:
             if output.output_type == "error":
-                raise NotebookError(f"{name} ended the notebook early with {output.ename}: {output.evalue}")
+                raise Failed(f"{name} ended the notebook early with {output.ename}: {output.evalue}")
         if cell.execution_count is None:
-            raise NotebookError(f"{name} was not executed")
+            raise Failed(f"{name} was not executed")
 
 
 def of_kernel(key, threads):
@@ -130,32 +120,6 @@ def of_kernel(key, threads):
         **{"MATPLOTLIBRC": os.devnull, "MPLBACKEND": "", "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
-
-
-class Terminal:
-    """Shows what a notebook writes to stderr, progress included, and a sign of life every 15 s; a file to papermill."""
-
-    def __init__(self, key, total):
-        self.key, self.total, self.cell = key, total, "starting"
-        self.last = self.began = time.monotonic()
-
-    def at(self, cell, cell_index):
-        """Remember which cell is being executed; nbclient calls it before every cell."""
-        self.cell = f"cell {cell_index + 1}/{self.total} ({cell.get('id', '')})"
-
-    def write(self, text):
-        """Print lines."""
-        for line in filter(str.strip, text.splitlines()):
-            say(f"  {line}")
-            self.last = time.monotonic()
-
-    def flush(self):
-        """Nothing is buffered."""
-
-    def beat(self):
-        """Say where the notebook is if nothing has been heard of it for long."""
-        if time.monotonic() - self.last > HEARTBEAT:
-            self.write(f"{self.key}: {self.cell}, {clock(time.monotonic() - self.began)} so far")
 
 
 def chosen(composed, group, name, case, seed):
@@ -210,7 +174,7 @@ def refresh(notebooks: list):
         say(f"{notebook}: {'outputs changed' if changed else 'unchanged'}")
 
 
-main = command_line(NotebookError, run=run_case, train=train, show=show, refresh=refresh)
+main = command_line(run=run_case, train=train, show=show, refresh=refresh)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from companion import ledger
-from companion.files import read_file
+from companion.files import read_file, write_text
 from companion.guard import command_line
 from gwf.paths import ROOT
 
@@ -38,24 +38,22 @@ def rendered(text):
 
 
 def sheets(report):
-    """What every notebook showed, chapters and experiments apart: two lists of dicts, see `Sheet.close`."""
-    found = []
-    files = Path(report).glob("sheets/*/shown.json")
+    """What every notebook showed, chapters and experiments apart: see `Sheet.close`."""
+    files, found = report.glob("sheets/*/shown.json"), {"chapters": [], "experiments": []}
     for file in sorted(files, key=lambda file: (file.parent.name not in FIRST, file.parent.name)):
         shown = read_file(file)
-        link = Path(os.path.relpath(ROOT / shown["notebook"], Path(report).resolve())).as_posix()
-        found.append(shown | {"name": file.parent.name, "link": link, "chapter": "/chapters/" in shown["notebook"]})
-    return [s for s in found if s["chapter"]], [s for s in found if not s["chapter"]]
+        link = os.path.relpath(ROOT / shown["notebook"], report.resolve())
+        entry = shown | {"name": file.parent.name, "link": Path(link).as_posix()}
+        found[Path(shown["notebook"]).parent.name].append(entry)
+    return found
 
 
-def write(profile, report):
-    """Write `<report>/index.html`; the same files give the same bytes. `UsageError` if there is no ledger."""
-    chapters, experiments = sheets(ROOT / report)
-    frame = ledger.load(ROOT / report)
-    of = {"profile": profile, "summary": ledger.summary(frame), "works": ledger.works(frame)}
-    filters = {"markdown": rendered, "formulas": formulas}
-    text = ledger.render("page.html", filters, chapters=chapters, experiments=experiments, **of)
-    (ROOT / report / "index.html").write_text(text, encoding="utf-8")
+def write(profile, report: Path):
+    """Write `index.html` into the folder `report`; the same files give the same bytes. `UsageError` if there is no ledger."""
+    found = sheets(folder := ROOT / report)
+    frame = ledger.load(folder)
+    of = found | {"profile": profile, "summary": ledger.summary(frame), "works": ledger.works(frame)}
+    write_text(ledger.render("page.html", {"markdown": rendered, "formulas": formulas}, **of), folder / "index.html")
     print(f"{report}/index.html")
 
 

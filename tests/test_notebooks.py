@@ -113,7 +113,7 @@ def test_parameters_must_be_literals(tmp_path):
 )
 def test_what_did_not_end_is_an_error_and_is_kept(tmp_path, scratch, cell, message):
     source = notebook(tmp_path / "toy.ipynb", PARAMETERS, "print('reached')", cell, "print('not reached')")
-    with pytest.raises(nb.NotebookError, match=message):
+    with pytest.raises(nb.Failed, match=message):
         nb.run(source, "toy", {})
     (kept,) = (scratch / "failed").glob("*.ipynb")
     assert "reached" in kept.read_text()
@@ -165,7 +165,7 @@ def test_progress_reaches_the_terminal(tmp_path):
     source = notebook(tmp_path / "toy.ipynb", PARAMETERS, loop)
     done = command_line("refresh", source)
     assert done.returncode == 0, done.stderr
-    assert "  toy: step 2/2, loss 0.25, 00:00 left\n" in done.stdout
+    assert "toy: step 2/2, loss 0.25, 00:00 left\n" in done.stdout
     assert not nbformat.read(source, as_version=4).cells[-1].outputs
 
 

@@ -301,9 +301,9 @@ def test_a_wrong_parameter_stops_before_anything_runs(clone, killed, right, wron
     "arguments, message",
     [
         (["smok"], "did you mean 'smoke'"),
-        (["smoke", "--jobs", "-1"], "whole number"),
-        (["smoke", "--jobs", "2.5"], "whole number"),
-        (["smoke", "--minutes", "0"], "positive number"),
+        (["smoke", "--jobs", "-1"], "jobs = -1 is out of range"),
+        (["smoke", "--jobs", "2.5"], "invalid int value"),
+        (["smoke", "--minutes", "0"], "minutes = 0.0 is out of range"),
     ],
 )
 def test_a_wrong_command_line(clone, arguments, message):
