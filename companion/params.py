@@ -81,11 +81,18 @@ def available(given):
     return given | left
 
 
+def entries(group, where):
+    """Names and values of a group of parameters; `UsageError` if it is none."""
+    if not isinstance(group, dict):
+        raise UsageError(f"{where} = {group!r} must be a group of named entries")
+    return group.items()
+
+
 def cases(given):
     """Every case of the parameters: (group, name, case, settings)."""
     for group in ("experiments", "training"):
-        for name, named in given[group].items():
-            for case, settings in named.items():
+        for name, named in entries(given[group], group):
+            for case, settings in entries(named, f"{group}.{name}"):
                 yield group, name, case, settings
 
 
@@ -125,13 +132,6 @@ def validate(params, later=()):
         nearest(key, GIVEN | set(FOLLOWS), "parameter")
     for key in sorted((GIVEN - {"seeds_of", "also"} | set(FOLLOWS)) - {*params, *later}):
         raise UsageError(f"parameter {key} is missing")
-    groups = {key: params.get(key, {}) for key in ("experiments", "training", "seeds_of", "also")}
-    named = {kind: groups[kind] for kind in ("experiments", "training") if isinstance(groups[kind], dict)}
-    for where, group in (
-        groups | {f"{kind}.{name}": named[kind][name] for kind in named for name in named[kind]}
-    ).items():
-        if not isinstance(group, dict):
-            raise UsageError(f"{where} = {group!r} must be a group of named entries")
     nearest(params["profile"], profiles(), "profile")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(params["device"])):
         raise UsageError(f"device = {params['device']!r} is unknown: use 'cpu', 'cuda' or 'cuda:<index>'")
@@ -143,9 +143,10 @@ def validate(params, later=()):
         if not isinstance(settings, dict) or not NAME.fullmatch(str(case)):
             raise UsageError(f"{where} = {settings!r} must be a named group of settings")
         accept(path_of("train" if kind == "training" else nearest(name, experiments(), "experiment")), settings, where)
-    known = [case for _, _, case, _ in cases(params)]
-    given = {f"seeds_of.{nearest(case, known, 'case in seeds_of')}": own for case, own in groups["seeds_of"].items()}
-    for where, seeds in {"seeds": params["seeds"], **given}.items():
+    entries(params.get("also", {}), "also")
+    known, own = [case for _, _, case, _ in cases(params)], entries(params.get("seeds_of", {}), "seeds_of")
+    of_cases = {f"seeds_of.{nearest(case, known, 'case in seeds_of')}": seeds for case, seeds in own}
+    for where, seeds in {"seeds": params["seeds"], **of_cases}.items():
         whole = isinstance(seeds, list) and seeds and all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds)
         if not whole or len(set(seeds)) < len(seeds):
             raise UsageError(f"{where} = {seeds!r} must be a list of different whole numbers from 0 on")
@@ -180,9 +181,8 @@ def read(path=PARAMS):
     try:
         return validate(read_file(path))
     except UsageError as error:
-        raise UsageError(
-            f"{error}. `python -m companion.params laptop` composes {Path(path).name} from conf/"
-        ) from None
+        made = f"`python -m companion.params laptop` composes {Path(path).name} from conf/"
+        raise UsageError(f"{error}. {made}") from None
 
 
 def write(composed, path=PARAMS):

@@ -200,7 +200,7 @@ def test_a_broken_params_yaml_is_named_with_what_writes_it(tmp_path, text):
     ],
 )
 def test_a_wrong_run_stops_before_anything_runs(error, monkeypatch, arguments, message):
-    monkeypatch.setattr(notebooks, "execute", lambda *given: pytest.fail("it runs"))
+    monkeypatch.setattr("papermill.execute_notebook", lambda *given, **more: pytest.fail("it runs"))
     assert message in error(notebooks.main, *arguments)
 
 
