@@ -100,6 +100,7 @@ def module(name):
     return Module(name, "") if base.is_dir() else None
 
 
+@functools.cache
 class References:
     """What the names in one statement or expression stand for: `definitions`, `libraries`; and the `strings` in it.
 
@@ -151,12 +152,6 @@ class References:
                 self.resolve(here, steps, {}, lookup)
 
 
-@functools.cache
-def references(owner, node):
-    """`References` of a statement, found once."""
-    return References(owner, node)
-
-
 class Bundle:
     """Everything reached from the statements `start` of the Module `root`, the cells of a notebook.
 
@@ -169,7 +164,7 @@ class Bundle:
         # A string found late may ask for an entry of a table reached early: until nothing is new.
         while new := set(self.statements()) - seen:
             seen |= new
-            for found in (references(*one) for one in new):
+            for found in (References(*one) for one in new):
                 self.strings |= found.strings
                 self.libraries |= found.libraries
                 inside = [entry for entry in found.definitions if entry[0].name not in PLUMBING]
@@ -241,7 +236,7 @@ def bundle(name, part, settings=None):
     reached = Bundle(root, start, References(root, ast.parse(repr(values), mode="eval")).strings)
     parts = ["# settings\n" + json.dumps(values, indent=1, sort_keys=True) + "\n", reached.text()]
     if part == "show":  # a caption is printed whole; of the notebook's own text the title alone
-        written = {text for node in root.nodes for text in references(root, node).strings} - {"title"}
+        written = {text for node in root.nodes for text in References(root, node).strings} - {"title"}
         prose = form.prose(nb)
         title = next(iter(prose.values())).splitlines()[0]
         parts += ["# captions", *(text for name, text in prose.items() if name in written), title]

@@ -29,12 +29,9 @@ from gwf.paths import NOTEBOOKS, ROOT
 
 def judged_in():
     """Id -> the notebook that judges it, read from the notebooks' code."""
-    found = {}
-    for path in sorted(NOTEBOOKS.glob("*/*.ipynb")):
-        for cell in cells(path):
-            for name in re.findall(rf'sheet\.claim\(\s*"({ID.pattern})"', source(cell)):
-                found[name[0]] = path.relative_to(ROOT).as_posix()
-    return found
+    judges, paths = rf'sheet\.claim\(\s*"({ID.pattern})"', sorted(NOTEBOOKS.glob("*/*.ipynb"))
+    found = [(name, path) for path in paths for cell in cells(path) for name, _ in re.findall(judges, source(cell))]
+    return {name: path.relative_to(ROOT).as_posix() for name, path in found}
 
 
 def evaluate(profile, report):

@@ -32,11 +32,6 @@ def formulas(text, plain=escape):
     return Markup("".join(convert(part) if i % 2 else plain(part) for i, part in enumerate(parts)))
 
 
-def rendered(text):
-    """Markdown as HTML, formulas included."""
-    return Markup(MarkdownIt().render(formulas(text, str)))
-
-
 def sheets(report):
     """What every notebook showed, chapters and experiments apart: see `Sheet.close`."""
     files, found = report.glob("sheets/*/shown.json"), {"chapters": [], "experiments": []}
@@ -52,8 +47,9 @@ def write(profile, report: Path):
     """Write `index.html` into the folder `report`; the same files give the same bytes. `UsageError` if there is no ledger."""
     found = sheets(folder := ROOT / report)
     frame = ledger.load(folder)
+    filters = {"formulas": formulas, "markdown": lambda text: Markup(MarkdownIt().render(formulas(text, str)))}
     of = found | {"profile": profile, "summary": ledger.summary(frame), "works": ledger.works(frame)}
-    write_text(ledger.render("page.html", {"markdown": rendered, "formulas": formulas}, **of), folder / "index.html")
+    write_text(ledger.render("page.html", filters, **of), folder / "index.html")
     print(f"{report}/index.html")
 
 
