@@ -138,11 +138,13 @@ def validate(params, later=()):
     report = Path(str(params["report"]))
     if report.is_absolute() or ".." in report.parts or not report.parts:
         raise UsageError(f"report = {params['report']!r} must be a folder below the repository, such as 'report'")
+    for name, _ in entries(params["experiments"], "experiments"):
+        nearest(name, experiments(), "experiment")
     for kind, name, case, settings in cases(params):
         where = f"{kind}.{name}.{case}"
         if not isinstance(settings, dict) or not NAME.fullmatch(str(case)):
             raise UsageError(f"{where} = {settings!r} must be a named group of settings")
-        accept(path_of("train" if kind == "training" else nearest(name, experiments(), "experiment")), settings, where)
+        accept(path_of("train" if kind == "training" else name), settings, where)
     entries(params.get("also", {}), "also")
     known, own = [case for _, _, case, _ in cases(params)], entries(params.get("seeds_of", {}), "seeds_of")
     of_cases = {f"seeds_of.{nearest(case, known, 'case in seeds_of')}": seeds for case, seeds in own}
