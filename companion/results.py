@@ -56,12 +56,16 @@ def read(experiment, profile):
         table.insert(0, "seed", seed)
         cases.setdefault(case, {}).setdefault(file.stem, []).append(table)
     if not cases:
-        command = f"dvc repro show@{experiment}" if profile == "laptop" else f"make reproduce PROFILE={profile}"
         raise UsageError(
             f"there are no results of {experiment!r} in the profile {profile!r}: "
-            f"run the notebook notebooks/experiments/{experiment}.ipynb, or {command}"
+            f"run the notebook notebooks/experiments/{experiment}.ipynb, or {command(experiment, profile)}"
         )
     return {case: {name: pd.concat(parts, ignore_index=True) for name, parts in t.items()} for case, t in cases.items()}
+
+
+def command(experiment, profile):
+    """What computes and shows an experiment."""
+    return f"dvc repro show@{experiment}" if profile == "laptop" else f"make reproduce PROFILE={profile}"
 
 
 def committed(path):
