@@ -4,18 +4,19 @@ A notebook judges a claim with `Sheet.claim`: a measure turns evidence into numb
 the claim's band into a verdict. A control is evidence broken on purpose, which must come to another verdict.
 """
 
+import functools
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-import yaml
-
+from companion.files import read_file, short
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF
 
 WORKS = ("gwf", "sjko", "vwgf", "w2fe", "proposal")
 ID = re.compile(rf"({'|'.join(WORKS)})-[A-Z][1-9]\d*")
+#: Key of the data files -> how far a published statement can be trusted, as the ledger prints it.
 TRUST = {
     "paper": "paper, read first-hand",
     "code": "released code",
@@ -25,11 +26,6 @@ TRUST = {
     "ours": "our own question, not the paper's",
     "unknown": "unknown",
 }
-"""Key of the data files -> how far a published statement can be trusted, as the ledger prints it."""
-
-
-FIELDS = {"id", "claim", "published", "trust", "check", "band", "control", "gpu", "otherwise"}
-
 #: Verdict -> what it means, in the order of the summary.
 VERDICTS = {
     "reproduced": "every part of the check lies in its band",
@@ -67,17 +63,10 @@ class Band:
     why: str
     near: dict = field(default_factory=dict)
 
-    @property
-    def main(self):
-        """Name of the main part."""
-        return next(iter(self.inside))
 
-
-def grade(value, inside, near=None):
+def grade(value, inside, near=(math.inf, -math.inf)):
     """2 where `value` lies in [low, high] = `inside`, 1 in `near`, 0 elsewhere."""
-    if inside[0] <= value <= inside[1]:
-        return 2
-    return int(near is not None and near[0] <= value <= near[1])
+    return 2 if inside[0] <= value <= inside[1] else int(near[0] <= value <= near[1])
 
 
 def verdict(values, band):
@@ -86,14 +75,15 @@ def verdict(values, band):
     `contradicted` if the main part has grade 0; `reproduced` if every part of the band was measured and has grade 2;
     `partly` otherwise. `UsageError` for a part that the band does not name, a main part that was not measured, NaN.
     """
+    main, grades = next(iter(band.inside)), {}
     for name, value in values.items():
         nearest(name, band.inside, "part of the band")
         if math.isnan(value):
             raise UsageError(f"{name} = nan: a check must measure a number or leave the part out")
-    if band.main not in values:
-        raise UsageError(f"the main part of the band, {band.main!r}, was not measured")
-    grades = {name: grade(value, band.inside[name], band.near.get(name)) for name, value in values.items()}
-    if grades[band.main] == 0:
+        grades[name] = grade(value, band.inside[name], *([band.near[name]] if name in band.near else []))
+    if main not in grades:
+        raise UsageError(f"the main part of the band, {main!r}, was not measured")
+    if grades[main] == 0:
         return "contradicted"
     return "reproduced" if len(grades) == len(band.inside) and min(grades.values()) == 2 else "partly"
 
@@ -144,33 +134,34 @@ def band_of(raw, where):
     """The `Band` of a claim's data; `UsageError` says what is wrong with it."""
     for name in raw:
         nearest(name, {"inside", "near", "why"}, f"field of the band of {where}")
+    if not raw.get("inside") or not raw.get("why"):
+        raise UsageError(f"the band of {where} needs `inside` with a part, and `why`")
     limits = {"inside": {}, "near": {}}
     for group, found in limits.items():
         for part, value in raw.get(group, {}).items():
+            nearest(part, raw["inside"], f"part of the band of {where}")
             try:
                 low, high = found[part] = tuple(float(limit) for limit in value)
             except (TypeError, ValueError):
                 raise UsageError(f"{where}, {part} = {value!r}: a band is a pair of numbers [low, high]") from None
             if not low <= high:
                 raise UsageError(f"{where}, {part} = {value!r}: the lower limit is above the upper one")
-    if not limits["inside"] or not raw.get("why"):
-        raise UsageError(f"the band of {where} needs `inside` with a part, and `why`")
-    for part in limits["near"]:
-        nearest(part, limits["inside"], f"part of the band of {where}")
     return Band(why=raw["why"], **limits)
 
 
-def parse(text):
-    """The claims of one data file, a list of `Claim`; `UsageError` names the claim and the field that is wrong."""
-    raw = yaml.safe_load(text)
-    found = []
-    for entry in raw["claims"]:
+def parse(raw, file):
+    """The claims of one data file with the content `raw`; `UsageError` names the claim and the field that is wrong."""
+    listed = raw.get("claims") if isinstance(raw, dict) and {"key", "paper"} <= set(raw) else None
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise UsageError(f"{file} must have a key, a paper and a list of claims")
+    found, known = [], {entry.name for entry in fields(Claim)} - {"paper"}
+    for entry in listed:
         name = entry.get("id", "a claim without id")
         if not ID.fullmatch(str(name)) or not name.startswith(raw["key"] + "-"):
             raise UsageError(f"claim id {name!r}: valid ids of this file look like {raw['key']}-C1")
         for key in entry:
-            nearest(key, FIELDS, f"field of claim {name}")
-        needed = FIELDS - {"gpu"} - ({"band"} if "otherwise" in entry else {"otherwise"})
+            nearest(key, known, f"field of claim {name}")
+        needed = known - {"gpu"} - ({"band"} if "otherwise" in entry else {"otherwise"})
         if missing := sorted(key for key in needed if not entry.get(key)):
             raise UsageError(f"claim {name} lacks {', '.join(missing)}")
         for tag in entry["trust"]:
@@ -179,15 +170,17 @@ def parse(text):
             nearest(entry["otherwise"], {"needs-gpu", "not-run"}, f"verdict of claim {name}")
         if entry.get("gpu") and set(entry["gpu"]) != {"what", "hours", "command"}:
             raise UsageError(f"gpu of claim {name} needs what, hours and command")
-        given = {key: value.strip() if isinstance(value, str) else value for key, value in entry.items()}
-        band = None if given.get("band") is None else band_of(given["band"], name)
-        found.append(Claim(**given | {"paper": raw["paper"], "band": band, "gpu": given.get("gpu") or {}}))
+        given = {key: value.strip() if isinstance(value, str) else value for key, value in entry.items() if value}
+        band = band_of(given["band"], name) if "band" in given else None
+        found.append(Claim(**given | {"paper": raw["paper"], "band": band}))
     return found
 
 
+@functools.cache
 def read():
     """Every claim of the data files, id -> `Claim`, in the order of the works; ids are unique."""
-    found = [claim for name in WORKS for claim in parse((CONF / "claims" / f"{name}.yaml").read_text(encoding="utf-8"))]
+    paths = [CONF / "claims" / f"{name}.yaml" for name in WORKS]
+    found = [claim for path in paths for claim in parse(read_file(path), short(path))]
     if twice := [name for name, count in Counter(claim.id for claim in found).items() if count > 1]:
         raise UsageError(f"claim ids used twice: {', '.join(twice)}")
     return {claim.id: claim for claim in found}

@@ -25,9 +25,8 @@ import sys
 from pathlib import Path
 
 from companion import claims, form, params
-from companion.files import read_file, short
-from companion.form import path_of
-from companion.guard import Parser, command_line
+from companion.files import short
+from companion.guard import command_line
 from gwf.errors import UsageError
 from gwf.paths import CONF, ROOT
 
@@ -37,17 +36,6 @@ PLUMBING = {
     *("gwf.errors", "gwf.paths", "gwf.progress", "gwf.training.checkpoint"),
     *(f"companion.{name}" for name in ("code", "files", "form", "guard", "notebooks", "params")),
 }
-
-
-@functools.cache
-def known_claims():
-    """Every claim, as `companion.claims.read`; a file that holds none is named."""
-    for path in (CONF / "claims" / f"{name}.yaml" for name in claims.WORKS):
-        found = read_file(path)
-        listed = found.get("claims") if isinstance(found, dict) and {"key", "paper"} <= set(found) else None
-        if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
-            raise UsageError(f"{short(path)} must have a key, a paper and a list of claims")
-    return claims.read()
 
 
 class Module:
@@ -64,43 +52,32 @@ class Module:
         except SyntaxError as error:
             raise UsageError(f"{name}, line {error.lineno}: this is no Python: {error.msg}") from None
         for node in self.nodes:
-            self.enter(node)
-
-    def enter(self, node):
-        """Sort in one statement."""
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            self.imports |= bound_by(node)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            self.definitions.setdefault(node.name, []).append(node)
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names = [
-                n for t in targets for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-            ]
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                self.imports |= bound_by(node)
+                continue
+            names = [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else []
+            if isinstance(node, (ast.Assign, ast.AnnAssign)):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                stored = [n for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+                names = [n.id for n in stored if isinstance(n.ctx, ast.Store)]
             for name in names:
-                self.definitions.setdefault(name.id, []).append(node)
-            self.others += [] if names else [node]
-        elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
-            self.others.append(node)
+                self.definitions.setdefault(name, []).append(node)
+            self.others += [] if names or is_prose(node) else [node]
 
     def table(self, name):
-        """The dict of the table called `name`: its (key, value) nodes, or None if it is no table."""
-        nodes = self.definitions.get(name, [])
+        """The dict of the table called `name`, key -> value node, or None if it is no table."""
+        nodes = self.definitions.get(name, []) if name.isupper() else []
         value = getattr(nodes[0], "value", None) if len(nodes) == 1 else None
-        if not isinstance(value, ast.Dict) or not name.isupper() or not value.keys:
+        if not isinstance(value, ast.Dict) or not value.keys:
             return None
         by_string = all(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in value.keys)
         names = any(isinstance(n, (ast.Name, ast.Lambda)) for entry in value.values for n in ast.walk(entry))
-        return (
-            [(k.value, entry) for k, entry in zip(value.keys, value.values, strict=True)]
-            if by_string and names
-            else None
-        )
+        return {k.value: v for k, v in zip(value.keys, value.values, strict=True)} if by_string and names else None
 
-    def source(self, node):
-        """Text of a statement, decorators included."""
-        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-        return "\n".join(self.lines[first - 1 : node.end_lineno]) + "\n"
+
+def is_prose(node):
+    """Whether a statement is a docstring, or another value that nothing is done with."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def bound_by(node):
@@ -123,6 +100,7 @@ def module(name):
     return Module(name, "") if base.is_dir() else None
 
 
+@functools.cache
 class References:
     """What the names in one statement or expression stand for: `definitions`, `libraries`; and the `strings` in it.
 
@@ -150,40 +128,28 @@ class References:
                 self.resolve(self.owner, [node.id, *chain], self.local, lookup)
             else:
                 self.walk(node, False)
-        elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+        elif not is_prose(node):
             looked_up = {id(part) for part in tables_looked_up_in(node)}
-            if lookup and isinstance(node, (ast.Tuple, ast.Starred)):  # nearest(name, (*TABLE, *OTHERS), ...)
-                looked_up = {id(child) for child in ast.iter_child_nodes(node)}
+            within = lookup and isinstance(node, (ast.Tuple, ast.Starred))  # nearest(name, (*TABLE, *OTHERS), ...)
             for child in ast.iter_child_nodes(node):
-                self.walk(child, id(child) in looked_up)
+                self.walk(child, within or id(child) in looked_up)
 
     def resolve(self, owner, chain, local, lookup):
         """Follow a dotted name to the definition it stands for, if that is in this repository."""
-        name, *rest = chain
+        name, *steps = chain
         if name in owner.definitions and name not in local:
-            self.definitions.add((owner, name, not lookup and rest[:1] != ["get"]))
-            return
-        target, attribute = local.get(name) or owner.imports.get(name) or (None, None)
-        if target is None:
-            return
-        here, steps = module(target), ([attribute] if attribute else []) + rest
-        if here is None:
-            self.libraries.add(f"{name}: {target}" + (f".{attribute}" if attribute else ""))
-            return
-        while (
-            steps
-            and steps[0] not in {*here.definitions, *here.imports}
-            and module(f"{here.name}.{steps[0]}") is not None
-        ):
-            here = module(f"{here.name}.{steps.pop(0)}")
-        if steps:
-            self.resolve(here, steps, {}, lookup)
-
-
-@functools.cache
-def references(owner, node):
-    """`References` of a statement, found once."""
-    return References(owner, node)
+            self.definitions.add((owner, name, not lookup and steps[:1] != ["get"]))
+        elif bound := local.get(name) or owner.imports.get(name):
+            here, steps = module(bound[0]), [*filter(None, bound[1:]), *steps]
+            if here is None:
+                self.libraries.add(f"{name}: {'.'.join(filter(None, bound))}")
+                return
+            while steps and steps[0] not in {*here.definitions, *here.imports}:
+                if (below := module(f"{here.name}.{steps[0]}")) is None:
+                    break
+                here, steps = below, steps[1:]
+            if steps:
+                self.resolve(here, steps, {}, lookup)
 
 
 class Bundle:
@@ -194,39 +160,29 @@ class Bundle:
 
     def __init__(self, root, start, strings):
         self.root, self.start, self.strings = root, start, set(strings)
-        self.reached, self.whole, self.libraries = {}, set(), set()
-        before = None
-        while before != (before := (len(self.reached), len(self.strings), len(self.whole))):
-            # A string found late may ask for an entry of a table reached early: until nothing is new.
-            self.follow(root, start)
-            for owner, name in list(self.reached):
-                self.follow(owner, self.parts(owner, name))
+        self.reached, self.whole, self.libraries, seen = set(), set(), set(), set()
+        # A string found late may ask for an entry of a table reached early: until nothing is new.
+        while new := set(self.statements()) - seen:
+            seen |= new
+            for found in (References(*one) for one in new):
+                self.strings |= found.strings
+                self.libraries |= found.libraries
+                inside = [entry for entry in found.definitions if entry[0].name not in PLUMBING]
+                self.reached |= {(owner, name) for owner, name, _ in inside}
+                self.whole |= {(owner, name) for owner, name, through in inside if through}
 
-    def parts(self, owner, name):
-        """The nodes of a definition; of a table that is looked up in, the entries that are asked for."""
-        table = owner.table(name)
-        if table is None or (owner, name) in self.whole:
-            return owner.definitions[name]
-        return [value for key, value in table if key in self.strings]
+    def statements(self):
+        """What is known to run: (Module, node)."""
+        yield from ((self.root, node) for node in self.start)
+        for owner, name in self.reached:
+            entries = self.entries(owner, name)
+            nodes = owner.definitions[name] if entries is None else entries.values()
+            yield from ((owner, node) for node in [*nodes, *(owner.others if owner is not self.root else [])])
 
-    def follow(self, owner, nodes):
-        """Reach what statements of `owner` name, and what that names."""
-        todo = [(owner, node) for node in nodes]
-        while todo:
-            owner, node = todo.pop()
-            found = references(owner, node)
-            self.strings |= found.strings
-            self.libraries |= found.libraries
-            for target, name, through in found.definitions:
-                if target.name in PLUMBING:
-                    continue
-                if through and target.table(name) and (target, name) not in self.whole:
-                    self.whole.add((target, name))
-                    self.reached.pop((target, name), None)
-                if (target, name) not in self.reached:
-                    self.reached[target, name] = True
-                    others = [] if target is self.root else target.others
-                    todo += [(target, part) for part in [*self.parts(target, name), *others]]
+    def entries(self, owner, name):
+        """The entries of a table that are asked for, key -> node; None for another definition and for a whole table."""
+        table = None if (owner, name) in self.whole else owner.table(name)
+        return table and {key: node for key, node in table.items() if key in self.strings}
 
     def text(self):
         """The reached definitions by module, without prose, in the order of the files."""
@@ -240,23 +196,22 @@ class Bundle:
 
     def reached_of(self, owner):
         """Texts of the reached definitions of a module, in the order of its file: the same in every process."""
-        places = sorted((owner.definitions[name][0].lineno, name) for o, name in self.reached if o is owner)
-        return list(dict.fromkeys(self.source(owner, name) for _, name in places))
-
-    def source(self, owner, name):
-        """Text of a definition without prose; of a table that is looked up in, the entries whose keys are asked for."""
-        nodes = self.parts(owner, name)
-        if nodes == owner.definitions[name]:
-            return "\n".join(plain(owner, node) for node in nodes)
-        keys = {id(value): key for key, value in owner.table(name)}
-        kept = [f"    {keys[id(node)]!r}: {ast.get_source_segment(owner.text, node)},\n" for node in nodes]
-        return f"{name} = {{\n{''.join(kept)}}}"
+        texts = {}
+        for _, name in sorted((owner.definitions[name][0].lineno, name) for o, name in self.reached if o is owner):
+            entries = self.entries(owner, name)
+            if entries is None:
+                texts["\n".join(plain(owner, node) for node in owner.definitions[name])] = True
+            else:
+                kept = [f"    {k!r}: {ast.get_source_segment(owner.text, node)},\n" for k, node in entries.items()]
+                texts[f"{name} = {{\n{''.join(kept)}}}"] = True
+        return texts
 
 
 @functools.cache
 def plain(owner, node):
-    """Text of a statement without prose."""
-    return form.prose_free(owner.source(node)).rstrip()
+    """Text of a statement, decorators included, without prose."""
+    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+    return form.prose_free("\n".join(owner.text.splitlines()[first - 1 : node.end_lineno]) + "\n").rstrip()
 
 
 def tables_looked_up_in(node):
@@ -270,42 +225,32 @@ def tables_looked_up_in(node):
     return []
 
 
-def strings_in(value):
-    """Every string in nested settings, keys included."""
-    if isinstance(value, dict):
-        return {text for pair in value.items() for entry in pair for text in strings_in(entry)}
-    if isinstance(value, (list, tuple)):
-        return {text for entry in value for text in strings_in(entry)}
-    return {value} if isinstance(value, str) else set()
-
-
 def bundle(name, part, settings=None):
     """The text that a stage depends on: notebook `name`, `part` "run", "show" or None for the whole notebook.
 
     `settings` is what its parameters cell is overridden with.
     """
-    nb, root, start, defaults = notebook(name, part)
-    values = defaults | (settings or {})
-    reached = Bundle(root, start, strings_in(values))
-    written = {text for node in root.nodes for text in references(root, node).strings}
-    prose = {cell["id"]: form.source(cell) for cell in nb["cells"] if cell["cell_type"] == "markdown"}
-    # A caption is printed whole; of the notebook's own text the title alone.
-    shown = [text for name, text in prose.items() if name in written - {"title"}]
-    shown.append(next(iter(prose.values())).splitlines()[0])
-    bands = [f"{claim.id}: {claim.band}" for claim in known_claims().values() if claim.id in reached.strings]
-    given = "# settings\n" + json.dumps(values, indent=1, sort_keys=True) + "\n"
-    return "\n".join([given, reached.text(), *(["# captions", *shown] if part == "show" else []), *bands])
+    path = form.path_of(name)
+    nb, root, start = notebook(path, part)
+    values = form.parameters_of(path) | (settings or {})
+    reached = Bundle(root, start, References(root, ast.parse(repr(values), mode="eval")).strings)
+    parts = ["# settings\n" + json.dumps(values, indent=1, sort_keys=True) + "\n", reached.text()]
+    if part == "show":  # a caption is printed whole; of the notebook's own text the title alone
+        written = {text for node in root.nodes for text in References(root, node).strings} - {"title"}
+        prose = form.prose(nb)
+        title = next(iter(prose.values())).splitlines()[0]
+        parts += ["# captions", *(text for name, text in prose.items() if name in written), title]
+    parts += [f"{claim.id}: {claim.band}" for claim in claims.read().values() if claim.id in reached.strings]
+    return "\n".join(parts)
 
 
 @functools.cache
-def notebook(name, part):
-    """Of a notebook: the cells of one part, the `Module` of their code, the statements that run, the parameters."""
-    path = path_of(name)
+def notebook(path, part):
+    """Of a notebook: the cells of one part, the `Module` of their code, the statements that run."""
     nb = form.part(form.load(path), part)
-    code = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
-    body = [cell for cell in code if "parameters" not in cell["metadata"].get("tags", [])]
-    root = Module(f"notebook {name}", "\n".join(form.source(cell) for cell in body))
-    return nb, root, statements(root, body, part), form.parameters_of(path)
+    code = [cell for cell in nb["cells"] if cell["cell_type"] == "code" and "parameters" not in form.tags(cell)]
+    root = Module(f"notebook {path.stem}", "\n".join(map(form.source, code)))
+    return nb, root, statements(root, code, part)
 
 
 def statements(root, cells, part):
@@ -316,7 +261,7 @@ def statements(root, cells, part):
     tagged, line = set(), 1
     for cell in cells:
         end = line + form.source(cell).count("\n") + 1
-        if part in cell["metadata"].get("tags", []):
+        if part in form.tags(cell):
             tagged |= set(range(line, end))
         line = end
     bound = {id(node): node for nodes in root.definitions.values() for node in nodes}.values()
@@ -326,45 +271,44 @@ def statements(root, cells, part):
 def inputs(composed):
     """Stage -> text of what it computes with, for the parameters `composed`."""
     found = {}
-    for experiment, cases in composed["experiments"].items():
-        for case, settings in cases.items():
-            found[f"run-{case}"] = bundle(experiment, "run", settings)
-    for dataset, cases in composed["training"].items():
-        for case, settings in cases.items():
-            whole = {"settings": {}, "device": composed["device"], "dataset": dataset} | settings
-            found[f"train-{dataset}-{case}"] = bundle("train", None, whole)
-            found[f"measure-{dataset}-{case}"] = bundle(dataset, "run", {"case": case})
+    for group, name, case, settings in params.cases(composed):
+        if group == "experiments":
+            found[f"run-{case}"] = bundle(name, "run", settings)
+        else:
+            whole = {"settings": {}, "device": composed["device"], "dataset": name} | settings
+            found[f"train-{name}-{case}"] = bundle("train", None, whole)
+            found[f"measure-{name}-{case}"] = bundle(name, "run", {"case": case})
     for name in [*composed["shows"], *composed["chapters"]]:
         found[f"show-{name}"] = bundle(name, "show")
-    texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "conf" / "claims").glob("*.yaml"))]
-    found["claims"] = "\n".join([module("companion.claims").text, module("companion.ledger").text, *texts])
-    found["page"] = "\n".join([module("companion.page").text, (ROOT / "companion" / "page.html").read_text("utf-8")])
+    of = {"claims": ("claims.py", "ledger.py", "claims.md.j2"), "page": ("page.py", "page.html")}
+    for name, files in of.items():
+        found[name] = "\n".join((ROOT / "companion" / file).read_text("utf-8") for file in files)
+    texts = [path.read_text(encoding="utf-8") for path in sorted((CONF / "claims").glob("*.yaml"))]
+    found["claims"] = "\n".join([found["claims"], *texts])
     return found
 
 
-def write(folder, composed):
-    """Write the inputs of every stage to `folder`, remove those whose stage is gone; returns their names."""
+def write(folder, texts):
+    """Write the inputs of every stage (stage -> text) to `folder`, and remove those whose stage is gone."""
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {f"{name}.txt": text for name, text in inputs(composed).items()}
     for path in folder.iterdir():
         if path.suffix != ".txt":
             raise UsageError(f"{folder} is not for the inputs of stages alone, it has {path.name}: give results/inputs")
-        if path.name not in texts:
+        if path.stem not in texts:
             path.unlink()
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return sorted(texts)
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
 
 
-@command_line()
-def main(arguments):
-    """Command line; returns the exit status."""
-    parser = Parser(prog="python -m companion.code", description="Write what every stage computes with.")
-    parser.add_argument("folder", type=Path)
-    folder, composed = ROOT / parser.parse_args(arguments).folder, params.read()
+def put(folder: Path):
+    """Write what every stage computes with, by params.yaml."""
+    composed = params.read()
     params.check_training(composed)
-    print(f"{len(write(folder, composed))} stages in {short(folder)}")
+    write(ROOT / folder, texts := inputs(composed))
+    print(f"{len(texts)} stages in {short(ROOT / folder)}")
 
+
+main = command_line(main=put)
 
 if __name__ == "__main__":
     sys.exit(main())

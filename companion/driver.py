@@ -10,30 +10,34 @@ leaves no trace in params.yaml and dvc.lock, and what is edited meanwhile does n
 
 Command line::
 
-    python -m companion.driver laptop --jobs 2 [--minutes 15] [--reuse] [--plan] [--engine slurm]
+    python -m companion.driver laptop [options]
+
+    --jobs 2          runs side by side; default: as cores allow, at most 4, on a cluster 64
+    --minutes 15      a spot check: the stages that tell most within that time
+    --reuse           take results that came with the clone as they are
+    --plan            print the stages that would run, and change nothing
+    --data            restore data/ if it is absent, check it, and run nothing
+    --engine slurm    jobs of a Slurm cluster
 """
 
-import argparse
 import contextlib
 import hashlib
 import json
-import math
 import os
+import re
 import signal
-import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections import namedtuple
 from pathlib import Path
 
 import joblib
 
-from companion import code, params
-from companion.engines import Failed, Stages, environment, python
+from companion import code, params, workspace
+from companion.engines import LOCK, Stages, environment, python
 from companion.files import read_file, write_text
-from companion.guard import Alone, Parser, command_line, say, watch
-from companion.workspace import SOURCES, data, mend, workspace
-from gwf.errors import UsageError, nearest
+from companion.guard import Alone, command_line, say, watch
+from gwf.errors import UsageError, in_range, nearest, whole
 from gwf.paths import ROOT, SCRATCH
 from gwf.progress import clock
 
@@ -44,60 +48,42 @@ SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter"
 SIDE_BY_SIDE = {"local": min(joblib.cpu_count(), 4), "slurm": 64}
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One stage: its command, and the paths it reads and writes, as in dvc.yaml."""
-
-    name: str
-    cmd: str
-    deps: tuple
-    outs: tuple
-    seed: int = 0
-
-    @property
-    def kind(self):
-        """`run` of `run@porous_d2-0`."""
-        return self.name.split("@")[0]
-
-    @property
-    def inputs(self):
-        """Name of its file below results/inputs."""
-        (found,) = [Path(path).stem for path in self.deps if path.startswith(INPUTS + "/")]
-        return found
+#: A stage of dvc.yaml: `kind` is "run" for `run@porous_d2-0`, `inputs` the name of its file below results/inputs.
+Stage = namedtuple("Stage", "name kind cmd deps outs inputs seed")
 
 
 def stages(composed):
     """All stages but `inputs`, name -> `Stage`, from dvc.yaml and the parameters, in the order of the file."""
     found = {}
-    for name, entry in read_file(ROOT / "dvc.yaml")["stages"].items():
-        if name == "inputs":
+    for kind, entry in read_file(ROOT / "dvc.yaml")["stages"].items():
+        if kind == "inputs":
             continue
-        each = composed[entry["foreach"].strip("${}")] if "foreach" in entry else {None: {}}
-        for key, item in each.items() if isinstance(each, dict) else ((key, key) for key in each):
-            values = {"profile": composed["profile"], "report": composed["report"], "key": key, "item": item}
-            values |= {f"item.{word}": value for word, value in item.items()} if isinstance(item, dict) else {}
-
-            def fill(text, values=values):
-                for word, value in values.items():
-                    text = text.replace(f"${{{word}}}", str(value))
-                return text
-
-            body = entry.get("do", entry)
-            outs = tuple(fill(next(iter(out)) if isinstance(out, dict) else out) for out in body["outs"])
-            full = name if key is None else f"{name}@{key}"
-            seed = item.get("seed", 0) if isinstance(item, dict) else 0
-            found[full] = Stage(full, fill(body["cmd"]), tuple(map(fill, body["deps"])), outs, seed)
+        each = composed[entry["foreach"].strip("${}")] if "foreach" in entry else {"": {}}
+        for key, item in each.items() if isinstance(each, dict) else zip(each, each, strict=True):
+            fields = item if isinstance(item, dict) else {}
+            values = composed | {"key": key, "item": item} | {f"item.{word}": value for word, value in fields.items()}
+            body = filled(entry.get("do", entry), values)
+            outs = [next(iter(out)) for out in body["outs"]]
+            (inputs,) = [Path(path).stem for path in body["deps"] if path.startswith(INPUTS)]
+            name = f"{kind}@{key}" if key else kind
+            found[name] = Stage(name, kind, body["cmd"], body["deps"], outs, inputs, fields.get("seed", 0))
     return found
+
+
+def filled(entry, values):
+    """An entry of dvc.yaml with `${name}` replaced by the value of that name."""
+    return json.loads(
+        re.sub(r"\$\{([\w.]+)\}", lambda found: json.dumps(str(values[found[1]]))[1:-1], json.dumps(entry))
+    )
 
 
 def needs(found):
     """Name -> names of the stages whose outputs it reads."""
-    owner = {out: stage.name for stage in found.values() for out in stage.outs}
-
-    def makers(dep):
-        return [name for out, name in owner.items() if out == dep or (out + "/").startswith(dep + "/")]
-
-    return {name: {maker for dep in stage.deps for maker in makers(dep)} for name, stage in found.items()}
+    makers = [(f"{out}/", stage.name) for stage in found.values() for out in stage.outs]
+    return {
+        name: {maker for dep in stage.deps for out, maker in makers if out.startswith(f"{dep}/")}
+        for name, stage in found.items()
+    }
 
 
 def stale(found, texts, reuse):
@@ -105,29 +91,30 @@ def stale(found, texts, reuse):
 
     Outputs that came with the clone were not computed here: such a stage is to run as well, unless `reuse`.
     """
-    locked, ran = read_file(ROOT / "dvc.lock")["stages"], set(marks())
-    status, written = "{}", params.PARAMS.exists() and read_file(params.PARAMS) or {}
-    if set(params.FOLLOWS) <= set(written):  # else DVC cannot say anything before it is written anew
-        status = python("dvc status", "dvc", "status", "--json")
-    changed = {}
-    for name, reasons in json.loads(status).items():
-        changed[name] = [
-            (path, what)
+    locked, ran = read_file(ROOT / "dvc.lock")["stages"], marks()
+    written = params.PARAMS.exists() and read_file(params.PARAMS) or {}
+    # Without the lists of runs in params.yaml DVC cannot say anything.
+    status = python("dvc status", "dvc", "status", "--json") if set(params.FOLLOWS) <= set(written) else "{}"
+    changed = {
+        name: {
+            what
             for reason in reasons
             if isinstance(reason, dict)
-            for path, what in next(iter(reason.values())).items()
+            for paths in reason.values()
+            for path, what in paths.items()
             if not path.startswith(INPUTS)
-        ]
-    names = set()
-    for name, stage in found.items():
-        entry = locked.get(name, {"cmd": None, "deps": []})
+        }
+        for name, reasons in json.loads(status).items()
+    }
+
+    def done(stage):
+        entry = locked.get(stage.name, {"cmd": None, "deps": []})
         hashes = {dep["path"]: dep.get("md5") for dep in entry["deps"]}
         same = hashes.get(f"{INPUTS}/{stage.inputs}.txt") == hashlib.md5(texts[stage.inputs].encode()).hexdigest()
-        absent = ("deleted", "not in cache") if reuse else ()
-        touched = [path for path, what in changed.get(name, []) if what not in absent]
-        if entry["cmd"] != stage.cmd or not same or touched or not (reuse or mark(entry) in ran):
-            names.add(name)
-    return names
+        touched = changed.get(stage.name, set()) - ({"deleted", "not in cache"} if reuse else set())
+        return entry["cmd"] == stage.cmd and same and not touched and (reuse or mark(entry) in ran)
+
+    return {stage.name for stage in found.values() if not done(stage)}
 
 
 def mark(entry):
@@ -135,14 +122,13 @@ def mark(entry):
     return hashlib.md5(json.dumps(entry, sort_keys=True).encode()).hexdigest()
 
 
-def marks(new=None):
-    """Marks of the stages that ran here; with `new`, names of stages whose entries in dvc.lock are to be marked."""
-    file = SCRATCH / "ran.json"
-    known = set(kept(file, []))
+def marks(new=()):
+    """Marks of the stages that ran here; the entries in dvc.lock of those named in `new` are marked now."""
+    known = set(kept(SCRATCH / "ran.json", []))
     if new:
         locked = read_file(ROOT / "dvc.lock")["stages"]
         known |= {mark(locked[name]) for name in new if name in locked}
-        write_text(json.dumps(sorted(known)), file)
+        write_text(json.dumps(sorted(known)), SCRATCH / "ran.json")
     return known
 
 
@@ -156,11 +142,10 @@ def kept(file, nothing):
 def signature(profile):
     """Hash of name, size and time of change of every file that the pipeline reads or writes: has anything happened?"""
     digest = hashlib.md5()
-    for name in (*SOURCES, "params.yaml", "dvc.lock", f"results/{profile}", "report"):
+    for name in (*workspace.SOURCES, "params.yaml", "dvc.lock", f"results/{profile}", "report"):
         for path in sorted([ROOT / name, *(ROOT / name).rglob("*")]):
             if path.is_file() and "__pycache__" not in path.parts:
-                stat = path.stat()
-                digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+                digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -169,8 +154,7 @@ class Costs:
 
     def __init__(self, profile):
         self.file = SCRATCH / "costs" / f"{profile}.json"
-        shipped = read_file(ROOT / "conf" / "costs.yaml").get(profile) or {}
-        self.known = shipped | kept(self.file, {})
+        self.known = (read_file(ROOT / "conf" / "costs.yaml").get(profile) or {}) | kept(self.file, {})
 
     def __getitem__(self, stage):
         return self.known.get(stage.name) or self.known.get(stage.name.rsplit("-", 1)[0], SECONDS[stage.kind])
@@ -192,20 +176,19 @@ def telling(found, todo, costs, budget):
     A family is an experiment, a chapter, or a data set with a time step; a training comes with its measuring, and what
     is the first of an experiment with the time of its sheet.
     """
-    chosen, spent, families, sheets = set(), 0.0, set(), set()
     by_cost = [found[name] for name in todo if found[name].kind in ("run", "train", "chapter", "measure")]
     if not by_cost:  # all is calculated, a sheet has changed
         return todo
     by_cost.sort(key=lambda stage: (stage.seed, costs[stage], stage.name))
+    chosen, spent, families, sheets = set(), 0.0, set(), set()
     for first in (True, False):
         for stage in by_cost:
-            kind, words, both = stage.kind, stage.cmd.split(), {stage.name}
-            if kind == "train":
-                both.add(stage.name.replace("train@", "measure@"))
+            kind, words, training = stage.kind, stage.cmd.split(), stage.name.replace("measure@", "train@")
+            both = {stage.name, stage.name.replace("train@", "measure@")}
             family = (kind, words[4], words[5].split("-")[1] if kind == "train" else "")
             sheet = {f"show@{words[4]}"} & set(found) - sheets
             cost = sum(costs[found[name]] for name in both | sheet)
-            waits = kind == "measure" and stage.name.replace("measure@", "train@") in todo
+            waits = kind == "measure" and training in todo
             if stage.name in chosen or waits or spent + cost > budget or (first and family in families):
                 continue
             families.add(family)
@@ -215,8 +198,17 @@ def telling(found, todo, costs, budget):
     return chosen
 
 
-def reproduce(asked):
-    """Bring the pipeline up to date as the command line asks, or print what would run.
+def reproduce(
+    profile="laptop",
+    *,
+    jobs: int = None,
+    minutes: float = None,
+    reuse: bool = False,
+    plan: bool = False,
+    data: bool = False,
+    engine="local",
+):
+    """Bring the pipeline up to date, or print what would run; the arguments are those of the command line, see above.
 
     Raises
     ------
@@ -225,68 +217,75 @@ def reproduce(asked):
     Failed
         A stage failed; the message says which and why.
     """
-    began, profile = time.monotonic(), asked.profile
-    with contextlib.ExitStack() as stack:
-        try:
-            lock = stack.enter_context(Alone(SCRATCH, "reproduce", wait=False))
-        except BlockingIOError:
-            raise UsageError("another `make reproduce` is running in this folder") from None
-        mend()
+    began = time.monotonic()
+    if os.environ.get("MAKELEVEL"):
+        # A killed make must not leave the pipeline running behind its back; the stages stop with this process.
+        watch(lambda: os._exit(1))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    nearest(profile, params.profiles(), "profile")
+    most = SIDE_BY_SIDE[nearest(engine, SIDE_BY_SIDE, "engine")]
+    jobs = most if jobs is None else whole(jobs, 1, 10**4, "jobs")
+    if minutes is not None:
+        in_range(minutes, 0, 10**6, "minutes", open_low=True)
+    if data:
+        return workspace.data()
+    if profile != "laptop" and not os.environ.get("GWF_WORKSPACE"):
+        workspace.data()
+        os.chdir(target := workspace.copy(profile))
+        inside = environment() | {"GWF_WORKSPACE": "1", "PYTHONPATH": str(target)}
+        os.execve(sys.executable, [sys.executable, "-m", "companion.driver", *sys.argv[1:]], inside)
+    with Alone(LOCK, wait=False):
+        workspace.mend()
         unchanged = SCRATCH / f"unchanged-{profile}"
         if unchanged.exists() and unchanged.read_text() == signature(profile):
-            say("nothing to do" if asked.plan else f"profile {profile}: everything is up to date")
-            return
-        data()
+            return say("nothing to do" if plan else f"profile {profile}: everything is up to date")
+        workspace.data()
         composed = params.compose(profile)
         found, texts = stages(composed), code.inputs(composed)
-        todo = stale(found, texts, asked.reuse)
-        costs, jobs = Costs(profile), asked.jobs or SIDE_BY_SIDE[asked.engine]
-        left = set()
-        if asked.minutes:
-            part = telling(found, todo, costs, 60 * asked.minutes * jobs * 0.8)
+        todo = stale(found, texts, reuse)
+        costs, left = Costs(profile), set()
+        if minutes:
+            part = telling(found, todo, costs, 60 * minutes * jobs * 0.8)
             todo, left = part, todo - part
-        if asked.plan:
-            say("\n".join(name for name in found if name in todo) or "nothing to do")
-            return
+        if plan:
+            return say("\n".join(name for name in found if name in todo) or "nothing to do")
         if todo:
             params.check_training(composed)
             params.write(composed)
-            code.write(ROOT / INPUTS, composed)
-            runner = Stages(lock, asked.engine, jobs, costs, marks)
-            runner.commit(["inputs"])
-            ran = rounds(runner, found, todo, costs, jobs, composed)
+            code.write(ROOT / INPUTS, texts)
+            runner = Stages(engine, jobs, costs, marks)
+            runner.commit("inputs").result()
+            ran = rounds(runner, found, todo, costs, composed)
             if profile == "laptop":
-                from companion import compare
+                from companion import results
 
-                compare.say_beside_git(composed, ran)
+                results.say_beside_git(
+                    [ROOT / found[n].outs[0] for n in sorted(ran) if found[n].kind in ("run", "measure")]
+                )
         if not left:
             unchanged.write_text(signature(profile))
-    done = f"{asked.minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
+    done = f"{minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
     say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
-    report = composed["report"]
     for what, where in (("page", "index.html"), ("claims", "claims.md"), ("sheets", "sheets")):
-        say(f"  {what:<8} {report}/{where}")
+        say(f"  {what:<8} {composed['report']}/{where}")
     say(f"  {'runs':<8} results/{profile}")
 
 
-def rounds(runner, found, todo, costs, jobs, composed):
+def rounds(runner, found, todo, costs, composed):
     """The first seed of everything and a report of it, then the other seeds and the report; returns what ran."""
-    above, ran = needs(found), set()
+    above, ran, jobs = needs(found), set(), runner.jobs
     calculated = [found[name] for name in found if name in todo and found[name].kind in ("run", "train", "measure")]
-    first = composed["seeds"][0]
-    parts = [[s for s in calculated if s.seed == first], [s for s in calculated if s.seed != first]]
-    total = sum(len(part) for part in parts)
+    first = [stage for stage in calculated if stage.seed == composed["seeds"][0]]
     say(
-        f"profile {composed['profile']}: {total} runs to do of {len(found)} stages, {jobs} "
-        f"at a time: about {clock(costs.together(parts[0], jobs))} to a first report, {clock(costs.together(calculated, jobs))} in all"
+        f"profile {composed['profile']}: {len(calculated)} runs to do of {len(found)} stages, {jobs} at a time: "
+        f"about {clock(costs.together(first, jobs))} to a first report, {clock(costs.together(calculated, jobs))} in all"
     )
-    for number, part in enumerate(parts):
+    others = [stage for stage in calculated if stage not in first]
+    for part in (first, others) if others else (first,):
         names = {stage.name for stage in part}
-        if number and not part:
-            break
-        after = set(todo) if number == 0 else set()
         for name in found:  # in the order of dvc.yaml, so that what a stage needs has been looked at
-            if found[name].kind in ("show", "chapter", "claims", "page") and (name in after or above[name] & names):
+            reports = found[name].kind in ("show", "chapter", "claims", "page")
+            if reports and (name in todo - ran or above[name] & names):
                 names.add(name)
         ordered = sorted(names, key=lambda name: -costs[found[name]])
         runner.side_by_side({name: found[name] for name in ordered}, {name: above[name] & names for name in ordered})
@@ -294,50 +293,7 @@ def rounds(runner, found, todo, costs, jobs, composed):
     return ran
 
 
-def positive(text):
-    """A whole number from 1 on, for the command line."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 on")
-    return int(text)
-
-
-def time_of(text):
-    """Minutes, a positive number, for the command line."""
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < math.inf:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} must be a positive number of minutes")
-
-
-@command_line(Failed)
-def main(arguments):
-    """Command line; returns the exit status."""
-    parser = Parser(prog="python -m companion.driver", description="Bring the pipeline up to date.")
-    parser.add_argument("profile", nargs="?", default="laptop")
-    parser.add_argument(
-        "--jobs", type=positive, help="runs side by side; default: as cores allow, at most 4, on a cluster 64"
-    )
-    parser.add_argument("--minutes", type=time_of, help="a spot check: the stages that tell most within that time")
-    parser.add_argument("--reuse", action="store_true", help="take results that came with the clone as they are")
-    parser.add_argument("--plan", action="store_true", help="print the stages that would run, and change nothing")
-    parser.add_argument("--data", action="store_true", help="restore data/ if it is absent, check it, and run nothing")
-    parser.add_argument("--engine", default="local", choices=SIDE_BY_SIDE)
-    asked = parser.parse_args(arguments)
-    if os.environ.get("MAKELEVEL"):
-        # A killed make must not leave the pipeline running behind its back; the stages stop with this process.
-        watch([os.getppid()], lambda: os._exit(1))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    nearest(asked.profile, params.profiles(), "profile")
-    if asked.data:
-        return data()
-    if asked.profile != "laptop" and not os.environ.get("GWF_WORKSPACE"):
-        data()
-        target = workspace(asked.profile)
-        command = [sys.executable, "-m", "companion.driver", *(sys.argv[1:] if arguments is None else arguments)]
-        inside = environment() | {"GWF_WORKSPACE": "1", "PYTHONPATH": str(target)}
-        return subprocess.run(command, cwd=target, env=inside).returncode
-    reproduce(asked)
-
+main = command_line(main=reproduce)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,6 @@
 """Engines start the commands of stages: as processes of this machine, or as jobs of a Slurm cluster.
 
-An engine has `start(stage)`, which returns a job, and a job has `done()`, `status` (0 for success), `said()` (its new
-lines) and `stop()`. What a stage wrote is entered with `dvc commit`, by one thread for all stages.
+What a stage wrote is entered with `dvc commit`, by one thread for all stages.
 """
 
 import contextlib
@@ -9,27 +8,28 @@ import os
 import subprocess
 import sys
 import time
-from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from companion.guard import THREADS, say
+from companion.files import short
+from companion.guard import HELD, THREADS, Failed, say
 from gwf.errors import UsageError
 from gwf.paths import ROOT, SCRATCH
 from gwf.progress import clock
 
 STOP = 10.0
 LOOK = 0.1
-
-
-class Failed(RuntimeError):
-    """A stage failed; the message has its name, what it said, and where to read more."""
+#: Seconds after which a stage that has nothing to say is said to be running.
+HEARTBEAT = 15.0
+#: Held by the driver that runs stages.
+LOCK = SCRATCH / "reproduce.lock"
 
 
 def environment():
-    """Environment of stages: this interpreter comes first in PATH; they stop when this process is gone."""
+    """Environment of stages: this interpreter comes first in PATH, one thread."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    own = {"PATH": path, "PYTHONPATH": str(ROOT), "GWF_DRIVER": str(os.getpid())}
-    return os.environ | dict.fromkeys(THREADS, "1") | own | {"PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
+    own = {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
+    return os.environ | dict.fromkeys(THREADS, "1") | own
 
 
 def python(what, *words):
@@ -43,32 +43,27 @@ def python(what, *words):
     return done.stdout
 
 
-class Process:
-    """A command of a stage as a process of this machine; the notebook runner in it stops when the driver is gone."""
+class Job:
+    """A stage that was started, as a process of this machine; other engines say `start`, `status` and `stop` anew."""
 
-    def __init__(self, stage):
-        piped = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 0}
-        self.popen = subprocess.Popen(
-            stage.cmd, shell=True, cwd=ROOT, env=environment(), start_new_session=True, **piped
-        )
-        os.set_blocking(self.popen.stdout.fileno(), False)
-        self.pid, self.rest = self.popen.pid, b""
+    def __init__(self, stage, label=""):
+        self.stage, self.label, self.read = stage, label, 0
+        self.began = self.heard = time.monotonic()
+        self.start()
 
-    def done(self):
-        """Whether it has ended; `said` then has all that it printed."""
-        return self.popen.poll() is not None
+    def start(self):
+        """Start the command; what it prints goes to the file `log`. It stops by itself when its parent is gone."""
+        self.log = SCRATCH / "logs" / f"{self.stage.name.replace('@', '-')}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        held = environment() | {HELD: str(LOCK)}
+        with open(self.log, "wb") as log:
+            piped = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+            command = f"exec {self.stage.cmd}"  # the shell gives way, so that this process is the parent
+            self.popen = subprocess.Popen(command, shell=True, cwd=ROOT, env=held, start_new_session=True, **piped)
 
-    @property
     def status(self):
-        """Exit status."""
-        return self.popen.returncode
-
-    def said(self):
-        """Lines printed since the last call."""
-        *lines, self.rest = (self.rest + (self.popen.stdout.read() or b"")).split(b"\n")
-        if self.status is not None and self.rest:
-            lines, self.rest = [*lines, self.rest], b""
-        return [line.decode(errors="replace") for line in lines]
+        """Exit status, None while it runs."""
+        return self.popen.poll()
 
     def stop(self):
         """End the process group; the notebook runner takes its kernel with it."""
@@ -77,118 +72,97 @@ class Process:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(STOP)
 
-
-def engine(name):
-    """The engine called `name`: a callable stage -> job."""
-    if name == "local":
-        return Process
-    try:
-        from companion.slurm import Slurm
-    except ImportError:
-        raise UsageError("the engine slurm needs submitit: pip install -e '.[slurm]'") from None
-    return Slurm()
-
-
-class Stages:
-    """Run stages under the driver's `lock` (a `companion.guard.Alone`), `jobs` at a time; `entered(names)` hears of them."""
-
-    def __init__(self, lock, engine_name, jobs, costs, entered):
-        self.lock, self.engine, self.jobs, self.costs, self.entered = lock, engine(engine_name), jobs, costs, entered
-        self.running, self.uncommitted, self.committing = {}, [], None
-
-    def side_by_side(self, found, needs):
-        """Run the stages `found` (name -> Stage), each when those in `needs[name]` are done; the first failure stops all."""
-        todo, finished, number = list(found), set(), 0
-        try:
-            while todo or self.running:
-                for name in [name for name in todo if needs[name] <= finished][: self.jobs - len(self.running)]:
-                    todo.remove(name)
-                    number += 1
-                    self.running[name] = Running(found[name], f"[{number}/{len(found)}]", self.engine, self.lock)
-                time.sleep(LOOK)
-                for name in [name for name, job in self.running.items() if job.look()]:
-                    job = self.running.pop(name)
-                    job.close()
-                    if job.status:
-                        raise Failed(job.failure())
-                    finished.add(name)
-                    self.uncommitted.append(name)
-                    self.costs.record(name, job.seconds)
-                    left = [found[n] for n in found if n not in finished]
-                    rest = f", about {clock(self.costs.together(left, self.jobs))} to go" if left else ""
-                    say(f"{job.label} {name}: done in {clock(job.seconds)}{rest}")
-                self.commit(wait=False)
-        finally:
-            for job in self.running.values():
-                job.stop()
-            self.running.clear()
-            self.commit(wait=True)
-
-    def commit(self, names=(), wait=True):
-        """Enter the outputs of finished stages into dvc.lock and DVC's cache, by one process at a time.
-
-        Without `wait`, what is finished while that process runs is left for the next one.
-        """
-        self.uncommitted += names
-        while self.committing or self.uncommitted:
-            if self.committing:
-                if not wait and self.committing.poll() is None:
-                    return
-                said, _ = self.committing.communicate()
-                failed, names, self.committing = self.committing.returncode, self.names, None
-                if failed:
-                    self.uncommitted = []
-                    raise Failed(f"dvc commit failed\n{said}".rstrip())
-                self.entered(names)
-            if self.uncommitted:
-                command = [sys.executable, "-m", "dvc", "--wait-for-lock", "commit", "-f", *self.uncommitted]
-                piped = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-                self.committing = subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, **piped)
-                self.names, self.uncommitted = self.uncommitted, []
-
-
-class Running:
-    """A stage that runs: its job, what it said last, how long it takes."""
-
-    def __init__(self, stage, label, start, lock):
-        say(f"{label} {stage.name}")
-        self.stage, self.label, self.lock, self.began = stage, label, lock, time.monotonic()
-        self.job, self.recent = start(stage), deque(maxlen=60)
-        self.entry = lock.adopt(self.job.pid) if getattr(self.job, "pid", None) else None
+    def said(self):
+        """Whole lines printed since the last call."""
+        if not self.log.exists():
+            return []
+        with open(self.log, "rb") as log:
+            log.seek(self.read)
+            text = log.read()
+        text = text[: text.rfind(b"\n") + 1]
+        self.read += len(text)
+        return text.decode(errors="replace").splitlines()
 
     def look(self):
-        """Show what it said; returns whether it has ended."""
-        ended = self.job.done()
-        for line in self.job.said():
-            self.recent.append(line)
+        """Show what it printed, and every 15 s a sign of life; returns its exit status, None while it runs."""
+        status, lines, now = self.status(), self.said(), time.monotonic()
+        if not lines and status is None and now - self.heard > HEARTBEAT:
+            lines = [f"{self.stage.name}: {clock(now - self.began)} so far"]
+        for line in lines:
             say(f"{self.label} {line}")
-        return ended
+            self.heard = now
+        return status
 
-    def close(self):
-        """It has ended: it need not be watched any longer."""
-        self.seconds = time.monotonic() - self.began
-        if self.entry:
-            self.lock.dismiss(self.entry)
-
-    @property
-    def status(self):
-        """Exit status of the job."""
-        return self.job.status
-
-    def failure(self):
+    def failure(self, status):
         """Text about a failed stage: its name, its errors or else its last lines, the log."""
-        log = SCRATCH / "failed" / f"{self.stage.name.replace('@', '-')}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("\n".join(self.recent) + "\n")
-        said = list(self.recent)
+        said = self.log.read_text(errors="replace").splitlines()
         errors = [i for i, line in enumerate(said) if line.startswith("error: ")]
         if errors:
             first, *after = said[errors[0] :]
             said = [first.removeprefix("error: "), *[line for line in after if line.startswith("  ")][:12]]
-        elif self.status < 0:
-            said = [f"it was ended by signal {-self.status}"]
-        return "\n".join([f"stage {self.stage.name} failed", *said[-15:], f"  its last lines: {log.relative_to(ROOT)}"])
+        elif status < 0:
+            said = [f"it was ended by signal {-status}"]
+        return "\n".join([f"stage {self.stage.name} failed", *said[-15:], f"  all it printed: {short(self.log)}"])
 
-    def stop(self):
-        """End it."""
-        self.job.stop()
+
+def engine(name):
+    """The engine called `name`, a subclass of `Job`."""
+    if name == "local":
+        return Job
+    try:
+        from companion.slurm import Queued
+    except ImportError:
+        raise UsageError("the engine slurm needs submitit: pip install -e '.[slurm]'") from None
+    return Queued
+
+
+class Stages:
+    """Run stages through the engine of that name, `jobs` at a time; `entered(names)` hears of what DVC has entered."""
+
+    def __init__(self, engine_name, jobs, costs, entered):
+        self.engine, self.jobs, self.costs, self.entered = engine(engine_name), jobs, costs, entered
+        self.committer, self.ended = ThreadPoolExecutor(1), []
+
+    def side_by_side(self, found, needs):
+        """Run the stages `found` (name -> Stage), each when those in `needs[name]` are done; the first failure stops all."""
+        todo, running, finished, entries = list(found), {}, set(), []
+        try:
+            while todo or running:
+                for name in [name for name in todo if needs[name] <= finished][: self.jobs - len(running)]:
+                    todo.remove(name)
+                    label = f"[{len(found) - len(todo)}/{len(found)}]"
+                    say(f"{label} {name}")
+                    running[name] = self.engine(found[name], label)
+                time.sleep(LOOK)
+                for name, status in [(name, job.look()) for name, job in running.items()]:
+                    if status is None:
+                        continue
+                    job = running.pop(name)
+                    if status:
+                        raise Failed(job.failure(status))
+                    finished.add(name)
+                    entries.append(self.commit(name))
+                    seconds = time.monotonic() - job.began
+                    self.costs.record(name, seconds)
+                    left = [found[n] for n in found if n not in finished]
+                    rest = f", about {clock(self.costs.together(left, self.jobs))} to go" if left else ""
+                    say(f"{job.label} {name}: done in {clock(seconds)}{rest}")
+                for entry in [entry for entry in entries if entry.done()]:
+                    entry.result()
+        finally:
+            for job in running.values():
+                job.stop()
+            for entry in entries:
+                entry.result()
+
+    def commit(self, name):
+        """Enter the outputs of a stage into dvc.lock and DVC's cache, in a thread, with all others that have ended by then."""
+        self.ended.append(name)
+        return self.committer.submit(self.enter)
+
+    def enter(self):
+        """One `dvc commit` for the stages that have ended."""
+        names, self.ended = self.ended, []
+        if names:
+            python("dvc commit failed", "dvc", "--wait-for-lock", "commit", "-f", *names)
+            self.entered(names)

@@ -28,7 +28,12 @@ def load(notebook):
 
 def source(cell):
     """Text of a cell, whether stored as one string or as a list of lines."""
-    return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+    return "".join(cell["source"])
+
+
+def tags(cell):
+    """The tags of a cell."""
+    return set(cell["metadata"].get("tags", []))
 
 
 def cells(notebook):
@@ -36,22 +41,21 @@ def cells(notebook):
     return [cell for cell in load(notebook)["cells"] if cell["cell_type"] == "code" and source(cell).strip()]
 
 
+def prose(nb):
+    """Id -> text of the Markdown cells of the notebook `nb` (JSON content); the first one has the title."""
+    return {cell["id"]: source(cell) for cell in nb["cells"] if cell["cell_type"] == "markdown"}
+
+
 def part(nb, name):
-    """The notebook `nb` (JSON content) with the code cells of one part alone.
+    """The notebook `nb` (JSON content) with the code cells of one part alone, "run" or "show"; None is the whole notebook.
 
     An experiment has cells tagged `run`, which compute one case with one seed, and cells tagged `show`, which read all
     cases and hold table, figure and claims; what is untagged (imports, functions) belongs to both. A cell tagged `lab`
     does by hand what another stage of the pipeline does, and belongs to the whole notebook alone. A notebook without
-    such tags is all of one part. "functions" are the untagged code cells without the parameters; None is the whole
-    notebook.
+    such tags is all of one part.
     """
-    every = {"run", "show", "lab"}
-    other = {"run": every - {"run"}, "show": every - {"show"}, "functions": every | {"parameters"}, None: set()}[name]
-
-    def belongs(cell):
-        return cell["cell_type"] != "code" or not other & set(cell["metadata"].get("tags", []))
-
-    return nb | {"cells": [cell for cell in nb["cells"] if belongs(cell)]}
+    other = {"run", "show", "lab"} - {name} if name else set()
+    return nb | {"cells": [cell for cell in nb["cells"] if cell["cell_type"] != "code" or not other & tags(cell)]}
 
 
 def parse(notebook, cell):
@@ -65,19 +69,19 @@ def parse(notebook, cell):
 def parameters_of(notebook):
     """Parameters of `notebook` with their defaults, read from the cell tagged `parameters`; nothing is run.
 
-    `UsageError` if there is no such cell, or it contains anything but assignments of literals.
+    `UsageError` if there is no such cell, or it contains anything but assignments of literals (`float("inf")` is one).
     """
-    tagged = [cell for cell in cells(notebook) if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    tagged = [cell for cell in cells(notebook) if "parameters" in tags(cell)]
     if len(tagged) != 1:
         raise UsageError(f"{notebook}: {len(tagged)} cells are tagged 'parameters', there must be one")
     found = {}
     for node in parse(notebook, tagged[0]).body:
         try:
             (target,) = node.targets
-            found[target.id] = literal(node.value)
+            found[target.id] = ast.literal_eval(ast.unparse(node.value).replace("float('inf')", "1e999"))
         except (AttributeError, TypeError, ValueError):
-            text = ast.unparse(node)
-            raise UsageError(f"{notebook}: the parameters cell may only assign literals, not: {text}") from None
+            found = ast.unparse(node)
+            raise UsageError(f"{notebook}: the parameters cell may only assign literals, not: {found}") from None
     return found
 
 
@@ -87,26 +91,15 @@ def accept(notebook, given, where=None):
     An int is accepted where the default is a float, and anything where the default is None. `UsageError` names the
     nearest valid parameter, or the type.
     """
-    defaults = parameters_of(notebook)
+    defaults, of = parameters_of(notebook), Path(notebook).name
     for name, value in given.items():
-        nearest(name, defaults, f"parameter of {Path(notebook).name}" + (f" in {where}" if where else ""))
-        default = defaults[name]
-        wanted = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}.get(type(default))
-        if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool)):
-            kind = type(default).__name__
-            raise UsageError(f"parameter {name} = {value!r} of {Path(notebook).name} must be of type {kind}")
-        if wanted is int and value < 0 <= default:
-            raise UsageError(f"parameter {name} = {value!r} of {Path(notebook).name} must not be negative")
+        nearest(name, defaults, f"parameter of {of}" + (f" in {where}" if where else ""))
+        kind, found = type(defaults[name]), type(value)
+        if kind not in (found, type(None)) and (found, kind) != (int, float):
+            raise UsageError(f"parameter {name} = {value!r} of {of} must be of type {kind.__name__}")
+        if kind is int and value < 0 <= defaults[name]:
+            raise UsageError(f"parameter {name} = {value!r} of {of} must not be negative")
     return given
-
-
-def literal(node):
-    """Value of a literal expression, or of `float("inf")`, which Python has no literal for."""
-    if isinstance(node, ast.List):
-        return [literal(entry) for entry in node.elts]
-    if ast.unparse(node) in ("float('inf')", "float('nan')"):
-        return float(node.args[0].value)
-    return ast.literal_eval(node)
 
 
 def normalise(nb):
@@ -118,14 +111,12 @@ def normalise(nb):
     """
     import nbformat
 
-    nb = nbformat.from_dict(nb)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    nb.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
-    nb.nbformat, nb.nbformat_minor = 4, 5
+    language = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    nb = nbformat.from_dict(nb | {"metadata": language, "nbformat": 4, "nbformat_minor": 5})
     for cell in nb.cells:
-        tags = cell.metadata.get("tags", [])
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
-        if "injected-parameters" in tags:
+        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if tags(cell) else {})
+        if "injected-parameters" in tags(cell):
             cell["id"] = "injected-parameters"
         if cell.cell_type == "code":
             cell.outputs = normal_outputs(cell.outputs)
@@ -137,19 +128,15 @@ def normal_outputs(outputs):
     kept = []
     for output in outputs:
         output.pop("transient", None)
-        for kind, content in output.get("data", {}).items():
-            if kind.startswith("text/") and isinstance(content, str):
-                output["data"][kind] = plain(content)
-        if output.output_type != "stream":
+        if output.get("name") == "stdout" and kept and kept[-1].get("name") == "stdout":
+            kept[-1].text += output.text
+        elif output.get("name") != "stderr":
             kept.append(output)
-        elif output.name != "stderr":
-            if kept and kept[-1].output_type == "stream":
-                kept[-1].text += output.text
-            else:
-                kept.append(output)
     for output in kept:
-        if output.output_type == "stream":
-            output.text = plain(output.text)
+        texts = output if output.output_type == "stream" else output.get("data", {})
+        for kind, text in texts.items():
+            if kind.startswith("text") and isinstance(text, str):
+                texts[kind] = plain(text)
     return kept
 
 

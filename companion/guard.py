@@ -1,4 +1,4 @@
-"""Processes that must not outlive, overtake or overwrite each other.
+"""Processes that must not outlive or overtake each other, and command lines that say in one line what is wrong.
 
 A pipeline may be killed at any moment, one process at a time. What is left behind must stop by itself, and
 what starts next must wait until it has: a training kernel that lives on would write the same checkpoints as
@@ -8,12 +8,10 @@ its successor.
 import argparse
 import contextlib
 import fcntl
-import functools
-import json
+import inspect
 import os
 import sys
 import threading
-from pathlib import Path
 
 import psutil
 
@@ -22,6 +20,12 @@ from gwf.errors import UsageError
 POLL = 0.5
 #: What a machine's numerical libraries read their number of threads from.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+#: The environment variable with the lock that a process works for.
+HELD = "GWF_HELD"
+
+
+class Failed(RuntimeError):
+    """A stage or a notebook failed; the message says where, why, and where to read more."""
 
 
 def say(text):
@@ -36,65 +40,61 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} ({self.prog} --help says more)")
 
 
-def command_line(*kinds):
-    """Decorator of a `main`: it returns the exit status, and what the user can mend is one line on stderr.
+def command_line(**actions):
+    """A `main`: it takes the words of the command line, calls one of the `actions` and returns the exit status.
 
-    `kinds` are errors of that sort besides `UsageError` and what the system refuses (a full disk, a folder that must not
-    be written to). A reader that closes its pipe (`| head`) is no error.
+    The arguments of an action are the parameters of its function, of the type in their annotation; several actions are
+    subcommands by name, an action called `main` has no name. What the user can mend is one line on stderr, also what the
+    system refuses (a full disk, a folder that must not be written to). A reader that closes its pipe (`| head`) is no error.
     """
 
-    def decorate(main):
-        @functools.wraps(main)
-        def guarded(arguments=None):
-            try:
-                status = main(arguments)
-                sys.stdout.flush()
-                return status or 0
-            except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                return 0
-            except (UsageError, OSError, *kinds) as error:
-                words = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else error
-                print(f"error: {words}", file=sys.stderr, flush=True)
-                return 1
-            except KeyboardInterrupt:
-                say("stopped; the same command goes on from here")
-                return 130
+    def main(words=None):
+        try:
+            action, given = parsed(actions, words)
+            status = action(**given)
+            sys.stdout.flush()
+            return status or 0
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
+        except (UsageError, Failed, OSError) as error:
+            text = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else error
+            print(f"error: {text}", file=sys.stderr, flush=True)
+            return 1
+        except KeyboardInterrupt:
+            say("stopped; the same command goes on from here")
+            return 130
 
-        return guarded
-
-    return decorate
+    return main
 
 
-def alive(pid, started=None):
-    """Whether process `pid` runs (a zombie does not) and was created at `started`, if that is given."""
-    try:
-        process = psutil.Process(pid)
-        running = process.status() != psutil.STATUS_ZOMBIE
-        return running and (started is None or abs(process.create_time() - started) < 2.0)
-    except psutil.Error:
-        return False
+def parsed(actions, words):
+    """The action that `words` (None: those of this process) name, and its arguments by name; see `command_line`."""
+    module = inspect.getmodule(next(iter(actions.values())))
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog=f"python -m {module.__spec__.name}", description=module.__doc__, formatter_class=raw)
+    commands = parser.add_subparsers(dest="action", required=True) if len(actions) > 1 else None
+    for name, action in actions.items():
+        command = commands.add_parser(name) if commands else parser
+        command.set_defaults(action=action)
+        for key, entry in inspect.signature(action).parameters.items():
+            kind, default = (None if it is entry.empty else it for it in (entry.annotation, entry.default))
+            how = {bool: {"action": "store_true"}, list: {"nargs": "*"}}.get(kind, {"type": kind, "default": default})
+            option = entry.kind is entry.KEYWORD_ONLY
+            if default is not None and not option:
+                how["nargs"] = "?"
+            command.add_argument(f"--{key}" if option else key, **how)
+    asked = vars(parser.parse_args(words))
+    return asked.pop("action"), asked
 
 
-def end(pid, started):
-    """Kill process `pid` if it is the one created at `started`, and return when it is gone."""
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        if alive(pid, started):
-            process.kill()
-            process.wait(10)
-
-
-def watch(pids, on_death):
-    """Call `on_death()` from a background thread as soon as one of `pids` is gone; setting the returned Event ends that.
-
-    The parent process is recognised by `os.getppid`, so that a number given to a new process cannot mislead.
-    """
+def watch(on_death):
+    """Call `on_death()` from a background thread as soon as the parent process is gone; the returned Event, set, ends that."""
     parent, stopped = os.getppid(), threading.Event()
 
     def loop():
         while not stopped.wait(POLL):
-            if not all(os.getppid() == parent if pid == parent else alive(pid) for pid in pids):
+            if os.getppid() != parent:
                 return on_death()
 
     threading.Thread(target=loop, daemon=True).start()
@@ -102,53 +102,36 @@ def watch(pids, on_death):
 
 
 class Alone:
-    """Hold `<folder>/<name>.lock` as a context manager; a second one waits, or with `wait=False` has a `BlockingIOError`.
+    """Hold the lock file `path` as a context manager; a second one waits, or without `wait` has a `UsageError`.
 
-    The operating system releases the lock with the death of its holder, however that comes about. Processes started by
-    the holder can be entered with `adopt`: those that have outlived it are ended by the next holder.
+    The operating system releases the lock with the death of its holder, however that comes about. Processes that the
+    holder starts with `mark` in their environment are ended by the next holder, should they outlive it.
     """
 
-    def __init__(self, folder, name, wait=True, say=say):
-        self.path, self.wait, self.say = Path(folder) / f"{name}.lock", wait, say
+    def __init__(self, path, wait=True):
+        self.path, self.wait, self.mark = path, wait, {HELD: str(path)}
 
     def __enter__(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(self.path, "a+")
+        self.file = open(self.path, "a")
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            busy = f"{self.path.stem} is already being run by another process in this folder"
             if not self.wait:
-                self.file.close()
-                raise
-            self.say(f"waiting: {self.path.stem} is already being run by another process")
+                raise UsageError(busy) from None
+            say(f"waiting: {busy}")
             fcntl.flock(self.file, fcntl.LOCK_EX)
-        self.file.seek(0)
-        with contextlib.suppress(ValueError, TypeError):
-            for pid, started in json.loads(self.file.read() or "[]"):
-                end(pid, started)
-        self.entries = []
-        self._write()
+        self.clear()
         return self
 
-    def adopt(self, pid):
-        """Enter a process started by this one; returns its `(pid, creation time)`."""
-        entry = (pid, psutil.Process(pid).create_time())
-        self.entries.append(entry)
-        self._write()
-        return entry
-
-    def dismiss(self, entry):
-        """Strike out what `adopt` returned, once that process has ended."""
-        self.entries.remove(entry)
-        self._write()
-
-    def _write(self):
-        self.file.seek(0)
-        self.file.truncate()
-        self.file.write(json.dumps(self.entries))
-        self.file.flush()
+    def clear(self):
+        """End the processes that carry the mark of this lock, and return when they are gone."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.pid != os.getpid() and process.environ().get(HELD) == str(self.path):
+                    process.kill()
+                    process.wait(10)
 
     def __exit__(self, *exception):
-        self.entries = []
-        self._write()
         self.file.close()

@@ -14,13 +14,14 @@ import textwrap
 from collections import Counter
 from pathlib import Path
 
+import jinja2
 import pandas as pd
 
+from companion import claims
 from companion.claims import ID, TRUST, VERDICTS, Judgement, show, show_interval
-from companion.code import known_claims
-from companion.files import read_file, short
+from companion.files import read_file, short, write_text
 from companion.form import cells, source
-from companion.guard import Parser, command_line
+from companion.guard import command_line
 from companion.params import profiles
 from gwf.errors import UsageError, nearest
 from gwf.paths import NOTEBOOKS, ROOT
@@ -28,12 +29,9 @@ from gwf.paths import NOTEBOOKS, ROOT
 
 def judged_in():
     """Id -> the notebook that judges it, read from the notebooks' code."""
-    found = {}
-    for path in sorted(NOTEBOOKS.glob("*/*.ipynb")):
-        for cell in cells(path):
-            for name in re.findall(rf'sheet\.claim\(\s*"({ID.pattern})"', source(cell)):
-                found[name[0]] = path.relative_to(ROOT).as_posix()
-    return found
+    judges, paths = rf'sheet\.claim\(\s*"({ID.pattern})"', sorted(NOTEBOOKS.glob("*/*.ipynb"))
+    found = [(name, path) for path in paths for cell in cells(path) for name, _ in re.findall(judges, source(cell))]
+    return {name: path.relative_to(ROOT).as_posix() for name, path in found}
 
 
 def evaluate(profile, report):
@@ -41,7 +39,7 @@ def evaluate(profile, report):
     files = sorted(Path(report).glob("sheets/*/claims.json"))
     judged = {entry["id"]: (file.parent.name, entry) for file in files for entry in read_file(file)}
     rows, where = [], judged_in()
-    for claim in known_claims().values():
+    for claim in claims.read().values():
         folder, entry = judged.get(claim.id, ("", None))
         if entry is None:
             missing = "" if claim.otherwise else f"no result in the profile {profile!r}"
@@ -95,57 +93,37 @@ def metrics(frame, report):
     return found
 
 
-INTRODUCTION = """Every verdict follows from the measured value and a stated band, by one rule for all claims; where a
-band or a setting was chosen after a first look at the value, its reason says so. The control repeats the check on
-evidence broken on purpose: it must come to another verdict. Claims are in our own words; the published evidence says how
-far it can be trusted."""
+def works(frame):
+    """The claims by work: (paper, verdict -> how many, rows)."""
+    found = []
+    for paper, rows in frame.groupby("paper", sort=False):
+        counts = Counter(rows["verdict"])
+        found.append((paper, {name: counts[name] for name in VERDICTS}, rows.to_dict("records")))
+    return found
 
 
-def markdown(frame, profile):
-    """The ledger as markdown: counts, what the words mean, then the claims of each work."""
-    lines = ["# Claims", "", f"Profile `{profile}`. {summary(frame)}", ""]
-    works = list(dict.fromkeys(frame["paper"]))
-    lines += ["| work | " + " | ".join(VERDICTS) + " |", "| --- |" + " ---: |" * len(VERDICTS)]
-    for paper in works:
-        counts = Counter(frame.loc[frame["paper"] == paper, "verdict"])
-        lines.append(f"| {paper} | " + " | ".join(str(counts[name]) for name in VERDICTS) + " |")
-    lines += ["", "What the verdicts mean:", ""]
-    lines += [f"- **{name}**: {meaning}." for name, meaning in VERDICTS.items()]
-    lines += ["", " ".join(INTRODUCTION.split()), ""]
-    for paper in works:
-        lines += [f"## {paper}", ""]
-        for row in frame[frame["paper"] == paper].to_dict("records"):
-            lines += entry_of(row)
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def entry_of(row):
-    """The lines of one claim."""
-    lines = [f"### {row['id']}: **{row['verdict']}**", "", row["claim"], ""]
-    lines += [f"- Published ({row['trust']}): {row['published']}", f"- Check: {row['check']}"]
-    if row["value"]:
-        lines += [f"- Measured: {row['value']}. {row['finding']}".rstrip(), f"- Accepted: {row['band']}"]
-    elif row["finding"]:
-        lines.append(f"- Not run: {row['finding']}.")
-    if row["control_verdict"] not in ("", "not-run"):
-        lines.append(f"- Control: {row['control']} Verdict then: {row['control_verdict']}.")
-    if row["notebook"]:
-        evidence = f", evidence in [{row['evidence']}]({row['evidence']})" if row["value"] else ""
-        lines.append(f"- Judged in `{row['notebook']}`{evidence}")
-    if row["gpu"]:
-        lines.append(f"- Published scale: {row['gpu']}")
-    return [*lines, ""]
+def render(template, filters=(), **values):
+    """The text of a template of this folder; what goes into HTML is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=template.endswith(".html"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(filters)
+    return environment.get_template(template).render(values)
 
 
 def write(profile, report):
     """Write claims.csv, claims.md and metrics/ into the report folder; the same results give the same bytes."""
     frame, folder = evaluate(profile, report), Path(report)
     frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
-    (folder / "claims.md").write_text(markdown(frame, profile), encoding="utf-8")
+    of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame)}
+    write_text(render("claims.md.j2", **of).rstrip() + "\n", folder / "claims.md")
     shutil.rmtree(folder / "metrics", ignore_errors=True)
-    (folder / "metrics").mkdir()
     for name, content in metrics(frame, folder).items():
-        (folder / "metrics" / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(json.dumps(content, indent=1) + "\n", folder / "metrics" / f"{name}.json")
     return frame
 
 
@@ -166,38 +144,30 @@ def load(report):
 def terminal(frame, width=None):
     """The ledger as plain text, wrapped to `width` columns (default: the terminal's)."""
     width = width or max(60, min(shutil.get_terminal_size((100, 24)).columns, 160))
-    names = max(len(name) for name in frame["id"])
-    verdicts = max(len(name) for name in VERDICTS)
-    room = width - names - verdicts - 4
-    lines = []
-    for paper in dict.fromkeys(frame["paper"]):
+    names, verdicts = (max(map(len, texts)) for texts in (frame["id"], VERDICTS))
+    margin, lines = " " * (names + verdicts + 4), []
+    for paper, _, rows in works(frame):
         title = textwrap.wrap(paper, width)
         lines += [*title, "-" * max(map(len, title))]
-        for row in frame[frame["paper"] == paper].to_dict("records"):
-            text = textwrap.wrap(row["claim"], room)
-            if row["value"]:
-                text += textwrap.wrap(row["value"], room, initial_indent="= ", subsequent_indent="  ")
-            for i, line in enumerate(text):
-                head = (row["id"], row["verdict"]) if i == 0 else ("", "")
-                lines.append(f"{head[0]:<{names}}  {head[1]:<{verdicts}}  {line}".rstrip())
+        for row in rows:
+            head = f"{row['id']:<{names}}  {row['verdict']:<{verdicts}}  "
+            lines += textwrap.wrap(row["claim"], width, initial_indent=head, subsequent_indent=margin)
+            lines += textwrap.wrap(row["value"], width, initial_indent=f"{margin}= ", subsequent_indent=f"{margin}  ")
         lines.append("")
     return "\n".join([*lines, *textwrap.wrap(summary(frame), width)])
 
 
-@command_line()
-def main(arguments):
-    """Command line; returns the exit status."""
-    parser = Parser(prog="python -m companion.ledger", description="The ledger of claims.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("write", help="gather what the notebooks judged")
-    command.add_argument("profile")
-    command.add_argument("report")
-    commands.add_parser("print", help="print the ledger").add_argument("report")
-    asked = parser.parse_args(arguments)
-    report, write_it = ROOT / asked.report, asked.command == "write"
-    known = write_it and nearest(asked.profile, profiles(), "profile")
-    print(summary(write(known, report)) if write_it else terminal(load(report)))
+def put(profile, report):
+    """Gather what the notebooks judged."""
+    print(summary(write(nearest(profile, profiles(), "profile"), ROOT / report)))
 
+
+def show_all(report):
+    """Print the ledger."""
+    print(terminal(load(ROOT / report)))
+
+
+main = command_line(write=put, print=show_all)
 
 if __name__ == "__main__":
     sys.exit(main())

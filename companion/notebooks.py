@@ -8,38 +8,21 @@ Command line::
     python -m companion.notebooks refresh notebooks/chapters/01_jko_gaussian.ipynb    # execute in place
 """
 
+import contextlib
 import logging
 import os
 import shutil
 import sys
-import threading
-import time
-import types
 from pathlib import Path
 from unittest import mock
 
+from companion import params
 from companion.files import read_file, short
-from companion.form import accept, load, normalise, part, path_of, source, write
-from companion.guard import THREADS, Alone, Parser, command_line, end, say, watch
-from companion.params import read
+from companion.form import accept, load, normalise, part, path_of, write
+from companion.guard import THREADS, Alone, Failed, command_line, say, watch
+from gwf import paths
 from gwf.errors import UsageError, nearest
 from gwf.paths import RESULTS, ROOT, SCRATCH
-from gwf.progress import clock
-
-HEARTBEAT = 15.0
-
-
-class NotebookError(RuntimeError):
-    """A notebook failed or ended early; the message says where, why, and where to read it."""
-
-
-def load_notebook(name):
-    """The functions and classes of a notebook's untagged cells, as a module: how tests and other code reach them."""
-    module = types.ModuleType(name)
-    for cell in part(load(path_of(name)), "functions")["cells"]:
-        if cell["cell_type"] == "code":
-            exec(compile(source(cell), f"{name}:{cell['id']}", "exec"), module.__dict__)
-    return module
 
 
 def run(notebook, key, parameters, only=None, threads=None):
@@ -54,57 +37,29 @@ def run(notebook, key, parameters, only=None, threads=None):
     ------
     UsageError
         Unknown parameter, or a value of another type than the default.
-    NotebookError
+    Failed
         A cell failed, or the notebook ended before its last cell; it is kept as `scratch/failed/<key>.ipynb`.
     """
     accept(notebook, parameters)
-    threads = threads or int(os.environ.get("GWF_THREADS") or 1)
-    with Alone(SCRATCH, key) as lock:
-        return normalise(execute(notebook, key, parameters, threads, lock, only))
-
-
-def refresh(notebook):
-    """Execute `notebook` in place with its default parameters: the stored outputs are then those of the code.
-
-    Returns whether the file changed.
-    """
-    notebook = Path(notebook)
-    shutil.rmtree(RESULTS / "lab" / notebook.stem, ignore_errors=True)
-    return write(run(notebook, f"refresh-{notebook.stem}", {}), notebook)
-
-
-def execute(notebook, key, parameters, threads, lock, only):
-    """Execute `notebook` through papermill and return it as it came out; see `run`."""
     import nbformat
     import papermill
-    import psutil
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     raw, failed = (SCRATCH / folder / f"{key}.ipynb" for folder in ("running", "failed"))
-    for path in (raw, failed):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
     cells = nbformat.from_dict(part(load(notebook), only))
-    kernel = []
+    with Alone(SCRATCH / f"{key}.lock") as lock, contextlib.ExitStack() as stack:
 
-    def adopt():
-        if not kernel:
-            kernel.extend(lock.adopt(child.pid) for child in psutil.Process().children())
+        def stop():
+            lock.clear()
+            os._exit(1)
 
-    def stop():
-        for child in kernel:
-            end(*child)
-        os._exit(1)
-
-    driver = int(os.environ.get("GWF_DRIVER") or 0)
-    watching = watch([os.getppid()] + [driver] * bool(driver), stop)
-    try:
-        with kernel_environment(key, threads), Terminal(key, len(cells.cells)) as terminal:
-
-            def on_cell_start(cell, cell_index):
-                adopt()
-                terminal.at(cell, cell_index)
-
+        for path in (raw, failed):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+        stack.callback(lock.clear)
+        stack.callback(watch(stop).set)
+        stack.enter_context(mock.patch.dict(os.environ, of_kernel(key, threads) | lock.mark))
+        try:
             executed = papermill.execute_notebook(
                 cells,
                 str(raw),
@@ -113,34 +68,29 @@ def execute(notebook, key, parameters, threads, lock, only):
                 kernel_name="python3",
                 language="python",
                 cwd=str(ROOT),
-                stderr_file=terminal,
-                on_cell_start=on_cell_start,
+                stderr_file=sys.stdout,
                 extra_arguments=["--log-level=CRITICAL"],
                 shutdown_kernel="immediate",
                 start_timeout=600,
             )
             require_complete(executed)
-    except papermill.PapermillExecutionError as error:
-        where = f"cell {error.cell_index} of {notebook.name}"
-        message = f"{error.ename}: {error.evalue}\n  raised in {where}"
-    except NotebookError as error:
-        message = str(error)
-    except RuntimeError as error:
-        message = f"the kernel of {notebook.name} died (out of memory, or killed from outside) or never came: {error}"
-    else:
-        raw.unlink(missing_ok=True)
-        return executed
-    finally:
-        watching.set()
-        for child in kernel:
-            end(*child)
-            lock.dismiss(child)
-    os.replace(raw, failed)
-    raise NotebookError(f"{message}\n  the notebook as far as it came: {short(failed)}")
+            raw.unlink(missing_ok=True)
+            return normalise(executed)
+        except papermill.PapermillExecutionError as error:
+            where = f"cell {error.cell_index} of {notebook.name}"
+            message = f"{error.ename}: {error.evalue}\n  raised in {where}"
+        except Failed as error:
+            message = str(error)
+        except RuntimeError as error:
+            message = (
+                f"the kernel of {notebook.name} died (out of memory, or killed from outside) or never came: {error}"
+            )
+        os.replace(raw, failed)
+        raise Failed(f"{message}\n  the notebook as far as it came: {short(failed)}")
 
 
 def require_complete(nb):
-    """Raise `NotebookError` unless every code cell of the executed notebook `nb` ran, and ran to its end.
+    """Raise `Failed` unless every code cell of the executed notebook `nb` ran, and ran to its end.
 
     papermill takes `raise SystemExit(0)` for success, and the rest of the notebook would silently be missing.
     """
@@ -150,107 +100,54 @@ def require_complete(nb):
         name = f"cell {index} ({cell.get('id', '')})"
         for output in cell.outputs:
             if output.output_type == "error":
-                raise NotebookError(f"{name} ended the notebook early with {output.ename}: {output.evalue}")
+                raise Failed(f"{name} ended the notebook early with {output.ename}: {output.evalue}")
         if cell.execution_count is None:
-            raise NotebookError(f"{name} was not executed")
+            raise Failed(f"{name} was not executed")
 
 
-def kernel_environment(key, threads):
-    """A context with the environment of a kernel: threads, progress file, nothing of the user's Jupyter and matplotlib."""
-    progress, ipython = SCRATCH / "progress" / f"{key}.txt", SCRATCH / "ipython" / key
-    progress.parent.mkdir(parents=True, exist_ok=True)
-    ipython.mkdir(parents=True, exist_ok=True)
-    progress.write_text("")
-    if startup := os.environ.get("GWF_STARTUP"):
-        # A script for every kernel to begin with: how the tests see which functions a stage calls.
-        target = ipython / "profile_default" / "startup"
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(startup, target)
-    changed = {
-        "GWF_PROGRESS": str(progress),
-        "IPYTHONDIR": str(ipython),
-        "PYTHONHASHSEED": "0",
+def of_kernel(key, threads):
+    """What the environment of a kernel has of its own: threads, progress, nothing of the user's Jupyter and matplotlib."""
+    ipython = SCRATCH / "ipython" / key
+    startup = ipython / "profile_default" / "startup"
+    startup.mkdir(parents=True, exist_ok=True)
+    if script := os.environ.get("GWF_STARTUP"):
+        # For every kernel to begin with: how the tests see which functions a stage calls.
+        shutil.copy(script, startup)
+    return {
+        **dict.fromkeys(THREADS, str(threads or os.environ.get("GWF_THREADS") or 1)),
+        **{"GWF_PROGRESS": "stderr", "IPYTHONDIR": str(ipython), "PYTHONHASHSEED": "0"},
         **{"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_PATH": "", "JUPYTER_RUNTIME_DIR": str(SCRATCH / "jupyter")},
-        **{"MATPLOTLIBRC": os.devnull, "MPLBACKEND": ""},
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **{"MATPLOTLIBRC": os.devnull, "MPLBACKEND": "", "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
-    return mock.patch.dict(os.environ, dict.fromkeys(THREADS, str(threads)) | changed)
 
 
-class Terminal(threading.Thread):
-    """Show what a notebook does: its progress file line by line, its stderr, a sign of life every 15 s."""
-
-    def __init__(self, key, total):
-        super().__init__(daemon=True)
-        self.key, self.total, self.cell, self.stopped = key, total, "starting", threading.Event()
-        self.last = self.began = time.monotonic()
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *exception):
-        self.stopped.set()
-        self.join()
-
-    def at(self, cell, index):
-        """Say which cell is being executed; called by nbclient before every cell."""
-        self.cell = f"cell {index + 1}/{self.total} ({cell.get('id', '')})"
-
-    def run(self):
-        """Print new progress lines until told to stop."""
-        rest, last_round = "", False
-        with open(os.environ["GWF_PROGRESS"]) as progress:
-            while not last_round:
-                last_round = self.stopped.wait(0.5)
-                *lines, rest = (rest + progress.read()).split("\n")
-                for line in lines:
-                    self.show(line)
-                if time.monotonic() - self.last > HEARTBEAT and not last_round:
-                    self.show(f"{self.key}: {self.cell}, {clock(time.monotonic() - self.began)} so far")
-
-    def show(self, line):
-        say(f"  {line}")
-        self.last = time.monotonic()
-
-    def write(self, text):
-        """Print what the notebook wrote to stderr; papermill takes this object for a file."""
-        for line in text.splitlines():
-            if line.strip():
-                self.show(f"{self.key}: {line}")
-
-    def flush(self):
-        """Nothing is buffered."""
-
-
-def chosen(params, group, name, case, seed):
-    """Settings of a case in a `group` of parameters, a dict; `UsageError` if that, or its seed, is not there."""
+def chosen(composed, group, name, case, seed):
+    """Settings of a case in a `group` of parameters; `UsageError` if that, or its seed, is not there."""
     cases = group[nearest(name, group, "name in params.yaml")]
     settings = cases[nearest(case, cases, f"case of {name} in params.yaml")]
-    seeds = (params.get("seeds_of") or {}).get(case, params["seeds"])
-    if seed not in seeds:
+    if seed not in (seeds := params.seeds_of(composed, case)):
         raise UsageError(f"seed {seed} of {case} is not in params.yaml, which has {', '.join(map(str, seeds))}")
-    return dict(settings)
+    return settings
 
 
-def run_case(experiment, case, seed):
+def run_case(experiment, case, seed: int):
     """The `run` cells of an experiment for one case and seed, with the case's settings in params.yaml."""
-    params = read()
-    settings = chosen(params, params["experiments"] | params["training"], experiment, case, seed)
+    composed = params.read()
+    settings = chosen(composed, composed["experiments"] | composed["training"], experiment, case, seed)
     # What a training measures needs no settings: they lie beside its samples.
-    given = {} if experiment in params["training"] else settings
-    given |= {"profile": params["profile"], "case": case, "seed": seed}
+    given = {} if experiment in composed["training"] else settings
+    given = given | {"profile": composed["profile"], "case": case, "seed": seed}
     run(path_of(experiment), f"{experiment}-{case}-{seed}", given, "run")
 
 
-def train(dataset, case, seed):
+def train(dataset, case, seed: int):
     """One training run: runs/train.ipynb with the settings of the method in params.yaml."""
-    params = read()
-    profile, settings = params["profile"], chosen(params, params["training"], dataset, case, seed)
-    given = {"settings": {}, "device": params["device"]} | settings
-    out = RESULTS / profile / "training" / dataset / f"{case}-{seed}"
-    given |= {"dataset": dataset, "seed": seed, "profile": profile, "out": out.relative_to(ROOT).as_posix()}
+    composed = params.read()
+    settings = chosen(composed, composed["training"], dataset, case, seed)
+    out = paths.training(composed["profile"], dataset, case, seed)
+    given = {"settings": {}, "device": composed["device"]} | settings | {"dataset": dataset, "seed": seed}
+    given |= {"profile": composed["profile"], "out": out.relative_to(ROOT).as_posix()}
     out.mkdir(parents=True, exist_ok=True)
     executed = run(path_of("train"), f"{dataset}-{case}-{seed}", given, threads=given.get("threads"))
     write(executed, out / "train.ipynb")
@@ -258,40 +155,26 @@ def train(dataset, case, seed):
 
 def show(name):
     """The `show` cells of an experiment, or a whole chapter: its sheet goes to `<report>/sheets/<name>/`."""
-    params = read()
-    nearest(name, [*params["shows"], *params["chapters"]], "experiment or chapter in params.yaml")
-    notebook, profile = path_of(name), params["profile"]
-    out, target = ROOT / params["report"] / "sheets" / name, RESULTS / profile / "shown" / notebook.name
+    composed = params.read()
+    nearest(name, [*composed["shows"], *composed["chapters"]], "experiment or chapter in params.yaml")
+    profile, out = composed["profile"], ROOT / composed["report"] / "sheets" / name
     for table in sorted((RESULTS / profile / name).glob("*/*.csv")):
         read_file(table)  # a damaged one is named before anything runs
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     given = {"profile": profile, "out": out.relative_to(ROOT).as_posix()}
-    executed = run(notebook, f"show-{name}", given, "show")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write(executed, target)
+    write(run(path_of(name), f"show-{name}", given, "show"), RESULTS / profile / "shown" / f"{name}.ipynb")
 
 
-@command_line(NotebookError)
-def main(arguments):
-    """Command line; returns the exit status."""
-    parser = Parser(prog="python -m companion.notebooks", description="Run and check notebooks.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, words in (("run", ("experiment", "case")), ("train", ("dataset", "case"))):
-        command = commands.add_parser(name, help="one case with one seed")
-        for word in words:
-            command.add_argument(word)
-        command.add_argument("seed", type=int)
-    commands.add_parser("show", help="the sheet of an experiment or chapter").add_argument("name")
-    commands.add_parser("refresh", help="execute in place").add_argument("notebooks", type=Path, nargs="+")
-    asked = vars(parser.parse_args(arguments))
-    action = {"run": run_case, "train": train, "show": show, "refresh": None}[asked.pop("command")]
-    if action:
-        action(**asked)
-    else:
-        for notebook in asked["notebooks"]:
-            say(f"{notebook}: {'outputs changed' if refresh(notebook) else 'unchanged'}")
+def refresh(notebooks: list):
+    """Execute notebooks in place with their default parameters: the stored outputs are then those of the code."""
+    for notebook in map(Path, notebooks):
+        shutil.rmtree(RESULTS / "lab" / notebook.stem, ignore_errors=True)
+        changed = write(run(notebook, f"refresh-{notebook.stem}", {}), notebook)
+        say(f"{notebook}: {'outputs changed' if changed else 'unchanged'}")
 
+
+main = command_line(run=run_case, train=train, show=show, refresh=refresh)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,7 +18,7 @@ import yaml
 
 from companion.files import read_file, write_text
 from companion.form import accept, parameters_of, path_of
-from companion.guard import Parser, command_line
+from companion.guard import command_line
 from gwf.data.files import absent
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF, NOTEBOOKS, ROOT
@@ -68,50 +68,56 @@ def available(given):
     A setting, or the data set of a training, that is a key of `gwf.data.files.FILES` names one. So what cannot run is
     left out before anything trains, and stops nothing else.
     """
-    given, left_out = dict(given), set()
+    left, skipped = {"experiments": {}, "training": {}}, set()
+    for group, name, case, settings in cases(given):
+        named = [value for value in (name, *settings.values()) if isinstance(value, str)]
+        if files := [file for value in named for file in absent(value, settings.get("folder"))]:
+            print(f"{name}, {case}: skipped, it needs {', '.join(files)} in datasets/", file=sys.stderr)
+            skipped.add(case)
+        else:
+            left[group].setdefault(name, {})[case] = settings
+    if "seeds_of" in given:
+        left["seeds_of"] = {case: seeds for case, seeds in (given["seeds_of"] or {}).items() if case not in skipped}
+    return given | left
+
+
+def entries(group, where):
+    """Names and values of a group of parameters; `UsageError` if it is none."""
+    if not isinstance(group, dict):
+        raise UsageError(f"{where} = {group!r} must be a group of named entries")
+    return group.items()
+
+
+def cases(given):
+    """Every case of the parameters: (group, name, case, settings)."""
     for group in ("experiments", "training"):
-        given[group] = {name: dict(cases) for name, cases in given[group].items()}
-        for name, cases in given[group].items():
-            for case, settings in list(cases.items()):
-                named = [value for value in (name, *settings.values()) if isinstance(value, str)]
-                files = [file for value in named for file in absent(value, settings.get("folder"))]
-                if files:
-                    print(f"{name}, {case}: skipped, it needs {', '.join(files)} in datasets/", file=sys.stderr)
-                    left_out.add(case)
-                    del cases[case]
-        given[group] = {name: cases for name, cases in given[group].items() if cases}
-    kept = {case: seeds for case, seeds in (given.get("seeds_of") or {}).items() if case not in left_out}
-    return given | ({"seeds_of": kept} if "seeds_of" in given else {})
+        for name, named in entries(given[group], group):
+            for case, settings in entries(named, f"{group}.{name}"):
+                yield group, name, case, settings
+
+
+def seeds_of(given, case):
+    """Seeds of a case: its own, or those of all."""
+    return (given.get("seeds_of") or {}).get(case, given["seeds"])
 
 
 def follow(given):
     """What follows from the parameters: the runs, one entry for each case and seed, and the notebooks to be shown."""
-    profile, seeds_of = given["profile"], given.get("seeds_of") or {}
-
-    def each(key, cases, **more):
-        return {
-            f"{prefix(key)}{case}-{seed}": {**more, "case": case, "seed": seed}
-            for case in cases
-            for seed in seeds_of.get(case, given["seeds"])
-        }
-
-    def prefix(key):
-        return f"{key}-" if key in given["training"] else ""
-
     runs, trainings = {}, {}
-    for experiment, cases in given["experiments"].items():
-        runs |= each(experiment, cases, experiment=experiment)
-    for dataset, cases in given["training"].items():
-        trainings |= each(dataset, cases, dataset=dataset)
-    there = {*given["training"], *given["experiments"]}
-    read = {name: folder for name, folder in (given.get("also") or {}).items() if folder in there}
-    also = {name: f"results/{profile}/{folder}" for name, folder in read.items()}
-    shows = {name: {"also": also.get(name, NOTHING)} for name in [*given["training"], *given["experiments"]]}
+    for group, name, case, _ in cases(given):
+        for seed in seeds_of(given, case):
+            if group == "training":
+                trainings[f"{name}-{case}-{seed}"] = {"dataset": name, "case": case, "seed": seed}
+            else:
+                runs[f"{case}-{seed}"] = {"experiment": name, "case": case, "seed": seed}
+    names, also = [*given["training"], *given["experiments"]], given.get("also") or {}
+    read = {name: f"results/{given['profile']}/{also[name]}" for name in names if also.get(name) in names}
     chapters = sorted(path.stem for path in (NOTEBOOKS / "chapters").glob("*.ipynb"))
     if given["chapters"] != "all":
         if not isinstance(given["chapters"], list):
             raise UsageError(f"chapters = {given['chapters']!r} must be 'all' or a list of chapters")
         chapters = [nearest(name, chapters, "chapter") for name in given["chapters"]]
+    shows = {name: {"also": read.get(name, NOTHING)} for name in names}
     return {"trainings": trainings, "runs": runs, "shows": shows, "chapters": chapters}
 
 
@@ -126,29 +132,26 @@ def validate(params, later=()):
         nearest(key, GIVEN | set(FOLLOWS), "parameter")
     for key in sorted((GIVEN - {"seeds_of", "also"} | set(FOLLOWS)) - {*params, *later}):
         raise UsageError(f"parameter {key} is missing")
-    for key in ("experiments", "training", "seeds_of", "also"):
-        if not isinstance(params.get(key, {}), dict):
-            raise UsageError(f"{key} = {params[key]!r} must be a group of named entries")
     nearest(params["profile"], profiles(), "profile")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(params["device"])):
         raise UsageError(f"device = {params['device']!r} is unknown: use 'cpu', 'cuda' or 'cuda:<index>'")
     report = Path(str(params["report"]))
     if report.is_absolute() or ".." in report.parts or not report.parts:
         raise UsageError(f"report = {params['report']!r} must be a folder below the repository, such as 'report'")
-    seeds(params["seeds"], "seeds")
-    for kind in ("experiments", "training"):
-        for name, of_name in params[kind].items():
-            notebook = "train" if kind == "training" else nearest(name, experiments(), "experiment")
-            if not isinstance(of_name, dict):
-                raise UsageError(f"{kind}.{name} = {of_name!r} must be a group of named cases")
-            for case, settings in of_name.items():
-                where = f"{kind}.{name}.{case}"
-                if not isinstance(settings, dict) or not NAME.fullmatch(str(case)):
-                    raise UsageError(f"{where} = {settings!r} must be a named group of settings")
-                accept(path_of(notebook), settings, where)
-    cases = [case for group in ("experiments", "training") for cases in params[group].values() for case in cases]
-    for case, of_case in params.get("seeds_of", {}).items():
-        seeds(of_case, f"seeds_of.{nearest(case, cases, 'case in seeds_of')}")
+    for name, _ in entries(params["experiments"], "experiments"):
+        nearest(name, experiments(), "experiment")
+    for kind, name, case, settings in cases(params):
+        where = f"{kind}.{name}.{case}"
+        if not isinstance(settings, dict) or not NAME.fullmatch(str(case)):
+            raise UsageError(f"{where} = {settings!r} must be a named group of settings")
+        accept(path_of("train" if kind == "training" else name), settings, where)
+    entries(params.get("also", {}), "also")
+    known, own = [case for _, _, case, _ in cases(params)], entries(params.get("seeds_of", {}), "seeds_of")
+    of_cases = {f"seeds_of.{nearest(case, known, 'case in seeds_of')}": seeds for case, seeds in own}
+    for where, seeds in {"seeds": params["seeds"], **of_cases}.items():
+        whole = isinstance(seeds, list) and seeds and all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds)
+        if not whole or len(set(seeds)) < len(seeds):
+            raise UsageError(f"{where} = {seeds!r} must be a list of different whole numbers from 0 on")
     return params
 
 
@@ -160,22 +163,14 @@ def check_training(params):
     from gwf.training import recipes, tasks
     from gwf.training.settings import complete
 
-    for dataset, cases in params["training"].items():
-        for case, given in cases.items():
+    for group, dataset, case, given in cases(params):
+        if group == "training":
             try:
                 given = parameters_of(path_of("train")) | given
                 kind = recipes.get(given["functional"], given["step"]).Settings
                 complete(kind, tasks.get(dataset).defaults, given["settings"])
             except UsageError as error:
                 raise UsageError(f"training.{dataset}.{case}: {error}") from None
-
-
-def seeds(value, where):
-    """`value` if it is a list of different whole numbers from 0 on; `UsageError` else."""
-    whole = isinstance(value, list) and value and all(type(seed) is int and 0 <= seed < 2**31 for seed in value)
-    if not whole or len(set(value)) < len(value):
-        raise UsageError(f"{where} = {value!r} must be a list of different whole numbers from 0 on")
-    return value
 
 
 def experiments():
@@ -188,9 +183,8 @@ def read(path=PARAMS):
     try:
         return validate(read_file(path))
     except UsageError as error:
-        raise UsageError(
-            f"{error}. `python -m companion.params laptop` composes {Path(path).name} from conf/"
-        ) from None
+        made = f"`python -m companion.params laptop` composes {Path(path).name} from conf/"
+        raise UsageError(f"{error}. {made}") from None
 
 
 def write(composed, path=PARAMS):
@@ -199,16 +193,13 @@ def write(composed, path=PARAMS):
     return write_text(head + yaml.safe_dump(composed, sort_keys=False, allow_unicode=True, width=120), path)
 
 
-@command_line()
-def main(arguments):
-    """Command line; returns the exit status."""
-    parser = Parser(prog="python -m companion.params", description="Compose params.yaml.")
-    parser.add_argument("profile")
-    parser.add_argument("overrides", nargs="*")
-    asked = parser.parse_args(arguments)
-    changed = write(compose(asked.profile, asked.overrides))
-    print(f"params.yaml: profile {asked.profile}", "written" if changed else "unchanged")
+def put(profile, overrides: list):
+    """Compose a profile and write params.yaml."""
+    changed = write(compose(profile, overrides))
+    print(f"params.yaml: profile {profile}", "written" if changed else "unchanged")
 
+
+main = command_line(main=put)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,35 +13,21 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from companion import claims, form, style
-from companion.form import path_of
+from companion.files import write_text
 from gwf.errors import UsageError, nearest
 from gwf.paths import ROOT
-
-
-def captions(notebook):
-    """Id -> (title, caption) of the Markdown cells of a notebook; the title is the heading."""
-    found = {}
-    for cell in form.load(notebook)["cells"]:
-        if cell["cell_type"] == "markdown":
-            head, _, rest = form.source(cell).partition("\n")
-            found[cell["id"]] = (head.lstrip("# ").strip(), rest.strip()) if head.startswith("#") else ("", head + rest)
-    return found
 
 
 class Sheet:
     """What the `show` cells of a notebook write to.
 
-    Parameters
-    ----------
-    notebook : str
-        Its name, "porous" for notebooks/experiments/porous.ipynb.
-    out : str or None
-        Folder for csv, md, tex, png, pdf, and for shown.json and claims.json; None shows without writing.
+    `notebook` is its name, "porous" for notebooks/experiments/porous.ipynb; `out` the folder for csv, md, tex, png, pdf,
+    and for shown.json and claims.json; None shows without writing.
     """
 
     def __init__(self, notebook, out=None):
-        self.notebook = path_of(notebook)
-        self.captions, self.known = captions(self.notebook), claims.read()
+        self.notebook = form.path_of(notebook)
+        self.prose, self.known = form.prose(form.load(self.notebook)), claims.read()
         self.out = None if out is None else ROOT / out
         self.tables, self.figures, self.judged = [], [], []
         if self.out is not None:
@@ -49,39 +35,32 @@ class Sheet:
         style.use_style()
 
     def caption(self, name):
-        """(title, caption) of the Markdown cell with the id `name`."""
-        return self.captions[nearest(name, self.captions, f"id of a Markdown cell of {self.notebook.name}")]
+        """The name, title and caption of what the Markdown cell with the id `name` captions."""
+        text = self.prose[nearest(name, self.prose, f"id of a Markdown cell of {self.notebook.name}")]
+        head, _, rest = text.partition("\n")
+        title, caption = (head.lstrip("# ").strip(), rest.strip()) if head.startswith("#") else ("", head + rest)
+        return {"name": name, "title": title, "caption": caption}
 
     def table(self, name, frame, reading="", shown=None):
-        """Show a table and write it as csv, markdown and LaTeX.
+        """Show the table `frame` and write it as csv at full precision, and as markdown and LaTeX for people.
 
-        Parameters
-        ----------
-        name : str
-            Id of the Markdown cell with title and caption; name of the files.
-        frame : DataFrame
-            The data at full precision.
-        reading : str
-            One or two sentences on what the numbers say.
-        shown : DataFrame, optional
-            The same for people, cells as text; default: numbers of `frame` to four significant digits.
+        `reading` is a sentence or two on what the numbers say. `shown` has the same for people, cells as text; default:
+        numbers of `frame` to four significant digits.
         """
-        title, caption = self.caption(name)
         cells = frame if shown is None else shown
-        header = [str(column) for column in cells.columns]
         rows = [[number(value) for value in row] for row in cells.itertuples(index=False)]
-        entry = {"name": name, "title": title, "caption": caption, "reading": reading, "header": header, "rows": rows}
+        entry = self.caption(name) | {"reading": reading, "header": [str(column) for column in cells], "rows": rows}
         self.tables.append(entry)
         if self.out is not None:
             frame.to_csv(self.out / f"{name}.csv", index=False, lineterminator="\n")
-            (self.out / f"{name}.md").write_text(f"### {title}\n\n{caption}\n\n{markdown(entry)}", encoding="utf-8")
-            (self.out / f"{name}.tex").write_text(latex(entry), encoding="utf-8")
+            head = f"### {entry['title']}\n\n{entry['caption']}\n\n"
+            write_text(head + markdown(entry), self.out / f"{name}.md")
+            write_text(latex(entry), self.out / f"{name}.tex")
         display(Markdown(markdown(entry)))
 
     def figure(self, name, fig):
         """Show a figure and write it as png and pdf, without date and program version."""
-        title, caption = self.caption(name)
-        self.figures.append({"name": name, "title": title, "caption": caption})
+        self.figures.append(self.caption(name))
         if self.out is not None:
             fig.savefig(self.out / f"{name}.png", metadata={"Software": None})
             undated = dict.fromkeys(("CreationDate", "ModDate", "Producer", "Creator"))
@@ -92,57 +71,48 @@ class Sheet:
         """Judge a claim and print the verdict: see `companion.claims.judge`."""
         claim = self.known[nearest(name, self.known, "claim")]
         if claim.otherwise:
-            raise UsageError(
-                f"claim {name} says otherwise: {claim.otherwise} in conf/claims, and yet it is judged here"
-            )
-        judged = claims.judge(claim, measure, evidence, controls)
-        self.judged.append(judged)
-        print(claims.sentence(judged))
+            raise UsageError(f"claim {name} says otherwise: {claim.otherwise} in conf/claims, and is judged here")
+        self.judged.append(claims.judge(claim, measure, evidence, controls))
+        print(claims.sentence(self.judged[-1]))
 
     def close(self):
         """Write what was shown and judged, for the page and the ledger; call it last."""
-        if self.out is None:
-            return
-        notebook = self.notebook.relative_to(ROOT).as_posix()
-        title = form.source(form.load(self.notebook)["cells"][0]).splitlines()[0].lstrip("# ")
-        texts = {
-            "shown.json": {"title": title, "notebook": notebook, "tables": self.tables, "figures": self.figures},
-            "claims.json": [vars(judged) for judged in self.judged],
-        }
-        for name, content in texts.items():
-            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-            (self.out / name).write_text(text, encoding="utf-8")
+        title = next(iter(self.prose.values())).splitlines()[0].lstrip("# ")
+        head = {"title": title, "notebook": self.notebook.relative_to(ROOT).as_posix()}
+        shown = head | {"tables": self.tables, "figures": self.figures}
+        for name, content in {"shown": shown, "claims": [vars(judged) for judged in self.judged]}.items():
+            if self.out is not None:
+                write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", self.out / f"{name}.json")
 
 
 def number(value):
     """A cell as text: numbers to four significant digits with a true minus sign, a dash for nothing."""
     if isinstance(value, str):
         return value
-    if value is None or pd.isna(value):
+    if pd.isna(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if isinstance(value, bool) or float(value) == int(value) and abs(value) < 1e6:
-        return str(int(value) if not isinstance(value, bool) else value).replace("-", "−")
-    return f"{value:.4g}".replace("-", "−")
+    if isinstance(value, bool):
+        return str(value)
+    whole = float(value) == int(value) and abs(value) < 1e6
+    return (str(int(value)) if whole else f"{value:.4g}").replace("-", "−")
 
 
 def spread(centre, deviation, digits=1, scale=1):
     """`mean ± sd` as text with `digits` decimals; the mean alone where there is no spread (one seed), a dash for none."""
-    if centre is None or math.isnan(centre):
+    if pd.isna(centre):
         return "–"
     text = f"{round(centre * scale, digits) + 0.0:.{digits}f}".replace("-", "−")  # no −0.0
-    if deviation is None or math.isnan(deviation):
-        return text
-    return f"{text} ± {deviation * scale:.{digits}f}"
+    return text if pd.isna(deviation) else f"{text} ± {deviation * scale:.{digits}f}"
 
 
 def markdown(table):
     """A table of `Sheet.table` as markdown, its reading below."""
-    lines = ["| " + " | ".join(table["header"]) + " |"]
-    lines.append("| --- |" + " ---: |" * (len(table["header"]) - 1))
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table["rows"]]
-    return "\n".join([*lines, "", *([table["reading"], ""] if table["reading"] else [])])
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (table["header"], *table["rows"])]
+    head, *body = [f"| {' | '.join(row)} |" for row in cells]
+    lines = [head, "| --- |" + " ---: |" * (len(table["header"]) - 1), *body, ""]
+    return "\n".join([*lines, *([table["reading"], ""] if table["reading"] else [])])
 
 
 LATEX = {
@@ -154,22 +124,19 @@ LATEX = {
 
 def latex_text(text):
     """`text` with LaTeX's special characters and this report's symbols written out; formulas between $ stay."""
-    parts = re.split(r"(\$[^$]+\$)", text)
     symbols = "|".join(map(re.escape, LATEX))
-    return "".join(
-        part if i % 2 else re.sub(symbols, lambda found: LATEX[found[0]], part) for i, part in enumerate(parts)
-    )
+    return re.sub(rf"\$[^$]+\$|{symbols}", lambda found: LATEX.get(found[0], found[0]), text)
 
 
 def latex(table):
     """The table as a LaTeX `table` (packages booktabs and graphicx), caption and reading included."""
-    body = [" & ".join(latex_text(cell) for cell in row) + r" \\" for row in table["rows"]]
+    head, *body = [" & ".join(map(latex_text, row)) + r" \\" for row in (table["header"], *table["rows"])]
     lines = [
         *(r"\begin{table}", r"\centering"),
         rf"\caption{{{latex_text(table['title'])}. {latex_text(' '.join(table['caption'].split()))}}}",
         *(rf"\label{{tab:{table['name']}}}", r"\resizebox{\linewidth}{!}{%"),
         *(r"\begin{tabular}{l" + "r" * (len(table["header"]) - 1) + "}", r"\toprule"),
-        *(" & ".join(latex_text(name) for name in table["header"]) + r" \\", r"\midrule", *body),
+        *(head, r"\midrule", *body),
         *(r"\bottomrule", r"\end{tabular}}", r"\par\smallskip " + latex_text(table["reading"]), r"\end{table}", ""),
     ]
     return "\n".join(lines)

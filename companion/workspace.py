@@ -47,25 +47,26 @@ def mend():
         shutil.copyfile(lock, good)
 
 
-def workspace(profile):
+def copy(profile):
     """A copy of the sources for a profile of its own, with DVC files of its own; returns its folder."""
     target = SCRATCH / "profiles" / profile
-    target.mkdir(parents=True, exist_ok=True)
     for name in SOURCES:
-        source, copy = ROOT / name, target / name
+        source, to = ROOT / name, target / name
+        to.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.rmtree(copy, ignore_errors=True)
+            shutil.rmtree(to, ignore_errors=True)
             ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-            shutil.copytree(source, copy, ignore=ignored, copy_function=os.link if name == "data" else shutil.copy2)
+            shutil.copytree(source, to, ignore=ignored, copy_function=os.link if name == "data" else shutil.copy2)
         else:
-            shutil.copy2(source, copy)
+            shutil.copy2(source, to)
     for name in ("datasets", ".dvcignore", "embedded"):
         link(target / name, ROOT / name)
-    config = target / ".dvc" / "config"
-    config.parent.mkdir(exist_ok=True)
-    (config.parent / "tmp").mkdir(exist_ok=True)
-    shared = f"[cache]\n    dir = {os.path.relpath(ROOT / '.dvc' / 'cache', config.parent)}\n"
-    config.write_text("[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n" + shared)
+    (target / ".dvc" / "tmp").mkdir(exist_ok=True)
+    shared = os.path.relpath(ROOT / ".dvc" / "cache", target / ".dvc")
+    config = (
+        f"[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = {shared}\n"
+    )
+    (target / ".dvc" / "config").write_text(config)
     results = target / "results" / profile
     results.mkdir(parents=True, exist_ok=True)
     link(RESULTS / profile, results)

@@ -1,5 +1,6 @@
-"""Progress of a long loop: a line in a file for the runner to show, or a bar on stderr. Never on stdout."""
+"""Progress of a long loop: lines for the runner to show, or a bar on stderr. Never on stdout."""
 
+import contextlib
 import os
 import sys
 import time
@@ -26,9 +27,9 @@ def number(value):
 class Progress:
     """Show how far a loop of `total` steps is, as a context manager.
 
-    If the environment variable `GWF_PROGRESS` names a file, one plain line is appended to it at most every
-    two seconds, and always at the last step; the runner (`companion.notebooks`) follows that file. Otherwise a `tqdm` bar
-    is drawn on stderr. Standard output stays untouched, so that a notebook keeps the same bytes.
+    If the environment variable `GWF_PROGRESS` names a file, or is "stderr", one plain line is appended at most every two
+    seconds, and always at the last step; the runner (`companion.notebooks`) shows it. Otherwise a `tqdm` bar is drawn on
+    stderr. Standard output stays untouched, so that a notebook keeps the same bytes.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ class Progress:
         if elapsed - self.written < INTERVAL and step < self.total:
             return
         self.written = elapsed
-        with open(self.file, "a") as file:
+        with contextlib.nullcontext(sys.stderr) if self.file == "stderr" else open(self.file, "a") as file:
             file.write(self.line(step, elapsed) + "\n")
 
     def line(self, step, elapsed):

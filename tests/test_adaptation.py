@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from companion.notebooks import load_notebook
 from gwf.data import files, readers
 from gwf.errors import UsageError
 from gwf.exact.gaussian import fitted_map
 from gwf.metrics import sliced_w2
 from notebooks.experiments import adaptation_transports as ad
+from tests.notebook_code import load_notebook
 
 IDX = (
     "train-images-idx3-ubyte.gz",

@@ -5,12 +5,12 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from companion.notebooks import load_notebook
 from gwf.divergences import Boltzmann
 from gwf.steps.internal import EntropyDual, VariationalFlow
 from gwf.steps.references import MomentGaussian
 from notebooks.experiments import aggregation_law as exact
 from notebooks.experiments.aggregation_particles import KERNELS, Interaction, Push, double_well, quadratic
+from tests.notebook_code import load_notebook
 
 aggregation = load_notebook("aggregation")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from companion.notebooks import load_notebook
 from gwf.training import loop as train
+from tests.notebook_code import load_notebook
 
 SETTINGS = {
     "updates": 200,

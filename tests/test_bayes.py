@@ -8,13 +8,13 @@ import torch
 from scipy.special import digamma
 from scipy.stats import norm
 
-from companion.notebooks import load_notebook
 from gwf.errors import UsageError
 from gwf.seeding import generator, rng
 from gwf.steps.increments import ParticleCache, compose
 from notebooks.experiments import bayes_breiman as breiman
 from notebooks.experiments.bayes_langevin import mala, svgd, ula
 from notebooks.experiments.bayes_posterior import FollowingReference, LogisticPosterior, draw_prior, predictive
+from tests.notebook_code import load_notebook
 
 bayes = load_notebook("bayes")
 

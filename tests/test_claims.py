@@ -7,6 +7,7 @@ import sys
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,8 +62,12 @@ claims:
 """
 
 
+def parsed(text):
+    return claims.parse(yaml.safe_load(text), "gwf.yaml")
+
+
 def test_a_valid_file_is_read():
-    (claim,) = claims.parse(VALID)
+    (claim,) = parsed(VALID)
     assert claim.band == Band({"gap": (0.0, 1.0)}, "w") and claim.otherwise == ""
 
 
@@ -82,7 +87,7 @@ def test_a_valid_file_is_read():
 )
 def test_a_wrong_field_is_named(wrong, message):
     with pytest.raises(UsageError, match=message.replace("[", r"\[")):
-        claims.parse(VALID.replace(*wrong))
+        parsed(VALID.replace(*wrong))
 
 
 # The rule.
@@ -130,7 +135,7 @@ def test_grades_and_texts():
 
 # Judging.
 
-CLAIM = claims.parse(VALID)[0]
+CLAIM = parsed(VALID)[0]
 
 
 def gap(frame):

@@ -55,11 +55,9 @@ def bundle(tmp_path, monkeypatch):
     for name, text in LIBRARY.items():
         (tmp_path / "gwf" / name).write_text(textwrap.dedent(text))
     monkeypatch.setattr(code, "ROOT", tmp_path)
-    caches = (code.module, code.references, code.plain)
 
     def made(text, *strings):
-        for cache in caches:
-            cache.cache_clear()
+        code.module.cache_clear()
         root = code.Module("notebook", textwrap.dedent(text))
         return code.Bundle(root, code.statements(root, [], None), strings).text()
 
@@ -70,8 +68,7 @@ def bundle(tmp_path, monkeypatch):
 
     made.edit = edit
     yield made
-    for cache in caches:
-        cache.cache_clear()
+    code.module.cache_clear()
 
 
 ASKS = "from gwf import kl\nprint(kl.get(name))"

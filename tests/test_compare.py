@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from companion import compare
+from companion import results
 
 
 def test_numbers_are_measured_in_spreads(tmp_path, monkeypatch):
@@ -12,8 +12,8 @@ def test_numbers_are_measured_in_spreads(tmp_path, monkeypatch):
         (tmp_path / "an experiment" / name).mkdir(parents=True)
     here = tmp_path / "an experiment" / "toy-0"
     pd.DataFrame([(1.45, 1.3, 500)], columns=["near", "far", "step"]).to_csv(here / "table.csv", index=False)
-    monkeypatch.setattr(compare, "committed", lambda path: committed.get(path.parent.name))
-    frame = compare.beside_git([here]).set_index("number")
+    monkeypatch.setattr(results, "committed", lambda path: committed.get(path.parent.name))
+    frame = results.beside_git([here]).set_index("number")
     assert dict(frame["within"]) == {"near": True, "far": False}  # .35 <= 2 * .2, .3 > 2 * .1
     assert frame.loc["near", "spread"] == pd.Series([1.1, 1.3, 0.9]).std()
 
@@ -21,5 +21,5 @@ def test_numbers_are_measured_in_spreads(tmp_path, monkeypatch):
 def test_a_single_seed_must_be_equal(tmp_path, monkeypatch):
     (tmp_path / "e" / "toy-0").mkdir(parents=True)
     pd.DataFrame({"a": [1.0], "b": [2.0]}).to_csv(tmp_path / "e" / "toy-0" / "table.csv", index=False)
-    monkeypatch.setattr(compare, "committed", lambda path: pd.DataFrame({"a": [1.0 + 1e-9], "b": [2.001]}))
-    assert dict(compare.beside_git([tmp_path / "e" / "toy-0"]).set_index("number")["within"]) == {"a": True, "b": False}
+    monkeypatch.setattr(results, "committed", lambda path: pd.DataFrame({"a": [1.0 + 1e-9], "b": [2.001]}))
+    assert dict(results.beside_git([tmp_path / "e" / "toy-0"]).set_index("number")["within"]) == {"a": True, "b": False}

@@ -8,10 +8,10 @@ import pytest
 
 from companion import results
 from companion.claims import NotRun
-from companion.notebooks import load_notebook
 from gwf.data.embedded import digits
 from gwf.metrics.lenet import load
 from notebooks.experiments import trainings
+from tests.notebook_code import load_notebook
 
 
 def metrics(functional, step, values, key="fd_lenet"):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from companion.notebooks import load_notebook
 from gwf.exact.gaussian import fitted_map
+from tests.notebook_code import load_notebook
 
 study = load_notebook("dimension")
 

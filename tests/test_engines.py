@@ -4,7 +4,6 @@ import time
 from types import SimpleNamespace
 
 import pytest
-import submitit
 
 from companion import engines, slurm
 from gwf.errors import UsageError
@@ -13,51 +12,53 @@ from gwf.errors import UsageError
 LONG = 120
 
 
-def queued(cmd, folder):
-    """A job of the local executor with the command of a stage."""
-    executor = submitit.AutoExecutor(folder=folder / "%j", cluster="local")
-    return slurm.Job(executor, slurm.Command(cmd))
-
-
 def wait(job):
     """(status, lines printed) of a job when it has ended."""
     ends, lines = time.monotonic() + LONG, []
-    while not job.done():
+    while (status := job.status()) is None:
         lines += job.said()
         assert time.monotonic() < ends
         time.sleep(0.1)
-    return job.status, lines + job.said()
+    return status, lines + job.said()
+
+
+@pytest.fixture
+def queued(tmp_path, monkeypatch):
+    """A function command -> job of the local executor."""
+    monkeypatch.setattr(slurm, "SCRATCH", tmp_path)
+    monkeypatch.setattr(slurm, "settings", lambda kind: {"cluster": "local"})
+    return lambda cmd: slurm.Queued(SimpleNamespace(cmd=cmd, name="run@a-0", kind="run"))
 
 
 @pytest.fixture(params=["process", "queued"])
-def start(request, tmp_path):
+def start(request, queued, tmp_path, monkeypatch):
     """A function command -> job, for both engines."""
-    if request.param == "process":
-        return lambda cmd: engines.Process(SimpleNamespace(cmd=cmd))
-    return lambda cmd: queued(cmd, tmp_path)
+    monkeypatch.setattr(engines, "SCRATCH", tmp_path)
+    process = lambda cmd: engines.Job(SimpleNamespace(cmd=cmd, name="run@a-0"))  # noqa: E731
+    return process if request.param == "process" else queued
 
 
 def test_a_stage_ends_with_status_0_and_what_it_printed(start):
-    assert wait(start("echo one; echo two")) == (0, ["one", "two"])
+    assert wait(start("sh -c 'echo one; echo two'")) == (0, ["one", "two"])
 
 
 def test_a_stage_that_fails_says_why(start):
-    status, lines = wait(start("echo 'error: no such method' >&2; exit 3"))
+    status, lines = wait(start("sh -c 'echo error: no such method >&2; exit 3'"))
     assert status != 0 and "error: no such method" in lines
 
 
 def test_a_stage_runs_in_the_root_with_one_thread(start):
-    assert wait(start("ls dvc.yaml; echo $OMP_NUM_THREADS"))[1] == ["dvc.yaml", "1"]
+    assert wait(start("sh -c 'ls dvc.yaml; echo $OMP_NUM_THREADS'"))[1] == ["dvc.yaml", "1"]
 
 
-def test_a_killed_job_is_submitted_again(tmp_path):
+def test_a_killed_job_is_submitted_again(tmp_path, queued):
     once = tmp_path / "once"
-    job = queued(f"test -e '{once}' && echo again || {{ touch '{once}'; kill -9 $PPID; sleep 5; }}", tmp_path)
+    job = queued(f"test -e '{once}' && echo again || {{ touch '{once}'; kill -9 $PPID; sleep 5; }}")
     assert wait(job) == (0, ["again"]) and job.submitted == 2
 
 
-def test_a_job_that_is_killed_every_time_fails_in_the_end(tmp_path):
-    job = queued("kill -9 $PPID; sleep 5", tmp_path)
+def test_a_job_that_is_killed_every_time_fails_in_the_end(queued):
+    job = queued("kill -9 $PPID; sleep 5")
     assert wait(job)[0] != 0 and job.submitted == slurm.AGAIN + 1
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from companion.notebooks import load_notebook
 from gwf.exact.covariance import symkl_cov
+from tests.notebook_code import load_notebook
 
 ou = load_notebook("ou")
 

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from companion.notebooks import load_notebook
 from gwf.errors import UsageError
 from gwf.exact import gaussian
 from gwf.nets.mlp import MLP
 from gwf.steps.parametric import ParametricFlow, minimise, vectorised
 from notebooks.chapters.small_problems import LogScale, Translations
+from tests.notebook_code import load_notebook
 
 deterministic = settings(derandomize=True, deadline=None, max_examples=8)
 

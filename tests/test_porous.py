@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 
-from companion.notebooks import load_notebook
 from gwf.divergences import Boltzmann, Power
 from gwf.errors import UsageError
 from gwf.exact import barenblatt
@@ -18,6 +17,7 @@ from gwf.nets.mlp import AffineIncrement, RatioNet, ResidualMLP
 from gwf.steps.internal import EntropyDual, VariationalFlow, VariationalStep, log_det_jacobian
 from gwf.steps.references import MomentGaussian
 from notebooks.experiments.porous_references import UniformBall, UniformBox
+from tests.notebook_code import load_notebook
 
 porous = load_notebook("porous")
 

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 
-from companion.notebooks import load_notebook
 from gwf import fields
 from gwf.data import toys
 from gwf.errors import UsageError
@@ -16,6 +15,7 @@ from gwf.fields import entropic
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import generator
 from notebooks.experiments import race
+from tests.notebook_code import load_notebook
 
 UNIT = {"w2": 3.5, "w1": 2.5, "entries": 4.0, "cloud": 1.6, "assignment": 110.0}
 SMALL = {"width": 8, "lr": 1e-3, "eps": 1.0, "persistency": 1, "critic_steps": 1, "reg": 0.02, "plan_iterations": 2}

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from companion.notebooks import load_notebook
 from gwf import divergences
 from gwf.errors import UsageError
 from gwf.seeding import rng
@@ -15,6 +14,7 @@ from notebooks.experiments.restricted_span import (
     jko_particle_error,
     restricted_divergence,
 )
+from tests.notebook_code import load_notebook
 
 sheet = load_notebook("restricted")
 

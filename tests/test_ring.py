@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 
-from companion.notebooks import load_notebook
 from gwf.data import toys
 from gwf.errors import UsageError
 from gwf.fields.learned import CriticField, slope_of
@@ -14,6 +13,7 @@ from gwf.fields.w2 import DualField, critic_loss
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import generator
 from gwf.steps.euler import Descent, Euler
+from tests.notebook_code import load_notebook
 
 ring = load_notebook("ring")
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from companion.notebooks import load_notebook
 from gwf.divergences import entropy
 from gwf.errors import UsageError
 from gwf.exact import gaussian, mixtures
@@ -20,6 +19,7 @@ from gwf.seeding import generator
 from gwf.steps import semidual as sd
 from gwf.steps.jko import JKO
 from notebooks.experiments import modes_toys
+from tests.notebook_code import load_notebook
 
 M, S = 3.0, 0.5
 NEAR = 2.0, 0.7

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import norm
 
-from companion.notebooks import load_notebook
 from gwf import divergences
 from gwf.errors import UsageError
 from gwf.exact import gaussian
@@ -26,6 +25,7 @@ from gwf.steps.parametric import half_mmd2, mmd2
 from notebooks.chapters import envelope
 from notebooks.chapters.mmd_particles import MMDParticles, witness
 from notebooks.chapters.small_problems import PointSaddle
+from tests.notebook_code import load_notebook
 
 variational = load_notebook("variational")
 deterministic = settings(derandomize=True, deadline=None, max_examples=25)

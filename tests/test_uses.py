@@ -11,7 +11,6 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 import gwf
-from companion.notebooks import load_notebook
 from gwf.data import toys
 from gwf.errors import UsageError
 from gwf.fields import entropic
@@ -19,6 +18,7 @@ from gwf.seeding import generator, rng
 from gwf.uses import anomaly
 from gwf.uses.anomaly import TransportDetector, anomaly_scores, robust_flow
 from gwf.uses.imputation import FlowImputer, SinkhornImputer, impute, velocities
+from tests.notebook_code import load_notebook
 
 anomalies, imputation = load_notebook("anomalies"), load_notebook("imputation")
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from companion.notebooks import load_notebook
 from gwf import divergences
 from gwf.errors import UsageError
 from gwf.exact import gaussian
@@ -22,6 +21,7 @@ from gwf.steps.increments import (
     passes,
     standardised,
 )
+from tests.notebook_code import load_notebook
 
 X = torch.linspace(-8, 8, 20001, dtype=torch.float64)
 WEIGHTS = torch.full_like(X, float(X[1] - X[0]))

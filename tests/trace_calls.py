@@ -10,7 +10,7 @@ import sys
 def trace():
     """Enter functions from the first cell on; a scope of its own, as a notebook's names are the kernel's globals."""
     seen, folders = set(), ("gwf", "companion", "notebooks")
-    root, log = os.environ["PYTHONPATH"].split(os.pathsep)[0], os.environ["GWF_PROGRESS"] + ".calls"
+    root, log = os.environ["PYTHONPATH"].split(os.pathsep)[0], os.path.join(os.environ["IPYTHONDIR"], "calls")
 
     def importing(frame):
         while frame is not None:
