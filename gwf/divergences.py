@@ -123,7 +123,7 @@ class JensenShannon(FDivergence):
     h = log 2 - softplus(-u) the bound is the GAN discriminator's: -critic_loss = 2 log 2 - E_mu softplus(-u)
     - E_nu softplus(u), and u* = log(dmu/dnu). No factor 1/2, as in gwf and sjko: their tau refers to 2 JS.
 
-    Source: gwf section 5.3; sjko equations 31 to 33.
+    Mass of mu that nu does not charge costs log 2 a unit, no more. Source: gwf section 5.3; sjko equations 31 to 33.
     As a ratio its variable is w = 2 / (1 + r) in (0, 2), with A = log(2 - w) and B = -log w (vwgf, Table 1).
     """
 
@@ -254,12 +254,12 @@ class SquaredHellinger(FDivergence):
 
 
 class TotalVariation(Generator):
-    """int |dmu/dnu - 1| dnu / 2 = sup over |h| <= 1/2 of E_mu h - E_nu h. Its variable is the critic itself.
+    """int |dmu/dnu - 1| dnu / 2 + mu_s / 2 = sup over |h| <= 1/2 of E_mu h - E_nu h. Its variable is the critic itself.
 
     Used as a ratio alone: no finite output reaches the optimal critic, sign(dmu/dnu - 1) / 2.
     """
 
-    title = "total variation"
+    title, top = "total variation", 0.5
     f = staticmethod(lambda t: absolute(t - 1) / 2)
     df = staticmethod(lambda t: sign(t - 1) / 2)
     A = B = conjugate = staticmethod(lambda h: h)
