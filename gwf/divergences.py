@@ -22,6 +22,7 @@ from gwf.bounds import (
     FDivergence,
     Functional,
     Generator,
+    Swapped,
     absolute,
     at_least,
     exp,
@@ -233,6 +234,17 @@ class PearsonChi2Tight(PearsonChi2):
         the optimal critic it gives 2 theta in place of 2 theta exp(theta^2).
         """
         return self.bound(u_first.detach(), u)
+
+    @property
+    def swapped(self):
+        """chi2(nu || mu), whose map's loss needs the data too."""
+        return SwappedTight(self)
+
+
+class SwappedTight(Swapped):
+    """The tight bound with mu and nu exchanged."""
+
+    map_needs_data = True
 
 
 class SquaredHellinger(FDivergence):
