@@ -12,10 +12,10 @@ computed in notebooks/experiments/restricted.ipynb:
 
 - constants in H: D_f^H >= 0;
 - H closed under h -> c + s h: D_f^H = 0 exactly when all means over H agree (moment matching);
-- f alpha-strongly convex and L-smooth: (alpha/2) d_H^2 <= D_f^H <= (L/2) d_H^2 (sandwich), with equality for
+- H closed under h -> c + s h, f alpha-strongly convex and L-smooth on the whole line: (alpha/2) d_H^2 <= D_f^H <= (L/2) d_H^2 (sandwich), with equality for
   f = (u - 1)^2 on the whole line, alpha = L = 2. u log u on (0, inf) is neither, so this and the next do not cover the
   Kullback-Leibler experiments as run; `ClippedKL` has f'' = 1/u clipped to [alpha, L];
-- f alpha-strongly convex, the best critic f'(dmu/dnu) within delta of H in L2(nu): D_f^H >= D_f - delta^2/(2 alpha);
+- f alpha-strongly convex on the whole line, the best critic f'(dmu/dnu) within delta of H in L2(nu): D_f^H >= D_f - delta^2/(2 alpha);
 - particle JKO for Gaussians: `jko_bound`, `jko_particle_error`.
 """
 
