@@ -142,6 +142,25 @@ def test_the_search_finds_the_closed_form_in_every_unit(tau, unit):
     assert found == pytest.approx(np.ravel(g.jko_step(*laws, tau * unit**2)), abs=1e-6 * unit)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ([0, 0], np.eye(2), [0, 0], np.diag([1.0, -0.5])),
+        ([0, 0], np.diag([1.0, -0.5]), [0, 0], np.eye(2)),
+        ([0, 0], np.eye(2), [0, 0, 0], np.eye(3)),
+        ([0, 0], np.eye(2), [0], np.eye(2)),
+        ([0, 0], np.eye(2), [0, 0], [[1.0, 0.5], [0.0, 1.0]]),
+    ],
+)
+def test_bures_refuses_what_is_no_pair_of_laws(wrong):
+    """An indefinite second covariance and several sizes gave numbers, 0 among them."""
+    with pytest.raises(UsageError, match="semi-definite|sizes|symmetric"):
+        g.w2_cov(*wrong)
+    assert g.w2_cov([0, 0], np.diag([1.0, 0.0]), [1, 0], np.zeros((2, 2))) == pytest.approx(math.sqrt(2)), (
+        "singular is fine"
+    )
+
+
 # The JKO step for KL.
 
 

@@ -356,9 +356,14 @@ def w2_cov(m_0, C_0, m_1, C_1):
     `m_i (d,)`, `C_i (d, d)` symmetric positive semi-definite (else `UsageError`); returns a float. Source:
     gelbrich.
     """
-    root = power(C_0, 0.5, "C_0")
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ symmetric(C_1, "C_1") @ root), 0)).sum()
-    gap = np.asarray(m_0, dtype=np.float64) - np.asarray(m_1, dtype=np.float64)
+    root, other = power(C_0, 0.5, "C_0"), power(C_1, 1, "C_1")
+    m_0, m_1 = np.asarray(m_0, dtype=np.float64), np.asarray(m_1, dtype=np.float64)
+    if not m_0.shape == m_1.shape == root.shape[:1] == other.shape[:1]:
+        raise UsageError(
+            f"means {m_0.shape}, {m_1.shape} and covariances {root.shape}, {other.shape} are of several sizes"
+        )
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ other @ root), 0)).sum()
+    gap = m_0 - m_1
     return float(np.sqrt(max(gap @ gap + np.trace(C_0) + np.trace(C_1) - 2 * cross, 0.0)))
 
 
