@@ -220,31 +220,22 @@ class PearsonChi2Tight(PearsonChi2):
         return (u_mu.mean() - u_nu.mean()) ** 2 / u_nu.var(correction=0).clamp_min(self.floor)
 
     def map_loss(self, u_mu, u_nu=None):
-        """The bound itself, differentiated through `u_mu` alone; needs the data batch `u_nu`.
-
-        The map must descend the full ratio: the sign and the scale of the critic are free, so E_mu h alone has
-        neither.
-        """
+        """The bound itself, through `u_mu` alone; needs the data: E_mu h alone has neither sign nor scale."""
         return self.bound(u_mu, u_nu.detach())
 
     def map_loss_of_second(self, u, u_first=None):
-        """The ratio as a function of its second law; the variance is differentiated too.
+        """The ratio as a function of its second law, its variance included.
 
-        The papers' released code detaches the variance here, which shrinks the gradient: for mu = N(theta, 1) and
-        the optimal critic it gives 2 theta in place of 2 theta exp(theta^2).
+        The released code detaches the variance: for mu = N(theta, 1) that gives 2 theta for 2 theta exp(theta^2).
         """
         return self.bound(u_first.detach(), u)
 
     @property
     def swapped(self):
         """chi2(nu || mu), whose map's loss needs the data too."""
-        return SwappedTight(self)
-
-
-class SwappedTight(Swapped):
-    """The tight bound with mu and nu exchanged."""
-
-    map_needs_data = True
+        swapped = Swapped(self)
+        swapped.map_needs_data = True
+        return swapped
 
 
 class SquaredHellinger(FDivergence):
