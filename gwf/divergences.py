@@ -72,11 +72,10 @@ class KLOfMass(KL):
 class KLDonskerVaradhan(KL):
     r"""KL(mu || nu) = sup_h { E_mu h - log E_nu exp(h) }, attained at h* = log(dmu/dnu) + any constant.
 
-    It is the classical bound with its additive constant optimised out: DV(h) = sup_c classical(h + c), so
+    It is the classical bound with its constant optimised out, DV(h) = sup_c classical(h + c), so
     DV(h) - classical(h) = exp(s - 1) - s >= 0 with s = log E_nu exp(h). Source: gwf, equation 11.
-
-    The logarithm of a batch mean is biased: E log mean exp <= log E exp (Jensen), so on batches of B data points
-    the bound is over-estimated by about Var_nu(exp h) / (2 B (E_nu exp h)^2).
+    The logarithm of a batch mean is biased: on B data points the bound is too large by about
+    Var_nu(exp h) / (2 B (E_nu exp h)^2).
     """
 
     title = "KL-DV"
@@ -154,9 +153,8 @@ class JensenShannon(FDivergence):
 class JensenShannonNonSaturating(JensenShannon):
     r"""Critic of 2 JS(mu, nu), see `js`; map loss E_mu softplus(u) in place of E_mu h.
 
-    At the optimal critic its gradient is that of KL(mu || nu) - 2 JS(mu, nu) (Arjovsky & Bottou, ICLR 2017), not of JS:
-    with the JKO step it is no JKO scheme for JS. It does not vanish where the critic separates mu from nu, which the
-    true loss does. gwf ("Shannon") and sjko (JSD) train with it; `js` is the functional itself.
+    At the optimal critic its gradient is that of KL(mu || nu) - 2 JS(mu, nu) (Arjovsky & Bottou, ICLR 2017): with the JKO
+    step no JKO scheme for JS. It does not vanish where the critic separates mu from nu. gwf and sjko train with it.
     """
 
     title = "JS non-saturating"
@@ -204,10 +202,9 @@ class Chi2OfMass(PearsonChi2):
 class PearsonChi2Tight(PearsonChi2):
     r"""chi2(mu || nu) = sup_h (E_mu h - E_nu h)^2 / Var_nu(h), attained at h* = any affine function of dmu/dnu.
 
-    For a fixed h it is the supremum of the plain bound over all a h + b:
-    sup_b gives a (E_mu h - E_nu h) - a^2 Var_nu(h) / 4, and sup_a the ratio above. So it is pointwise larger than
-    the plain bound and invariant to scale and shift of the critic. Variances are biased (1/B), as the supremum over
-    the empirical law demands. Source: gwf section 5.3 and released code; the supremum is derived here.
+    For a fixed h it is the supremum of the plain bound over all a h + b: sup_b gives a (E_mu h - E_nu h)
+    - a^2 Var_nu(h) / 4, and sup_a the ratio above. So it is pointwise larger and blind to scale and shift of the critic.
+    Variances are biased (1/B), as the empirical law demands. Source: gwf section 5.3; the supremum is derived here.
     """
 
     title = "chi2 tight"
@@ -348,8 +345,8 @@ class Boltzmann(KL):
 class Wasserstein1(Functional):
     r"""W_1(mu, nu) = sup_{h 1-Lipschitz} { E_mu h - E_nu h } (Kantorovich-Rubinstein).
 
-    The critic class carries the constraint; training holds it by a gradient penalty, so the bound is a bound up to
-    that penalty. Not an f-divergence: no f, and the conjugate term is h itself. Source: gwf section 4.
+    A gradient penalty holds the constraint, up to which the bound is one. No f-divergence: the conjugate term is h.
+    Source: gwf section 4.
     """
 
     title = "W1"

@@ -6,9 +6,8 @@
 | `usps` | `usps.h5` (needs h5py), or `usps.bz2` and `usps.t.bz2` (LIBSVM text) | 7291 + 2007, 16x16 |
 
 None of them is part of the repository: git ignores the folder `datasets/` and no command deletes it. What needs an
-absent file is skipped (`gwf.data.files.absent` names it). Where the digest of a file is known (`DIGESTS`) it is compared, of a
-gzip file that of its content, which another packer leaves as it is; else the file's sha256 is printed, so that a result can
-name what it was made from.
+absent file is skipped (`gwf.data.files.absent` names it). A known digest (`DIGESTS`) is compared, of a gzip file that of its
+content; else the sha256 is printed, so that a result can name what it was made from.
 """
 
 import bz2

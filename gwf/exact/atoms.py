@@ -20,8 +20,8 @@ is, so a step has one more variable for each source atom, the mass p_i that stay
 .. math:: \min_{\pi, p \ge 0, \; \pi \mathbf 1 + p = a} \; \langle C, \pi \rangle + r \sum_i p_i
           + D_f(\pi^T \mathbf 1 | b), \qquad v^c_i = \min(r, \min_j C_{ij} - v_j).
 
-The solver is a primal-dual interior-point method written here. It need not be trusted: every answer carries the primal
-value of its plan and the dual value of its potential, and their difference bounds the error of both.
+The solver is a primal-dual interior-point method written here. It need not be trusted: every answer carries the values
+of its plan and of its potential, whose difference bounds the error of both.
 
 Sources by key: gwf, sjko, uotm as above; the recession term and the Newton system (docstring of `solve`) derived here.
 """
@@ -37,11 +37,10 @@ from gwf.errors import UsageError, in_range
 
 @dataclass(frozen=True)
 class Step:
-    """Solution of one problem: plan (n, m), potentials, values, and the law that it leads to.
+    """Solution of one problem: plan (n, m), potentials `v` (m,) and `u` (n,) = v^c, values, `primal` >= optimum >= `dual`.
 
-    `v` (m,) is the potential on the target, `u` (n,) = v^c on the source; `primal` >= optimum >= `dual`. `gap` is their
-    difference, which bounds the error of either, taken before a common constant is added: it may be far below the rounding
-    of the values. `kept` (n,) is the mass that stays at the source's atoms, off the data; 0 where its price is infinite.
+    `gap` is their difference before a common constant is added: it may be far below their rounding. `kept` (n,) is the mass
+    that stays at the source's atoms, off the data; 0 where its price is infinite.
     """
 
     plan: np.ndarray
@@ -132,9 +131,8 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, s
               \binom{a f_1^{*\prime} - q 1}{b f_2^{*\prime} - q^T 1},
 
     positive definite, reduced to (m, m): a step costs O(n m^2). Mass p that may stay is one more column, of cost `stay` and
-    without a potential: p (stay - u) = kappa adds p / (stay - u) to the first diagonal and -kappa / (stay - u) to the right.
-    With both marginals hard, POT's network simplex is used. A constant that a hard source pays in any case, the least cost
-    of each row, is taken out first, so that the gap is judged by what is left to decide.
+    without a potential. With both marginals hard, POT's network simplex is used. The least cost of each row, which a hard
+    source pays in any case, is taken out first, so that the gap is judged by what is left to decide.
 
     Parameters
     ----------

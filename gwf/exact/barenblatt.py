@@ -48,7 +48,7 @@ def _log_bump(d, p):
 
 
 def density(x, R, d, m):
-    """Density at x (n, d) of the unit-mass Barenblatt-shaped law of radius R; (n,). Infinite beyond 1e308, in many dimensions."""
+    """Density at x (n, d) of the unit-mass Barenblatt-shaped law of radius R; (n,). Infinite beyond 1e308."""
     _check(d, m)
     p = 1 / (m - 1)
     squared = (np.asarray(x, dtype=np.float64).reshape(-1, d) ** 2).sum(1) / R**2
@@ -114,8 +114,8 @@ def jko_growth(R, tau, d, m):
 
     .. math:: y + (q - 1) \log(1 + e^y) = \log K,
 
-    convex and increasing, with slopes between 1 and q. Newton's steps from a point above the root, log K or log K / q,
-    decrease to it, for all sizes of K, tau in (0, inf] and R > 0.
+    convex and increasing, with slopes between 1 and q. Newton's steps decrease to the root from log K and log K / q, both
+    above it, for tau in (0, inf] and R > 0 of all sizes.
     """
     in_range(tau, 0, math.inf, "tau", open_low=True)
     in_range(R, 0, 1e300, "R", open_low=True)

@@ -97,8 +97,7 @@ def chi2(m, s, M, S):
 def js(m, s, M, S):
     r"""Jensen-Shannon divergence :math:`\tfrac12 KL(\mu|\rho) + \tfrac12 KL(\nu|\rho)`, rho = (mu + nu)/2.
 
-    In nats, between 0 and log 2, to 1e-11, for laws of any widths (`gwf.exact.shannon`); d = 1 or 2 (else `UsageError`: the
-    tensor grid would be too large), no batch axis.
+    In nats, to 1e-11, for laws of any widths (`gwf.exact.shannon`); d = 1 or 2 (else `UsageError`), no batch axis.
     """
     m, s, M, S = _products(m, s, M, S)
     if m.ndim > 1 or m.size > 2:

@@ -1,7 +1,6 @@
 r"""The Jensen-Shannon divergence of product Gaussians by quadratures that resolve both laws (numpy, float64).
 
-Each half is a mean of log 2 - softplus(log-ratio) over one of the laws, in its own units. The integrand changes on the scale
-of the narrower law near that law, and on its own scale elsewhere.
+Each half is a mean of log 2 - softplus(log-ratio) over one of the laws, in its units, and changes on the scale of either law.
 """
 
 import math
@@ -29,10 +28,8 @@ def _js_on(here, there, m, s, M, S):
 
     def half(rules, m, s, M, S):
         with np.errstate(over="ignore"):  # a narrow law far away: its log-density is minus infinity
-            logs = [
-                z**2 / 2 - ((m[i] - M[i] + s[i] * z) / S[i]) ** 2 / 2 + np.log(s[i] / S[i])
-                for i, (z, _) in enumerate(rules)
-            ]
+            laws = zip(rules, m - M, s, S, strict=True)
+            logs = [z**2 / 2 - ((gap + a * z) / b) ** 2 / 2 + np.log(a / b) for (z, _), gap, a, b in laws]
         ratio, weights = logs[0], rules[0][1]
         if len(rules) == 2:
             ratio, weights = np.add.outer(ratio, logs[1]).ravel(), np.outer(weights, rules[1][1]).ravel()

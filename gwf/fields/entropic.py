@@ -122,10 +122,8 @@ def cost(C, f, g, reg, relaxation=math.inf):
 def divergence(x, y, reg, iterations, tolerance=0.01):
     """S(mu, nu) = OT_reg(mu, nu) - OT_reg(mu, mu) / 2 - OT_reg(nu, nu) / 2 of two samples; at least 0, 0 if x = y.
 
-    Computed in float64. A plan that has not converged gives a value that is too small: where one of the three plans misses
-    the masses of its target by more than the share `tolerance` of all mass, a `RuntimeWarning` says so. `UsageError` for a
-    `reg` that is not finite and positive, and for points that are not finite.
-    Source: J. Feydy et al. Interpolating between optimal transport and MMD using Sinkhorn divergences. AISTATS 2019.
+    In float64. `RuntimeWarning` where one of the three plans has not converged: it misses the masses of its target by more
+    than the share `tolerance` of all mass. `UsageError` for `reg` or points that are not finite. Source: J. Feydy et al. Interpolating between optimal transport and MMD using Sinkhorn divergences. AISTATS 2019.
     """
     in_range(reg, 0, 1e300, "reg", open_low=True)
     x, y = x.double(), y.double()

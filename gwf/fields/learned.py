@@ -93,9 +93,8 @@ class Learned(Field):
 class CriticField(Learned):
     """-grad h of the critic of a variational functional: for W1 the field of unit speed, for KL the score difference.
 
-    Right where the map's loss is E h(u), so that h is the first variation of F: W1 and the plain f-divergences. It is
-    not for `chi2_tight` (sign and scale of the critic are free), for `js_ns` (another loss), nor for D(nu || mu), whose
-    first variation in mu is -f*(h) and not h: `FunctionalField` serves all.
+    Right where h is the first variation of F, that is for W1 and the plain f-divergences; not for `chi2_tight` (sign and
+    scale are free), `js_ns` (another loss) or D(nu || mu), whose first variation is -f*(h): `FunctionalField` serves all.
 
     Parameters
     ----------
@@ -146,9 +145,8 @@ class W1Field(CriticField):
 class FunctionalField(CriticField):
     """V(x_i) = -n grad_{x_i} of the map's loss on the batch, the steepest descent of any functional with a critic.
 
-    The map's loss is the part of the bound that depends on mu, so at the optimal critic its derivative along one sample
-    is 1/n times the gradient of the first variation: of h(u) where the loss is E h, of -f*(h(u)) for D(nu || mu), of
-    2 (E_mu h - E_nu h) h / Var_nu h for the tight chi2. Parameters as in `CriticField`.
+    At the optimal critic the loss's derivative along one sample is 1/n times the gradient of the first variation: of h(u)
+    where the loss is E h, -f*(h(u)) for D(nu || mu), 2 (E_mu h - E_nu h) h / Var_nu h for the tight chi2.
     """
 
     def velocity(self, x, y, other=None, generator=None):
