@@ -33,6 +33,13 @@ def values(name, step, C, C_dual, a, b):
     return primal, a @ np.minimum((C_dual - step.v).min(1), price) - b @ conjugate(-step.v)
 
 
+def waste(step, C, price):
+    """What a step pays above its dual: 0 if the plan goes where C - v is least, and mass stays only at that price."""
+    least = np.minimum((C - step.v).min(1), price)
+    kept = (step.kept * (price - least)).sum() if math.isfinite(price) else 0.0
+    return kept + (step.plan * (C - step.v - least[:, None])).sum()
+
+
 def staying(tau):
     """Step for 2 JS from delta_0 to two atoms at +-1: a share s stays, and 1 - s is the ratio at both atoms."""
     value = lambda s: (1 - s) / (2 * tau) + s * np.log(2) + shannon(1 - s)  # noqa: E731
