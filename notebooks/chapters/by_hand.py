@@ -9,6 +9,9 @@ from scipy.special import xlogy
 from scipy.stats import norm
 
 from gwf import divergences
+from gwf.nets.icnn import DenseICNN
+from gwf.steps.icnn import ICNNStep
+from gwf.steps.jko import proximal
 from gwf.steps.references import GaussianReference, KLThroughReference
 
 
@@ -91,6 +94,21 @@ def free_energy(T, levels, Phi):
     back = np.interp(grid, T, levels)
     rho = norm.pdf(back) * np.gradient(back, grid)
     return np.trapezoid(rho * (Phi(grid) + np.log(np.maximum(rho, 1e-300))), grid)
+
+
+def convex_network(seed, levels):
+    """T (n,) of a random convex network at `levels`, and the loss of `ICNNStep` for Phi = (x - 1)^2 less its proximal term."""
+    torch.manual_seed(seed)
+    psi = DenseICNN(1, width=8)
+    with torch.no_grad():
+        for weight in psi.parameters():
+            weight += 0.1 * torch.randn_like(weight)
+    psi.project()
+    z = torch.tensor(levels, dtype=torch.float32)[:, None]
+    step = ICNNStep(psi, lambda x: -((x.flatten() - 1) ** 2), 1.0, lr=1e-3)
+    pushed = step.push(z)
+    loss = step.map_loss(pushed, z) - proximal(pushed[0], z, 1.0)
+    return pushed[0].detach().double().numpy().ravel(), loss.item()
 
 
 class Affine:
