@@ -168,6 +168,7 @@ def check_training(params):
             try:
                 given = parameters_of(path_of("train")) | given
                 kind = recipes.get(given["functional"], given["step"]).Settings
+                nearest(f"{given['functional']}-{given['step']}", recipes.names(), "recipe")
                 complete(kind, tasks.get(dataset).defaults, given["settings"])
             except UsageError as error:
                 raise UsageError(f"training.{dataset}.{case}: {error}") from None

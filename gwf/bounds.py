@@ -2,9 +2,11 @@ r"""What a divergence is, and the four uses of its generator. The divergences th
 
 For a convex f with f(1) = 0, the f-divergence and its variational form are
 
-    D_f(mu || nu) = int f(dmu/dnu) dnu = sup_h { E_mu h(x) - E_nu f*(h(y)) },      f*(s) = sup_t { s t - f(t) },
+    D_f(mu || nu) = int f(dmu/dnu) dnu + f'(inf) mu_s = sup_h { E_mu h(x) - E_nu f*(h(y)) },  f*(s) = sup_t { s t - f(t) },
 
-with the supremum attained at h* = f'(dmu/dnu) [1]_ [2]_. From the one generator follow:
+with the supremum over h with values in dom f*, attained at h* = f'(dmu/dnu) [1]_ [2]_. mu_s is the mass of mu that nu does
+not charge, and f'(inf) = lim f(t)/t its price, the end `top` of dom f*: infinite for KL and chi2 (so mu has a density, or
+D_f = inf), log 2 for twice JS, 1 for Hellinger, 1/2 for total variation, 0 for reverse KL. There h* = f'(inf). From the one generator follow:
 
 - *critic* (`critic_loss`, `map_loss`): a network has an unconstrained output u, and `h` maps it into dom f*, so that no
   critic can leave the domain where the bound holds. The potential of the Kantorovich literature is v = -h.
@@ -160,7 +162,7 @@ class Generator:
     Attributes
     ----------
     top, most : float
-        f* is finite for s < top, f for t <= most.
+        f* is finite for s < top, the slope of f at infinity; f for t <= most.
     alpha, L : float
         f is alpha-strongly convex and L-smooth.
     stride : float

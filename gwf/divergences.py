@@ -22,6 +22,7 @@ from gwf.bounds import (
     FDivergence,
     Functional,
     Generator,
+    Swapped,
     absolute,
     at_least,
     exp,
@@ -71,11 +72,10 @@ class KLOfMass(KL):
 class KLDonskerVaradhan(KL):
     r"""KL(mu || nu) = sup_h { E_mu h - log E_nu exp(h) }, attained at h* = log(dmu/dnu) + any constant.
 
-    It is the classical bound with its additive constant optimised out: DV(h) = sup_c classical(h + c), so
+    It is the classical bound with its constant optimised out, DV(h) = sup_c classical(h + c), so
     DV(h) - classical(h) = exp(s - 1) - s >= 0 with s = log E_nu exp(h). Source: gwf, equation 11.
-
-    The logarithm of a batch mean is biased: E log mean exp <= log E exp (Jensen), so on batches of B data points
-    the bound is over-estimated by about Var_nu(exp h) / (2 B (E_nu exp h)^2).
+    The logarithm of a batch mean is biased: on B data points the bound is too large by about
+    Var_nu(exp h) / (2 B (E_nu exp h)^2).
     """
 
     title = "KL-DV"
@@ -123,7 +123,7 @@ class JensenShannon(FDivergence):
     h = log 2 - softplus(-u) the bound is the GAN discriminator's: -critic_loss = 2 log 2 - E_mu softplus(-u)
     - E_nu softplus(u), and u* = log(dmu/dnu). No factor 1/2, as in gwf and sjko: their tau refers to 2 JS.
 
-    Source: gwf section 5.3; sjko equations 31 to 33.
+    Mass of mu that nu does not charge costs log 2 a unit, no more. Source: gwf section 5.3; sjko equations 31 to 33.
     As a ratio its variable is w = 2 / (1 + r) in (0, 2), with A = log(2 - w) and B = -log w (vwgf, Table 1).
     """
 
@@ -153,9 +153,8 @@ class JensenShannon(FDivergence):
 class JensenShannonNonSaturating(JensenShannon):
     r"""Critic of 2 JS(mu, nu), see `js`; map loss E_mu softplus(u) in place of E_mu h.
 
-    At the optimal critic its gradient is that of KL(mu || nu) - 2 JS(mu, nu) (Arjovsky & Bottou, ICLR 2017), not of JS:
-    with the JKO step it is no JKO scheme for JS. It does not vanish where the critic separates mu from nu, which the
-    true loss does. gwf ("Shannon") and sjko (JSD) train with it; `js` is the functional itself.
+    At the optimal critic its gradient is that of KL(mu || nu) - 2 JS(mu, nu) (Arjovsky & Bottou, ICLR 2017): with the JKO
+    step no JKO scheme for JS. It does not vanish where the critic separates mu from nu. gwf and sjko train with it.
     """
 
     title = "JS non-saturating"
@@ -203,10 +202,9 @@ class Chi2OfMass(PearsonChi2):
 class PearsonChi2Tight(PearsonChi2):
     r"""chi2(mu || nu) = sup_h (E_mu h - E_nu h)^2 / Var_nu(h), attained at h* = any affine function of dmu/dnu.
 
-    For a fixed h it is the supremum of the plain bound over all a h + b:
-    sup_b gives a (E_mu h - E_nu h) - a^2 Var_nu(h) / 4, and sup_a the ratio above. So it is pointwise larger than
-    the plain bound and invariant to scale and shift of the critic. Variances are biased (1/B), as the supremum over
-    the empirical law demands. Source: gwf section 5.3 and released code; the supremum is derived here.
+    For a fixed h it is the supremum of the plain bound over all a h + b: sup_b gives a (E_mu h - E_nu h)
+    - a^2 Var_nu(h) / 4, and sup_a the ratio above. So it is pointwise larger and blind to scale and shift of the critic.
+    Variances are biased (1/B), as the empirical law demands. Source: gwf section 5.3; the supremum is derived here.
     """
 
     title = "chi2 tight"
@@ -219,20 +217,22 @@ class PearsonChi2Tight(PearsonChi2):
         return (u_mu.mean() - u_nu.mean()) ** 2 / u_nu.var(correction=0).clamp_min(self.floor)
 
     def map_loss(self, u_mu, u_nu=None):
-        """The bound itself, differentiated through `u_mu` alone; needs the data batch `u_nu`.
-
-        The map must descend the full ratio: the sign and the scale of the critic are free, so E_mu h alone has
-        neither.
-        """
+        """The bound itself, through `u_mu` alone; needs the data: E_mu h alone has neither sign nor scale."""
         return self.bound(u_mu, u_nu.detach())
 
     def map_loss_of_second(self, u, u_first=None):
-        """The ratio as a function of its second law; the variance is differentiated too.
+        """The ratio as a function of its second law, its variance included.
 
-        The papers' released code detaches the variance here, which shrinks the gradient: for mu = N(theta, 1) and
-        the optimal critic it gives 2 theta in place of 2 theta exp(theta^2).
+        The released code detaches the variance: for mu = N(theta, 1) that gives 2 theta for 2 theta exp(theta^2).
         """
         return self.bound(u_first.detach(), u)
+
+    @property
+    def swapped(self):
+        """chi2(nu || mu), whose map's loss needs the data too."""
+        swapped = Swapped(self)
+        swapped.map_needs_data = True
+        return swapped
 
 
 class SquaredHellinger(FDivergence):
@@ -254,12 +254,12 @@ class SquaredHellinger(FDivergence):
 
 
 class TotalVariation(Generator):
-    """int |dmu/dnu - 1| dnu / 2 = sup over |h| <= 1/2 of E_mu h - E_nu h. Its variable is the critic itself.
+    """int |dmu/dnu - 1| dnu / 2 + mu_s / 2 = sup over |h| <= 1/2 of E_mu h - E_nu h. Its variable is the critic itself.
 
     Used as a ratio alone: no finite output reaches the optimal critic, sign(dmu/dnu - 1) / 2.
     """
 
-    title = "total variation"
+    title, top = "total variation", 0.5
     f = staticmethod(lambda t: absolute(t - 1) / 2)
     df = staticmethod(lambda t: sign(t - 1) / 2)
     A = B = conjugate = staticmethod(lambda h: h)
@@ -345,8 +345,8 @@ class Boltzmann(KL):
 class Wasserstein1(Functional):
     r"""W_1(mu, nu) = sup_{h 1-Lipschitz} { E_mu h - E_nu h } (Kantorovich-Rubinstein).
 
-    The critic class carries the constraint; training holds it by a gradient penalty, so the bound is a bound up to
-    that penalty. Not an f-divergence: no f, and the conjugate term is h itself. Source: gwf section 4.
+    A gradient penalty holds the constraint, up to which the bound is one. No f-divergence: the conjugate term is h.
+    Source: gwf section 4.
     """
 
     title = "W1"

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import struct
 import sys
 
@@ -53,6 +54,21 @@ def test_mnist_files_come_back(tmp_path, some, monkeypatch, capsys):
     assert (found.train == images).all() and (found.test_labels == labels[:2]).all()
     assert capsys.readouterr().err.count("sha256") == 4
     assert readers.domain("mnist", tmp_path).train.shape == (6, 16, 16)
+
+
+def test_mnist_packed_by_another_gzip_is_mnist(tmp_path, some, monkeypatch, capsys):
+    """Name, time and level of a gzip file are no part of the data; one byte of the data is."""
+    labels = some[28][1]
+    content = bytes([0, 0, 8, 1]) + struct.pack(">I", len(labels)) + labels.tobytes()
+    name = "t10k-labels-idx1-ubyte.gz"
+    monkeypatch.setitem(readers.DIGESTS, name, ("sha256", hashlib.sha256(content).hexdigest()))
+    for level, time in ((1, 0), (9, 1_000_000)):
+        (tmp_path / name).write_bytes(gzip.compress(content, level, mtime=time))
+        assert (readers.idx(readers.checked(tmp_path, name)) == labels).all()
+    assert not capsys.readouterr().err
+    (tmp_path / name).write_bytes(gzip.compress(content[:-1] + b"\x0a"))
+    with pytest.raises(UsageError, match="its sha256 is"):
+        readers.checked(tmp_path, name)
 
 
 def test_usps_libsvm_files_come_back(tmp_path, some, monkeypatch):

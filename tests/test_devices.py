@@ -9,7 +9,7 @@ from pretended_device import DEVICE, Mixed, pretended
 
 from gwf import divergences, fields
 from gwf.data import toys
-from gwf.fields.learned import CriticField
+from gwf.fields.learned import FunctionalField
 from gwf.nets.icnn import DenseICNN
 from gwf.nets.mlp import MLP, AffineIncrement, RatioNet, ResidualMLP
 from gwf.nets.plane import PlanePotential
@@ -44,7 +44,7 @@ def euler(field):
         V = field(device)
         step = Euler(T, V, torch.optim.Adam(T.parameters(), 1e-3, fused=True), 0.5, 2)
         iterate(step, TOY.data, TOY.source, 16, stream)
-        if V.potentials:
+        if hasattr(V, "potential"):
             iterate(Descent(T, V, step.optimiser), TOY.data, TOY.source, 16, stream)
         return list(T.parameters())
 
@@ -56,7 +56,7 @@ def named(name):
 
 
 def critic(name):
-    return euler(lambda device: CriticField(name, MLP(2, 1, 8, 1).to(device), critic_steps=1))
+    return euler(lambda device: FunctionalField(name, MLP(2, 1, 8, 1).to(device), critic_steps=1))
 
 
 def particles(device):

@@ -5,6 +5,7 @@ in the sixth decimal of such a table. Identities between two closed forms must h
 better).
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from envelopes import ENVELOPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.stats import norm
 
@@ -92,6 +94,71 @@ def test_known_values_of_divergences():
     assert g.chi2(1.3, 1, 0, 1) == pytest.approx(math.exp(1.69) - 1, rel=1e-12)
     assert g.js(1, 1, 0, 1) == pytest.approx(0.111421, abs=1e-6)
     assert g.chi2(0, 1.5, 0, 1) == np.inf, "int p^2/q diverges once s^2 >= 2 S^2"
+
+
+def js_by_adaptive_quadrature(m, s, M, S):
+    """Both halves by scipy's adaptive rule, told where the other law's features are; 1e-12 asked for."""
+
+    def half(m, s, M, S):
+        def integrand(z):
+            log_ratio = z**2 / 2 - ((m - M + s * z) / S) ** 2 / 2 + math.log(s / S)
+            return norm.pdf(z) * (math.log(2) - np.logaddexp(0, log_ratio))
+
+        marks = {(M - m) / s + k * S / s for k in (-8, -4, -2, -1, 0, 1, 2, 4, 8)}
+        ends = [-40, *sorted(z for z in marks if -40 < z < 40), 40]
+        return sum(
+            quad(integrand, *pair, epsabs=1e-13, epsrel=1e-12, limit=400)[0] for pair in itertools.pairwise(ends)
+        )
+
+    return (half(m, s, M, S) + half(M, S, m, s)) / 2
+
+
+@pytest.mark.parametrize(
+    "laws", [(0, 1, 0, 0.1), (0, 1, 0.3, 1e-6), (2, 1e-3, 0, 3), (0, 1, 5, 1), (1e8, 1, 1e8 + 1, 2), (0, 1, 17, 0.5)]
+)
+def test_js_of_laws_of_any_widths(laws):
+    """32 Gauss-Hermite points missed a law ten times narrower: .5528 for .4333."""
+    assert g.js(*laws) == pytest.approx(js_by_adaptive_quadrature(*laws), abs=1e-11)
+    assert g.js(*laws) == pytest.approx(g.js(*laws[2:], *laws[:2]), abs=1e-13)
+    # A second coordinate with one law adds nothing, and is the tensor grid's business.
+    m, s, M, S = laws
+    if S > 0.01:
+        assert g.js([m, 0], [s, 1], [M, 0], [S, 1]) == pytest.approx(g.js(*laws), abs=1e-11)
+
+
+def test_js_far_apart_and_in_the_plane():
+    assert g.js(0, 1e-150, 0, 1e150) == pytest.approx(math.log(2), abs=1e-12) and g.js(0, 1, 0, 1) == 0
+    # Laws that differ along the diagonal alone: turned by 45 degrees they are products again.
+    turned = g.js(math.sqrt(2) * 0.9, 1.3, 0, 1.3)
+    assert g.js([0.9, 0.9], [1.3, 1.3], [0, 0], [1.3, 1.3]) == pytest.approx(turned, abs=1e-11)
+
+
+@pytest.mark.parametrize("tau", [1e-6, 1e-3, 1.0, 1e3, 1e6, math.inf])
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_the_search_finds_the_closed_form_in_every_unit(tau, unit):
+    """Means and deviations of the target's size, steps from frozen to free: 1e-6 of the unit, as gradients vanish to 1e-9."""
+    laws = 0.3 * unit, 0.8 * unit, -unit, 0.9 * unit
+    found = np.ravel(g.jko_step_within("kl", *laws, tau * unit**2))
+    assert found == pytest.approx(np.ravel(g.jko_step(*laws, tau * unit**2)), abs=1e-6 * unit)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ([0, 0], np.eye(2), [0, 0], np.diag([1.0, -0.5])),
+        ([0, 0], np.diag([1.0, -0.5]), [0, 0], np.eye(2)),
+        ([0, 0], np.eye(2), [0, 0, 0], np.eye(3)),
+        ([0, 0], np.eye(2), [0], np.eye(2)),
+        ([0, 0], np.eye(2), [0, 0], [[1.0, 0.5], [0.0, 1.0]]),
+    ],
+)
+def test_bures_refuses_what_is_no_pair_of_laws(wrong):
+    """An indefinite second covariance and several sizes gave numbers, 0 among them."""
+    with pytest.raises(UsageError, match="semi-definite|sizes|symmetric"):
+        g.w2_cov(*wrong)
+    assert g.w2_cov([0, 0], np.diag([1.0, 0.0]), [1, 0], np.zeros((2, 2))) == pytest.approx(math.sqrt(2)), (
+        "singular is fine"
+    )
 
 
 # The JKO step for KL.

@@ -94,6 +94,7 @@ def test_profile_solves_the_porous_medium_equation_and_keeps_its_mass():
 @few
 @given(cases, st.floats(1e-4, 10))
 def test_jko_radius_is_the_minimiser_and_energy_falls(case, tau):
+    """Growths that a radius can show; far smaller ones are in the next tests."""
     d, m, R = case
     objective = lambda r: B.w2(R, r, d, m) ** 2 / (2 * tau) + B.entropy(r, d, m)  # noqa: E731
     found = B.jko_radius(R, tau, d, m)
@@ -101,9 +102,39 @@ def test_jko_radius_is_the_minimiser_and_energy_falls(case, tau):
     search = minimize_scalar(
         lambda r: float(objective(r)), bounds=(R * 0.5, high), method="bounded", options={"xatol": 1e-10}
     )
-    assert objective(found) <= objective(search.x) * (1 + 1e-10) and objective(found) < objective(R)
+    rounding = 1e-12 * objective(found)
+    assert objective(found) <= objective(search.x) + rounding and objective(found) <= objective(R) + rounding
     # The flow runs ahead: dR/dt falls with R, and the implicit step uses the speed at its end.
-    assert R < found < B.flow_radius(R, tau, d, m)
+    flow = B.flow_radius(R, tau, d, m)
+    assert R <= found <= flow * (1 + 1e-15)
+    if B.jko_growth(R, tau, d, m) > 1e-6:
+        assert R < found < flow
+
+
+@pytest.mark.parametrize("d", [1, 3, 100, 500, 10_000])
+@pytest.mark.parametrize("m", [1.01, 2.0, 5.0])
+@pytest.mark.parametrize("tau", [1e-6, 5e-4, 1.0, 1e6])
+@pytest.mark.parametrize("R", [0.4, 1.0, 30.0])
+def test_jko_growth_solves_its_equation_at_all_sizes(d, m, tau, R):
+    """e (1 + e)^(q-1) = K by bisection in log e, in logarithms throughout; both to rounding of log K, 0 below 1e-308."""
+    q = d * (m - 1) + 2
+    log_K = math.log(tau * d * (m - 1) / B.second_moment(1.0, d, m)) + B.log_entropy(1.0, d, m) - q * math.log(R)
+    low, high = -abs(log_K) - 800.0, abs(log_K) + 1.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        above = middle + (q - 1) * np.logaddexp(0, middle) > log_K
+        low, high = (low, middle) if above else (middle, high)
+    assert B.jko_growth(R, tau, d, m) == pytest.approx(math.exp(low), rel=1e-12 * (1 + abs(log_K)), abs=0)
+    assert B.jko_radius(R, tau, d, m) <= B.flow_radius(R, tau, d, m) * (1 + 1e-12)
+
+
+def test_a_step_in_a_hundred_dimensions():
+    """The bracket's tolerance was taken from a bound of 1e23: R' was 3.6e23."""
+    assert B.jko_radius(1.0, 5e-4, 100, 2.0) == pytest.approx(2.4047, abs=5e-5)
+    # sigma2 (R' - R) / tau = d (m - 1) G_1 / R'^101, both sides of 5,000.
+    R, pull = 2.4046701665343426, 100 / 104 * 1.4046701665343426 / 5e-4
+    assert math.log(pull) == pytest.approx(math.log(100) + B.log_entropy(1.0, 100, 2.0) - 101 * math.log(R), abs=1e-11)
+    assert math.isinf(B.jko_radius(1.0, math.inf, 3, 2.0))
 
 
 @few
@@ -124,6 +155,7 @@ def test_a_step_far_smaller_than_the_radius_is_found():
     R, tau, d, m = 3.0, 0.09, 5, 4.0
     speed = d * (m - 1) * B.entropy(R, d, m) / (R * B.second_moment(1.0, d, m))
     assert (B.jko_radius(R, tau, d, m) - R) / tau == pytest.approx(speed, rel=1e-5)
+    assert R * B.jko_growth(R, 1e-12 * tau, d, m) / (1e-12 * tau) == pytest.approx(speed, rel=1e-12)
 
 
 def test_first_order_in_tau():

@@ -300,3 +300,10 @@ def test_moment_fit_floor():
     x = rng.standard_normal((300, 400, 3))
     fits = [covariance.symkl_cov(p.mean(0), np.cov(p.T), np.zeros(3), np.eye(3)) for p in x]
     assert np.mean(fits) == pytest.approx(covariance.moment_fit_floor(3, 400), rel=0.12)
+
+
+@pytest.mark.parametrize("tau", [0.0, -0.1])
+def test_a_floor_needs_a_step(tau):
+    """It ended in a ZeroDivisionError."""
+    with pytest.raises(UsageError, match="tau"):
+        covariance.ou_floor(2, tau, 0.9, 3)

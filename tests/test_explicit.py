@@ -358,6 +358,28 @@ def test_degenerate_target_has_the_tail_of_one_over_t():
     assert abs(w2[1] / w2[0] - math.exp(-9)) < 1e-9  # W2's own flow is exponential here too
 
 
+@pytest.mark.parametrize("a_0", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("reg", [1e-6, 0.3, 1e6])
+@pytest.mark.parametrize("t", [1e-9, 1.0, 1e3, 1e12])
+def test_degenerate_variance_over_its_whole_range(a_0, reg, t):
+    """Bounds of a' = 2 r - 2 sqrt(a^2 + r^2): it is between -2 a and -a^2 / r, so a is between two closed forms."""
+    a, r = euler.degenerate_variance(a_0, reg, t), reg / 2
+    assert a_0 * math.exp(-2 * t) * (1 - 1e-9) <= a <= a_0 * (1 + 1e-12)
+    assert 1 / a <= (1 / a_0 + t / r) * (1 + 1e-9)
+    if a < 1e-3 * r and (a_0 < 1e-3 * r or t > 1e9):
+        # Where a is far below r, a' = -a^2 / r to order (a / r)^2; from above, the rest of the way is no time.
+        assert 1 / a == pytest.approx((1 / a_0 if a_0 < 1e-3 * r else 0) + t / r, rel=1e-5)
+
+
+def test_the_edges_of_the_sinkhorn_flow():
+    laws = [0.0], [[2.0]], [1.0], [[0.5]]
+    means, C = euler.sinkhorn_flow(*laws, 0.3, [0.0])
+    assert means == pytest.approx(np.zeros((1, 1))) and C == pytest.approx(np.full((1, 1, 1), 2.0))
+    for wrong in (lambda: euler.sinkhorn_flow(*laws, 0.3, []), lambda: euler.degenerate_variance(1.0, 0.0, 1.0)):
+        with pytest.raises(UsageError, match="times|reg"):
+            wrong()
+
+
 # Velocities on samples.
 
 
@@ -367,6 +389,31 @@ def test_sinkhorn_velocity_is_the_gradient_of_the_divergence():
     (slope,) = torch.autograd.grad(entropic.divergence(x, y, 0.5, 500), x)
     V = Sinkhorn(0.5, 500, relative=False).velocity(x.detach(), y, x.detach())
     assert torch.allclose(V, -10 * slope, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_divergence_that_has_not_converged_says_so():
+    """x and x + 1, fifty points: exactly 1/2 |1|^2. One iteration gives .35 of it, and said nothing."""
+    x = cloud(50, 2, 0)
+    for iterations in (1, 10):
+        with pytest.warns(RuntimeWarning, match="of the mass in the wrong place"):
+            entropic.divergence(x, x + torch.tensor([1.0, 0.0]), 0.01, iterations)
+    far = entropic.divergence(x, x + torch.tensor([1.0, 0.0]), 0.01, 4000)
+    assert float(far) == pytest.approx(0.5, abs=0.02)
+    assert float(entropic.divergence(x, x, 1.0, 200)) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_size_of_the_points_does_not_matter_to_a_divergence():
+    """S(c x, c y) at c^2 reg is c^2 S(x, y), in float32 too; other temperatures are refused."""
+    x, y = cloud(20, 2, 0).float(), cloud(15, 2, 1, 1.0).float()
+    one = entropic.divergence(x, y, 0.5, 300)
+    for c in (1e-12, 1e18):
+        assert float(entropic.divergence(c * x, c * y, 0.5 * c**2, 300)) == pytest.approx(c**2 * float(one), rel=1e-5)
+    for wrong in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(UsageError, match="reg"):
+            entropic.divergence(x, y, wrong, 10)
+    with pytest.raises(UsageError, match="finite"):
+        entropic.divergence(x * math.nan, y, 0.5, 10)
 
 
 def test_identities_of_velocities():
@@ -475,7 +522,7 @@ def test_two_sample_floor_of_the_ring():
 
 def test_jensen_shannon_flow_conserves_mass_and_falls():
     flow = JensenShannonFlow(((-1.0, 0.0), np.diag([0.4, 0.4])), ((0.5, 0.0), np.eye(2)), size=32)
-    start = gaussian.js([-1.0, 0.0], np.sqrt([0.4, 0.4]), [0.5, 0.0], [1.0, 1.0], nodes=64)
+    start = gaussian.js([-1.0, 0.0], np.sqrt([0.4, 0.4]), [0.5, 0.0], [1.0, 1.0])
     _, values, moved = flow.run(2.0, flow.h**2 / 4.5, np.array([[-1.0, 0.0]]))
     assert abs(values[0] - start) < 1e-3  # the grid's JS of the two laws against Gauss-Hermite
     assert abs(flow.rho.sum() - 1) < 1e-12 and flow.rho.min() > 0 and (np.diff(values) < 0).all()

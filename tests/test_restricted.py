@@ -107,3 +107,30 @@ def test_errors_are_named():
         ipm_squared(phi, 2 * sheet.NU, phi, sheet.NU)
     with pytest.raises(UsageError, match="alpha"):
         ClippedKL(2.0, 4.0)
+
+
+@pytest.mark.parametrize("f", [divergences.get("chi2"), divergences.get("kl"), ClippedKL(0.25, 4.0)])
+def test_a_feature_that_nu_does_not_see_makes_all_infinite(f):
+    """It was 0, and for KL whatever the exponent underflowed at (1520.6)."""
+    one, w = np.ones((3, 1)), np.full(3, 1 / 3)
+    assert ipm_squared(one, w, 0 * one, w) == np.inf
+    with pytest.raises(UsageError, match="without bound"):
+        restricted_divergence(f, one, w, 0 * one, w)
+    # The same among features that nu sees: an indicator beyond its support, with 1e-5 of mu's mass.
+    x = np.linspace(-1, 1, 41)
+    phi_nu = np.column_stack([np.ones(41), x, x**2, np.zeros(41)])
+    phi_mu = np.vstack([phi_nu, [1, 1.5, 2.25, 1]])
+    w_nu, w_mu = np.full(41, 1 / 41), np.append(np.full(41, (1 - 1e-5) / 41), 1e-5)
+    assert ipm_squared(phi_mu, w_mu, phi_nu, w_nu) == np.inf
+    with pytest.raises(UsageError, match="without bound"):
+        restricted_divergence(f, phi_mu, w_mu, phi_nu, w_nu)
+    assert ipm_squared(phi_mu[:, :3], w_mu, phi_nu[:, :3], w_nu) < 1
+    assert 0 < restricted_divergence(f, phi_mu[:, :3], w_mu, phi_nu[:, :3], w_nu)[0] < 1
+
+
+def test_kl_on_the_wrong_side_is_infinite_and_chi2_is_not():
+    """Critics theta x, mu at 2, nu at -1: 2 theta - exp(-theta - 1) has no maximum, 3 theta - theta^2 / 4 has 9."""
+    two, minus, w = np.array([[2.0]]), np.array([[-1.0]]), np.ones(1)
+    with pytest.raises(UsageError, match="without bound"):
+        restricted_divergence(divergences.get("kl"), two, w, minus, w)
+    assert restricted_divergence(divergences.get("chi2"), two, w, minus, w)[0] == pytest.approx(9, abs=1e-9)

@@ -6,8 +6,8 @@
 | `usps` | `usps.h5` (needs h5py), or `usps.bz2` and `usps.t.bz2` (LIBSVM text) | 7291 + 2007, 16x16 |
 
 None of them is part of the repository: git ignores the folder `datasets/` and no command deletes it. What needs an
-absent file is skipped (`gwf.data.files.absent` names it). Where the digest of a file is known (`DIGESTS`) it is compared; else the
-file's sha256 is printed, so that a result can name what it was made from.
+absent file is skipped (`gwf.data.files.absent` names it). A known digest (`DIGESTS`) is compared, of a gzip file that of its
+content; else the sha256 is printed, so that a result can name what it was made from.
 """
 
 import bz2
@@ -25,14 +25,14 @@ from gwf.errors import UsageError, nearest
 from gwf.paths import ROOT
 
 DIGESTS = {
-    "train-images-idx3-ubyte.gz": ("sha256", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-    "train-labels-idx1-ubyte.gz": ("sha256", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-    "t10k-images-idx3-ubyte.gz": ("sha256", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-    "t10k-labels-idx1-ubyte.gz": ("sha256", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    "train-images-idx3-ubyte.gz": ("sha256", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+    "train-labels-idx1-ubyte.gz": ("sha256", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+    "t10k-images-idx3-ubyte.gz": ("sha256", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+    "t10k-labels-idx1-ubyte.gz": ("sha256", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
     "usps.bz2": ("md5", "ec16c51db3855ca6c91edd34d0e9b197"),
     "usps.t.bz2": ("md5", "8ea070ee2aca1ac39742fdd1ef5ed118"),
 }
-"""File name -> (hash, its hexadecimal digest), of the files as their authors give them away."""
+"""File name -> (hash, its hexadecimal digest), of the files as their authors give them away, unpacked if they are .gz."""
 
 USPS_SIZE = 16
 
@@ -49,7 +49,8 @@ def checked(folder, name):
     if not path.is_file():
         raise UsageError(f"{name} is missing: put it at {path}, or choose another folder than {str(folder)!r}")
     kind, wanted = DIGESTS.get(name, ("sha256", None))
-    found = hashlib.new(kind, path.read_bytes()).hexdigest()
+    content = unpacked(path, gzip) if path.suffix == ".gz" else path.read_bytes()
+    found = hashlib.new(kind, content).hexdigest()
     if wanted is None:
         print(f"{name}: sha256 {found} (none is known to compare with)", file=sys.stderr)
     elif found != wanted:

@@ -10,14 +10,23 @@ fixed, balanced optimal transport. The dual, in one potential v on the target ("
 
 .. math:: \sup_v \; -\sum_i a_i f_1^*(-v^c_i) - \sum_j b_j f_2^*(-v_j), \qquad v^c_i = \min_j C_{ij} - v_j
 
-where the first sum is the mean of v^c when the source is hard. The solver is a primal-dual interior-point method written
-here. It need not be trusted: every answer carries the primal value of its plan and the dual value of its potential, and
-their difference bounds the error of both.
+where the first sum is the mean of v^c when the source is hard.
 
-Sources by key: gwf, sjko, uotm as above; the Newton system is derived here (docstring of `solve`).
+*Mass off the data.* The plan above ends on the atoms of nu. Where f grows more than linearly (KL, chi2) nothing else has a
+finite price, but in general D_f(mu | nu) = int f(dmu/dnu) dnu + r mu_s for the part mu_s of mu that nu does not charge, with
+the recession slope r = f'(inf), the end of dom f*: log 2 for twice JS, 1 for Hellinger. Such mass does best to stay where it
+is, so a step has one more variable for each source atom, the mass p_i that stays, at the price r, and the dual caps v^c:
+
+.. math:: \min_{\pi, p \ge 0, \; \pi \mathbf 1 + p = a} \; \langle C, \pi \rangle + r \sum_i p_i
+          + D_f(\pi^T \mathbf 1 | b), \qquad v^c_i = \min(r, \min_j C_{ij} - v_j).
+
+The solver is a primal-dual interior-point method written here. It need not be trusted: every answer carries the values
+of its plan and of its potential, whose difference bounds the error of both.
+
+Sources by key: gwf, sjko, uotm as above; the recession term and the Newton system (docstring of `solve`) derived here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import ot
@@ -28,26 +37,24 @@ from gwf.errors import UsageError, in_range
 
 @dataclass(frozen=True)
 class Step:
-    """Solution of one problem: plan (n, m), its second marginal `mu` (m,), potentials, and two values.
+    """Solution of one problem: plan (n, m), potentials `v` (m,) and `u` (n,) = v^c, values, `primal` >= optimum >= `dual`.
 
-    `v` (m,) is the potential on the target, `u` (n,) = v^c on the source; `primal` >= optimum >= `dual`.
+    `gap` is their difference before a common constant is added: it may be far below their rounding. `kept` (n,) is the mass
+    that stays at the source's atoms, off the data; 0 where its price is infinite.
     """
 
     plan: np.ndarray
+    kept: np.ndarray
     u: np.ndarray
     v: np.ndarray
     primal: float
     dual: float
+    gap: float
 
     @property
     def mu(self):
-        """Second marginal of the plan, the law mu_{k+1} on the target's atoms."""
+        """Second marginal of the plan, the law mu_{k+1} on the target's atoms; the rest of its mass is in `kept`."""
         return self.plan.sum(0)
-
-    @property
-    def gap(self):
-        """Primal minus dual value: a bound on the error of either."""
-        return self.primal - self.dual
 
 
 def cost(x, y, tau):
@@ -57,10 +64,12 @@ def cost(x, y, tau):
     return ((x[:, None, :] - y[None, :, :]) ** 2).sum(-1) / (2 * tau)
 
 
-def _weights(p, name):
+def _weights(p, name, mass=None):
     p = np.asarray(p, dtype=np.float64)
-    if p.ndim != 1 or not (p > 0).all():
+    if p.ndim != 1 or not ((p > 0) & (p < np.inf)).all():
         raise UsageError(f"{name} must be a vector of positive weights; drop atoms without mass")
+    if mass is not None and not abs(p.sum() - mass) <= 1e-6:
+        raise UsageError(f"{name} has mass {p.sum():.7g}: it must be {mass:g}, to 1e-6")
     return p
 
 
@@ -81,21 +90,32 @@ def _conjugate(entropy, potential, weights):
     return float(weights @ potential) if entropy is None else -float(weights @ entropy.conjugate(-potential))
 
 
-def primal_value(plan, C, a, b, source="hard", target="kl"):
-    """<C, plan> + D_{f_1}(plan 1 | a) + D_{f_2}(plan^T 1 | b); a hard marginal is taken on trust."""
+def primal_value(plan, C, a, b, source="hard", target="kl", stay=np.inf):
+    """<C, plan> + D_{f_1}(plan 1 | a) + D_{f_2}(plan^T 1 | b), and `stay` for what a hard source does not send.
+
+    A hard marginal is taken on trust; with the default nothing may stay, and the plan has to send all.
+    """
+    away = 0.0 if np.isinf(stay).all() else float((stay * np.maximum(a - plan.sum(1), 0.0)).sum())
     return (
-        float((C * plan).sum())
+        away
+        + float((C * plan).sum())
         + _penalty(_entropy(source), plan.sum(1), a)
         + _penalty(_entropy(target), plan.sum(0), b)
     )
 
 
-def semidual_value(v, C, a, b, source="hard", target="kl"):
+def semidual_value(v, C, a, b, source="hard", target="kl", stay=np.inf):
     """Value of the semi-dual at any potential v (m,): a lower bound of the problem, equal at the optimum."""
-    return _conjugate(_entropy(source), (C - v).min(1), a) + _conjugate(_entropy(target), v, b)
+    return _conjugate(_entropy(source), np.minimum((C - v).min(1), stay), a) + _conjugate(_entropy(target), v, b)
 
 
-def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200):
+def recession(divergence):
+    """Price r = Psi'(inf), in (0, inf], of a unit of mass where nu has none; "hard" has no price (inf)."""
+    entropy = _entropy(divergence)
+    return np.inf if entropy is None else entropy.top
+
+
+def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, stay=np.inf):
     r"""Solve the problem of this module with a certified gap.
 
     The conditions of optimality are, with s = C - u - v >= 0 and f* the conjugate of each marginal's penalty,
@@ -110,19 +130,25 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200):
               \operatorname{diag}(W^T 1 + b f_2^{*\prime\prime}) \end{pmatrix} \binom{du}{dv} =
               \binom{a f_1^{*\prime} - q 1}{b f_2^{*\prime} - q^T 1},
 
-    positive definite, reduced to (m, m): a step costs O(n m^2). With both marginals hard, POT's network simplex is used.
+    positive definite, reduced to (m, m): a step costs O(n m^2). Mass p that may stay is one more column, of cost `stay` and
+    without a potential. With both marginals hard, POT's network simplex is used. The least cost of each row, which a hard
+    source pays in any case, is taken out first, so that the gap is judged by what is left to decide.
 
     Parameters
     ----------
     C : array_like (n, m)
+        Finite, else `UsageError`.
     a, b : array_like (n,), (m,)
         Positive weights of source and target (else `UsageError`); they need not have mass 1 unless both are hard.
     source, target : {"hard"} or the name of a divergence with `curvature`
         The target may be "hard" only when the source is.
     tolerance : float
-        Largest allowed gap, relative to 1 + |value|.
+        Largest allowed gap, relative to 1 + |value|, the value without the constant.
     iterations : int
         Most Newton steps.
+    stay : float or array_like (n,)
+        Price of a unit of mass that a hard source keeps; inf, the default, keeps the plan on the atoms, as is right on a
+        finite space. A step between laws in R^d has `recession(target)`: see `jko_step`.
 
     Returns
     -------
@@ -134,42 +160,57 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200):
         If the gap is not reached.
     """
     C, a, b = np.asarray(C, dtype=np.float64), _weights(a, "a"), _weights(b, "b")
-    if C.shape != (a.size, b.size):
-        raise UsageError(f"C has shape {C.shape}, the weights ask for {(a.size, b.size)}")
+    if C.shape != (a.size, b.size) or not np.isfinite(C).all():
+        raise UsageError(f"C must be finite, of shape {(a.size, b.size)} as the weights ask; it has shape {C.shape}")
     f_1, f_2 = _entropy(source), _entropy(target)
     if f_2 is None:
         if f_1 is not None:
             raise UsageError("a hard target needs a hard source; exchange the two laws for the other case")
         return _balanced(C, a, b)
+    stay = np.broadcast_to(np.asarray(stay, dtype=np.float64), a.shape)
+    may = np.isfinite(stay)
+    if may.any() and f_1 is not None:
+        raise UsageError("stay is a price for a hard source: a relaxed one need not send its mass")
+    paid = np.minimum(C.min(1), stay) if f_1 is None else np.zeros(a.size)
+    C, stay = C - paid[:, None], stay - paid
     v = np.zeros(b.size)
     # A start inside: s >= a typical cost, and every row of pi with the mass of its source.
     u = C.min(1) - np.clip(np.median(C - C.min(1, keepdims=True)), 1e-3, np.inf if f_1 is None else 1.0)
+    u = np.minimum(u, stay - 0.1)
     if f_1 is not None and np.isfinite(f_1.top):
         u = np.maximum(u, -0.9 * f_1.top)
-    pi = np.outer(a, b / b.sum())
+    p = np.where(may, a / 2, 0.0)
+    pi = np.outer(a - p, b / b.sum())
+    # Kept as variables of their own: as differences they would round to 0 where costs are large.
+    s, t = C - u[:, None] - v, np.where(may, stay - u, 1.0)
     best = None
     for _ in range(iterations):
-        s = C - u[:, None] - v
-        best = _certify(pi, v, C, a, b, f_1, f_2, best)
+        now = _certify(pi, p, v, C, a, b, f_1, f_2, stay)
+        best = now if best is None or not now.gap > best.gap else best
         if best.gap <= tolerance * (1 + abs(best.primal)):
-            return best
-        kappa = 0.1 * (pi * s).sum() / C.size
+            lift = float(a @ paid)
+            return replace(best, u=best.u + paid, primal=best.primal + lift, dual=best.dual + lift)
+        # Not before the marginals have caught up, whose error is in the gap too.
+        kappa = 0.1 * max((pi * s).sum() + p @ t, now.gap if np.isfinite(now.gap) else 0.0) / (C.size + may.sum())
         W, q = pi / s, kappa / s
         row, row_slope = (a, 0.0) if f_1 is None else (a * f_1.slope(-u), a * f_1.curvature(-u))
         col, col_slope = b * f_2.slope(-v), b * f_2.curvature(-v)
-        top, bottom = row - q.sum(1), col - q.sum(0)
-        diagonal = W.sum(1) + row_slope
+        top, bottom = row - q.sum(1) - may * kappa / t, col - q.sum(0)
+        diagonal = W.sum(1) + p / t + row_slope
         scaled = W / diagonal[:, None]
         schur = np.diag(W.sum(0) + col_slope) - W.T @ scaled
         dv = np.linalg.solve(schur, bottom - scaled.T @ top)
         du = (top - W @ dv) / diagonal
         ds = -(du[:, None] + dv)
-        dpi = q - pi - W * ds
+        dt = np.where(may, -du, 0.0)
+        dpi, dp = q - pi - W * ds, may * (kappa / t - p - p / t * dt)
         room = min(_room(pi, dpi), _room(s, ds), _room(f_2.top + v, dv) if np.isfinite(f_2.top) else np.inf)
+        room = min(room, _room(p, dp), _room(t, dt))
         if f_1 is not None:
             room = min(room, _room(f_1.top + u, du) if np.isfinite(f_1.top) else np.inf)
         length = min(1.0, 0.98 * room, f_2.stride / max(np.abs(dv).max(), 1e-300))
-        pi, u, v = pi + length * dpi, u + length * du, v + length * dv
+        pi, p, s, t = pi + length * dpi, p + length * dp, s + length * ds, t + length * dt
+        u, v = u + length * du, v + length * dv
     raise RuntimeError(f"no solution: gap {best.gap:.2g} after {iterations} Newton steps")
 
 
@@ -179,20 +220,21 @@ def _room(value, change):
     return np.inf if not down.any() else float((value[down] / -change[down]).min())
 
 
-def _certify(pi, v, C, a, b, f_1, f_2, best):
-    """The pair of values at (pi, v), the plan's rows made exact if the source is hard; the better of it and `best`."""
-    plan = pi * (a / pi.sum(1))[:, None] if f_1 is None else pi
+def _certify(pi, p, v, C, a, b, f_1, f_2, stay):
+    """The `Step` of (pi, p, v), with its pair of values; the rows are made exact if the source is hard."""
+    scale = a / (pi.sum(1) + p) if f_1 is None else np.ones_like(a)
+    plan, kept = pi * scale[:, None], p * scale
     ratio, even = plan.sum(0) / b, plan.sum() / b.sum()
     if f_2.most < ratio.max() and even < f_2.most:
         # Rounding lifts a ratio over its cap: mix in just enough of the product plan, whose ratios are all `even`.
         share = 1.000001 * (ratio.max() - f_2.most) / (ratio.max() - even)
         plan = (1 - share) * plan + share * np.outer(plan.sum(1), b / b.sum())
-    u = (C - v).min(1)
+    u = np.minimum((C - v).min(1), stay)
     dual = -np.inf
     if (-v < f_2.top).all() and (f_1 is None or (-u < f_1.top).all()):
-        dual = semidual_value(v, C, a, b, f_1, f_2)
-    found = Step(plan, u, v, primal_value(plan, C, a, b, f_1, f_2), dual)
-    return found if best is None or not found.gap > best.gap else best
+        dual = semidual_value(v, C, a, b, f_1, f_2, stay)
+    primal = primal_value(plan, C, a, b, f_1, f_2, stay)
+    return Step(plan, kept, u, v, primal, dual, primal - dual)
 
 
 def _balanced(C, a, b):
@@ -201,16 +243,17 @@ def _balanced(C, a, b):
     plan, log = ot.emd(a, b * (a.sum() / b.sum()), C, numItermax=10**7, log=True)
     v = log["v"]
     u = (C - v).min(1)
-    return Step(plan, u, v, float((C * plan).sum()), float(a @ u + b @ v))
+    primal, dual = float((C * plan).sum()), float(a @ u + b @ v)
+    return Step(plan, np.zeros(a.size), u, v, primal, dual, primal - dual)
 
 
 def jko_step(x, a, y, b, tau, divergence="kl"):
-    r"""One exact JKO step for D_f(. | nu) from mu = sum a_i delta_{x_i}, nu = sum b_j delta_{y_j}.
+    r"""One exact JKO step for D_f(. | nu) from mu = sum a_i delta_{x_i}, nu = sum b_j delta_{y_j}, over all laws on R^d.
 
     Parameters
     ----------
     x, y : array_like (n,) or (n, d), (m,) or (m, d)
-    a, b : array_like (n,), (m,), positive, of mass 1
+    a, b : array_like (n,), (m,), positive, of mass 1 (else `UsageError`)
     tau : float in (0, inf)
         Euclidean step: the cost is |x - y|^2 / (2 tau).
     divergence : str, a name in `gwf.divergences` with `curvature`
@@ -218,30 +261,37 @@ def jko_step(x, a, y, b, tau, divergence="kl"):
     Returns
     -------
     Step
-        `mu` are the weights of mu_{k+1} on y: it lives where nu does, at finite divergence it can live nowhere else.
+        mu_{k+1} has the weights `mu` on y and, where the recession slope of f is finite, `kept` on x.
     """
-    return solve(cost(x, y, tau), a, b, "hard", divergence)
+    a, b = _weights(a, "a", mass=1), _weights(b, "b", mass=1)
+    return solve(cost(x, y, tau), a, b, "hard", divergence, stay=recession(divergence))
 
 
 def jko_sequence(x, a, y, b, tau, steps, divergence="kl"):
-    """The weights of mu_1, ..., mu_steps on y, an array (steps, m); from the second step on the source lives on y too."""
-    weights, C = [], cost(x, y, tau)
-    between = cost(y, y, tau)
-    for k in range(steps):
-        kept = np.ones(len(a), bool) if k == 0 else np.asarray(a) > 0
-        a = solve((C if k == 0 else between)[kept], np.asarray(a)[kept], b, "hard", divergence).mu
-        weights.append(a)
+    """The weights of mu_1, ..., mu_steps on y, an array (steps, m); mass that a law still has on x is missing from its row."""
+    a, b, r, C = _weights(a, "a", mass=1), _weights(b, "b", mass=1), recession(divergence), cost(x, y, tau)
+    weights, both = [], np.concatenate([C, cost(y, y, tau)])
+    law = np.concatenate([a, np.zeros(b.size)])
+    for _ in range(steps):
+        there = law > 0
+        step = solve(both[there], law[there], b, "hard", divergence, stay=r)
+        law = np.zeros(law.size)
+        law[there] = step.kept
+        law[a.size :] += step.mu
+        weights.append(step.mu)
     return np.array(weights)
 
 
 def value_over_maps(x, y, b, tau, divergence="kl"):
     r"""Least value of the step over *maps* when the source is one atom delta_x: maps reach Diracs only.
 
-    .. math:: \min_j \frac{|x - y_j|^2}{2\tau} + b_j f(1/b_j) + \sum_{i \ne j} b_i f(0)
+    .. math:: \min\Big\{ \min_j \frac{|x - y_j|^2}{2\tau} + b_j f(1/b_j) + \sum_{i \ne j} b_i f(0), \;
+              r + \sum_i b_i f(0) \Big\}
 
-    The relaxed value (`jko_step`) is smaller: a coupling may split the atom. The difference is the gap that gwf,
-    Proposition 3.1, excludes by asking for absolute continuity.
+    the last for staying at x, with the recession slope r. The relaxed value (`jko_step`) is smaller: a coupling may split the
+    atom. The difference is the gap that gwf, Proposition 3.1, excludes by asking for absolute continuity.
     """
-    entropy, b = _entropy(divergence), _weights(b, "b")
-    ratios = np.diag(1 / b)
-    return float((cost(np.atleast_1d(x)[None] if np.ndim(x) else [x], y, tau)[0] + entropy.f(ratios) @ b).min())
+    entropy, b = _entropy(divergence), _weights(b, "b", mass=1)
+    ratios = np.vstack([np.diag(1 / b), np.zeros(b.size)])
+    price = np.append(cost(np.atleast_1d(x)[None] if np.ndim(x) else [x], y, tau)[0], recession(divergence))
+    return float((price + entropy.f(ratios) @ b).min())

@@ -14,8 +14,7 @@ of the Beta law.
 import math
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import betaln, gammaln
+from scipy.special import betaln, expit, gammaln
 
 from gwf.errors import UsageError, in_range
 
@@ -49,11 +48,12 @@ def _log_bump(d, p):
 
 
 def density(x, R, d, m):
-    """Density at x (n, d) of the unit-mass Barenblatt-shaped law of radius R; (n,)."""
+    """Density at x (n, d) of the unit-mass Barenblatt-shaped law of radius R; (n,). Infinite beyond 1e308."""
     _check(d, m)
     p = 1 / (m - 1)
     squared = (np.asarray(x, dtype=np.float64).reshape(-1, d) ** 2).sum(1) / R**2
-    return np.maximum(1 - squared, 0.0) ** p * math.exp(-_log_bump(d, p)) / R**d
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.exp(p * np.log(np.maximum(1 - squared, 0.0)) - _log_bump(d, p) - d * math.log(R))
 
 
 def second_moment(R, d, m):
@@ -62,15 +62,18 @@ def second_moment(R, d, m):
     return R**2 * d / (d + 2 + 2 / (m - 1))
 
 
-def entropy(R, d, m):
-    r"""G = G_1 R^{-d(m-1)} of the unit-mass law of radius R, with G_1 = int mu^m/(m-1) at R = 1."""
+def log_entropy(R, d, m):
+    r"""log G of the unit-mass law of radius R > 0: in many dimensions G itself leaves the range of floats."""
     _check(d, m)
     p = 1 / (m - 1)
-    return (
-        math.exp(_log_bump(d, p * m) - m * _log_bump(d, p))
-        / (m - 1)
-        * np.asarray(R, dtype=np.float64) ** (-d * (m - 1.0))
-    )
+    at_one = _log_bump(d, p * m) - m * _log_bump(d, p) - math.log(m - 1)
+    return at_one - d * (m - 1.0) * np.log(np.asarray(R, dtype=np.float64))
+
+
+def entropy(R, d, m):
+    r"""G = G_1 R^{-d(m-1)} of the unit-mass law of radius R, with G_1 = int mu^m/(m-1) at R = 1; inf beyond 1e308."""
+    with np.errstate(over="ignore"):
+        return np.exp(log_entropy(R, d, m))
 
 
 def sample(n, R, d, m, rng):
@@ -97,8 +100,36 @@ def flow_radius(R_0, t, d, m):
     which integrates sigma2 dR/dt = -dG/dR. `t` may be an array.
     """
     q = d * (m - 1) + 2
-    rate = q * d * (m - 1) * entropy(1.0, d, m) / second_moment(1.0, d, m)
-    return (np.asarray(R_0, dtype=np.float64) ** q + rate * np.asarray(t)) ** (1 / q)
+    log_rate = math.log(q * d * (m - 1) / second_moment(1.0, d, m)) + log_entropy(1.0, d, m)
+    R_0 = np.asarray(R_0, dtype=np.float64)
+    with np.errstate(divide="ignore"):  # t = 0
+        gain = np.log(np.asarray(t, dtype=np.float64)) + log_rate - q * np.log(R_0)
+    return R_0 * np.exp(np.logaddexp(0.0, gain) / q)
+
+
+def jko_growth(R, tau, d, m):
+    r"""Relative growth e = R'/R - 1 of the radius in the exact JKO step, to rounding; see `jko_radius`.
+
+    With K = tau d (m-1) G_1 R^{-q} / sigma2, q = d (m-1) + 2, the equation is e (1 + e)^{q-1} = K, in y = log e
+
+    .. math:: y + (q - 1) \log(1 + e^y) = \log K,
+
+    convex and increasing, with slopes between 1 and q. Newton's steps decrease to the root from log K and log K / q, both
+    above it, for tau in (0, inf] and R > 0 of all sizes.
+    """
+    in_range(tau, 0, math.inf, "tau", open_low=True)
+    in_range(R, 0, 1e300, "R", open_low=True)
+    q = d * (m - 1) + 2
+    log_K = math.log(tau * d * (m - 1) / second_moment(1.0, d, m)) + float(log_entropy(1.0, d, m)) - q * math.log(R)
+    if math.isinf(log_K):
+        return math.inf
+    y = min(log_K, log_K / q)
+    for _ in range(200):
+        move = (y + (q - 1) * float(np.logaddexp(0.0, y)) - log_K) / (1 + (q - 1) * float(expit(y)))
+        y -= move
+        if abs(move) <= 1e-14 * max(1.0, abs(y)):
+            return math.exp(y)
+    raise RuntimeError(f"no radius for R = {R}, tau = {tau}, d = {d}, m = {m}")
 
 
 def jko_radius(R, tau, d, m):
@@ -109,14 +140,7 @@ def jko_radius(R, tau, d, m):
     the stationary point of sigma2 (R' - R)^2/(2 tau) + G_1 R'^{-d(m-1)}. That no other law does better is proved in the
     chapter flows: the optimality condition of the step holds with this dilation, and G is displacement convex.
     """
-    in_range(tau, 0, math.inf, "tau", open_low=True)
-    sigma2, push = second_moment(1.0, d, m), d * (m - 1) * entropy(1.0, d, m)
-    power = d * (m - 1) + 1
-    # The push is largest at R' = R, which bounds the displacement R' - R. It is the unknown, as it may be far smaller than
-    # R, and twice the bound is a bracket in floating point too.
-    bound = tau * push / sigma2 * R ** (-power)
-    residual = lambda s: sigma2 * s / tau - push * (R + s) ** (-power)  # noqa: E731
-    return R + brentq(residual, 0.0, 2 * bound, xtol=1e-15 * bound, rtol=1e-14)
+    return R + R * jko_growth(R, tau, d, m)
 
 
 def jko_radii(R_0, tau, steps, d, m):
@@ -141,7 +165,7 @@ def profile_mass(C, d, m):
     r"""Mass int U dx = C^{1/(m-1) + d/2} c_B^{-d/2} int (1 - |x|^2)_+^{1/(m-1)} dx, the same at all times."""
     _, _, c = exponents(d, m)
     p = 1 / (m - 1)
-    return C ** (p + d / 2) * c ** (-d / 2) * math.exp(_log_bump(d, p))
+    return float(np.exp((p + d / 2) * math.log(C) - d / 2 * math.log(c) + _log_bump(d, p)))
 
 
 def constant_from_radius(R, t, d, m):

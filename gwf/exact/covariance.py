@@ -138,6 +138,7 @@ def jko_error(M, eigenvalues, tau, t):
     -------
     ndarray (n,)
     """
+    in_range(tau, 0, 1e300, "tau", open_low=True)
     steps = round(t / tau)
     if steps < 1 or abs(steps * tau - t) > 1e-9:
         raise UsageError(f"t = {t} must be a positive multiple of tau = {tau}")

@@ -23,6 +23,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from gwf.errors import UsageError, in_range, nearest
+from gwf.exact.shannon import jensen_shannon
 
 
 def _tau(tau):
@@ -93,30 +94,15 @@ def chi2(m, s, M, S):
     return np.where((gap > 0).all(-1), np.expm1(np.where(gap > 0, log, 0.0).sum(-1)), np.inf)
 
 
-def js(m, s, M, S, nodes=32):
+def js(m, s, M, S):
     r"""Jensen-Shannon divergence :math:`\tfrac12 KL(\mu|\rho) + \tfrac12 KL(\nu|\rho)`, rho = (mu + nu)/2.
 
-    Gauss-Hermite quadrature with `nodes` points per coordinate on each of the two laws; d = 1 or 2, no batch
-    axis.
-    In nats, between 0 and log 2. Raises `UsageError` for d > 2 (the tensor grid would be too large).
+    In nats, to 1e-11, for laws of any widths (`gwf.exact.shannon`); d = 1 or 2 (else `UsageError`), no batch axis.
     """
     m, s, M, S = _products(m, s, M, S)
     if m.ndim > 1 or m.size > 2:
         raise UsageError(f"js takes one pair of laws with d = 1 or 2, got shape {m.shape}")
-    x, w = np.polynomial.hermite_e.hermegauss(nodes)
-    z = np.stack(np.meshgrid(*[x] * m.size, indexing="ij"), -1).reshape(-1, m.size)
-    w = w / np.sqrt(2 * np.pi)
-    w = np.prod(np.stack(np.meshgrid(*[w] * m.size, indexing="ij"), -1), -1).ravel()
-
-    def log_density(y, mean, std):
-        return (-((y - mean) ** 2) / (2 * std**2) - np.log(std)).sum(-1)
-
-    def half(mean, std, other_mean, other_std):
-        y = mean + std * z
-        log_ratio = log_density(y, other_mean, other_std) - log_density(y, mean, std)
-        return w @ (np.log(2) - np.logaddexp(0, log_ratio))
-
-    return (half(m, s, M, S) + half(M, S, m, s)) / 2
+    return jensen_shannon(m, s, M, S)
 
 
 DIVERGENCES = {"kl": kl, "reverse_kl": reverse_kl, "chi2": chi2, "js": js}
@@ -215,22 +201,30 @@ def jko_step_within(divergence, m, s, M, S, tau):
     Returns
     -------
     m', s' : ndarrays (d,)
-        BFGS in (m, log s), gradients by central differences: about eight digits.
+        BFGS in ((m - M) / S, log s / S), gradients by central differences: about eight digits, in units of S.
+
+    Raises
+    ------
+    RuntimeError
+        If no search ends where the gradient vanishes.
     """
     m, s, M, S = _products(m, s, M, S)
     d = m.size
 
     def objective(u):
         # A finite ceiling: chi2 can be infinite, and differences of infinities would poison the line search.
-        return min(jko_objective(u[:d], np.exp(u[d:]), m, s, M, S, tau, divergence), 1e12)
+        return min(jko_objective(M + S * u[:d], S * np.exp(u[d:]), m, s, M, S, tau, divergence), 1e12)
 
-    start = np.concatenate([m, np.log(s)])
-    if objective(start) == 1e12:
-        start = np.concatenate([M, np.log(S)])
-    found = minimize(objective, start, jac="3-point", method="BFGS", options={"gtol": 1e-9, "maxiter": 500})
-    if np.abs(found.jac).max() > 1e-5:
-        raise RuntimeError(f"no minimiser found for {divergence}, tau = {tau}: gradient {found.jac.tolist()}")
-    return found.x[:d], np.exp(found.x[d:])
+    # In units of the target, of which the divergence is free; from the source, or where that fails from the target.
+    slopes = []
+    for start in (np.concatenate([(m - M) / S, np.log(s / S)]), np.zeros(2 * d)):
+        if objective(start) < 1e12:
+            found = minimize(objective, start, jac="3-point", method="BFGS", options={"gtol": 1e-9, "maxiter": 500})
+            slopes.append(np.abs(found.jac).max())
+            # A large cost has gradients that round at its own size.
+            if slopes[-1] <= 1e-5 * max(1.0, abs(found.fun)):
+                return M + S * found.x[:d], S * np.exp(found.x[d:])
+    raise RuntimeError(f"no minimiser found for {divergence}, tau = {tau}: gradients {slopes}")
 
 
 def moreau_envelope(divergence, m, s, M, S, eps):
@@ -315,9 +309,14 @@ def w2_cov(m_0, C_0, m_1, C_1):
     `m_i (d,)`, `C_i (d, d)` symmetric positive semi-definite (else `UsageError`); returns a float. Source:
     gelbrich.
     """
-    root = power(C_0, 0.5, "C_0")
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ symmetric(C_1, "C_1") @ root), 0)).sum()
-    gap = np.asarray(m_0, dtype=np.float64) - np.asarray(m_1, dtype=np.float64)
+    root, other = power(C_0, 0.5, "C_0"), power(C_1, 1, "C_1")
+    m_0, m_1 = np.asarray(m_0, dtype=np.float64), np.asarray(m_1, dtype=np.float64)
+    if not m_0.shape == m_1.shape == root.shape[:1] == other.shape[:1]:
+        raise UsageError(
+            f"means {m_0.shape}, {m_1.shape} and covariances {root.shape}, {other.shape} are of several sizes"
+        )
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ other @ root), 0)).sum()
+    gap = m_0 - m_1
     return float(np.sqrt(max(gap @ gap + np.trace(C_0) + np.trace(C_1) - 2 * cross, 0.0)))
 
 

@@ -9,8 +9,9 @@ r"""Velocity fields V of the functionals F, by name: what one outer iteration of
 | `sliced` | sliced W2 |
 | `mmd` | MMD^2 / 2 with the energy kernel |
 | `minibatch_ot` | y_{pi(i)} - x_i, pi the optimal assignment of the two batches |
+| `chi2_tight` | -grad of the map's loss, which is not E h of the critic |
 
-`learned.CriticField` is the field of any other functional with a critic.
+`learned.FunctionalField` is the field of any other functional with a critic.
 
 >>> from gwf import fields
 >>> fields.get("sinkhorn", reg=0.02, relative=False).iterations
@@ -22,7 +23,7 @@ Sources: proposal (the family), w2fe (the critics). Chapter `explicit`.
 import inspect
 
 from gwf.errors import nearest
-from gwf.fields.learned import W1Field
+from gwf.fields.learned import TightChi2Field, W1Field
 from gwf.fields.minibatch_ot import MinibatchOT
 from gwf.fields.mmd import MMD
 from gwf.fields.sinkhorn import SingleBatch, Sinkhorn
@@ -37,6 +38,7 @@ FIELDS = {
     "sliced": Sliced,
     "mmd": MMD,
     "minibatch_ot": MinibatchOT,
+    "chi2_tight": TightChi2Field,
 }
 SETTINGS = (
     *("betas", "critic_steps", "lr", "penalty_of", "positive", "target", "weight"),

@@ -1,7 +1,7 @@
 r"""Velocity fields with potentials, V = -grad h, that are learned beside the map.
 
-`gwf.fields.w2.DualField` learns the two potentials of W2; `CriticField` descends the critic of any variational
-functional: W1, and the f-divergences. Sources: w2fe (W2, W1), proposal (the family). Chapter `explicit`.
+`gwf.fields.w2.DualField` learns the two potentials of W2; `FunctionalField` descends the map's loss of any variational
+functional, `CriticField` the critic itself, which is the same for W1 and the plain f-divergences. Sources: w2fe (W2, W1), proposal (the family). Chapter `explicit`.
 """
 
 import torch
@@ -93,6 +93,9 @@ class Learned(Field):
 class CriticField(Learned):
     """-grad h of the critic of a variational functional: for W1 the field of unit speed, for KL the score difference.
 
+    Right where h is the first variation of F, that is for W1 and the plain f-divergences; not for `chi2_tight` (sign and
+    scale are free), `js_ns` (another loss) or D(nu || mu), whose first variation is -f*(h): `FunctionalField` serves all.
+
     Parameters
     ----------
     functional : str or gwf.bounds.Functional
@@ -137,3 +140,37 @@ class W1Field(CriticField):
 
     def __init__(self, critic, weight=10.0, lr=5e-4, critic_steps=5, betas=(0.9, 0.999), penalty_of=None):
         super().__init__("w1", critic, weight, lr, critic_steps, betas, penalty_of)
+
+
+class FunctionalField(CriticField):
+    """V(x_i) = -n grad_{x_i} of the map's loss on the batch, the steepest descent of any functional with a critic.
+
+    At the optimal critic the loss's derivative along one sample is 1/n times the gradient of the first variation: of h(u)
+    where the loss is E h, -f*(h(u)) for D(nu || mu), 2 (E_mu h - E_nu h) h / Var_nu h for the tight chi2.
+    """
+
+    def velocity(self, x, y, other=None, generator=None):
+        """V at generated x (n, ...); the data y (m, ...) enter the losses that need them."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            loss = self.functional.map_loss(self.critic(x), self.critic(y).detach())
+            (slope,) = torch.autograd.grad(loss, x)
+        return -len(x) * slope
+
+    def __call__(self, x, y, other=None, generator=None):
+        """`velocity`."""
+        return self.velocity(x, y)
+
+    @property
+    def potential(self):
+        """None in general: the loss need not be a mean over samples."""
+        raise AttributeError("the field of a functional has no potential of single samples")
+
+
+class TightChi2Field(FunctionalField):
+    """`FunctionalField` of the tight chi2, by its name in `gwf.fields`."""
+
+    title, name = "chi2 tight", "chi2_tight"
+
+    def __init__(self, critic, weight=10.0, lr=5e-4, critic_steps=5, betas=(0.9, 0.999), penalty_of=None):
+        super().__init__(self.name, critic, weight, lr, critic_steps, betas, penalty_of)

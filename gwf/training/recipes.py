@@ -3,7 +3,8 @@
 A functional with a variational bound has three recipes: `gan` (tau = infinity, no proximal term: the f-GAN, the GAN,
 the WGAN of that functional), `jko` (its generative Wasserstein flow) and `euler` (the explicit flow of its critic:
 W1-FE for W1). One with a velocity field (W2, Sinkhorn, sliced W2, MMD, minibatch transport) has `euler` alone: W2-FE,
-the Sinkhorn flow, and so on. A functional added to `gwf.divergences` has its recipes at once.
+the Sinkhorn flow, and so on. `js_ns` has no `euler`: its critic is that of `js`, and so would be the flow
+(`gwf.fields.learned.FunctionalField` is the field of the loss itself). A functional added to `gwf.divergences` has its recipes at once.
 """
 
 from gwf import divergences, fields
@@ -49,8 +50,9 @@ def implicit():
 
 
 def steps(functional):
-    """Time steps that a functional allows."""
-    return [step for step, trainer in STEPS.items() if trainer.takes(functional)]
+    """Time steps that a functional allows, and that are methods of its own."""
+    twin = {("js_ns", "euler")}
+    return [step for step, trainer in STEPS.items() if trainer.takes(functional) and (functional, step) not in twin]
 
 
 def names():

@@ -307,7 +307,7 @@ def sinkhorn_flow(m_0, C_0, m_1, C_1, reg, times):
     """
     m_0, m_1, C_0 = np.asarray(m_0, dtype=np.float64), np.asarray(m_1, dtype=np.float64), symmetric(C_0, "C_0")
     times, d = np.atleast_1d(np.asarray(times, dtype=np.float64)), len(m_0)
-    if times[0] < 0 or (np.diff(times) < 0).any():
+    if not times.size or times[0] < 0 or (np.diff(times) < 0).any():
         raise UsageError(f"times = {times.tolist()}: they must be increasing, from 0 on")
 
     def rate(t, flat):
@@ -315,6 +315,9 @@ def sinkhorn_flow(m_0, C_0, m_1, C_1, reg, times):
         A = entropic_map((C + C.T) / 2, C_1, reg) - entropic_map((C + C.T) / 2, (C + C.T) / 2, reg)
         return (A @ C + C @ A).ravel()
 
+    in_range(reg, 0, math.inf, "reg", open_low=True)
+    if times[-1] == 0:
+        return np.tile(m_0, (times.size, 1)), np.tile(C_0, (times.size, 1, 1))
     found = solve_ivp(rate, (0, times[-1]), C_0.ravel(), "DOP853", times, rtol=1e-11, atol=1e-14)
     return m_1 + np.exp(-times)[:, None] * (m_0 - m_1), found.y.T.reshape(-1, d, d)
 
@@ -328,11 +331,18 @@ def degenerate_variance(a_0, reg, t):
 
     so that a(t) t -> r: a tail of 1/t where W2's flow falls like e^{-2 t}. Derived here; the rate is in proposal.
     """
-    in_range(a_0, 0, math.inf, "a_0", open_low=True)
-    in_range(t, 0, math.inf, "t")
+    in_range(a_0, 0, 1e300, "a_0", open_low=True)
+    in_range(t, 0, 1e300, "t")
+    in_range(reg, 0, 1e300, "reg", open_low=True)
     r = reg / 2
 
-    def G(a):
+    def G(log_a):
+        # asinh grows where the quotient tends to 1: both are of the size of the answer.
+        a = math.exp(log_a)
         return (math.hypot(a, r) + r) / a - math.asinh(a / r)
 
-    return a_0 if t == 0 else brentq(lambda a: G(a) - G(a_0) - 2 * t, a_0 * 1e-15, a_0, xtol=1e-16, rtol=1e-13)
+    high = math.log(a_0)
+    low, goal = high - 1.0, G(high) + 2 * t
+    while G(low) < goal:
+        low -= high - low
+    return a_0 if t == 0 else math.exp(brentq(lambda log_a: G(log_a) - goal, low, high, xtol=1e-14, rtol=1e-14))

@@ -12,10 +12,10 @@ computed in notebooks/experiments/restricted.ipynb:
 
 - constants in H: D_f^H >= 0;
 - H closed under h -> c + s h: D_f^H = 0 exactly when all means over H agree (moment matching);
-- f alpha-strongly convex and L-smooth: (alpha/2) d_H^2 <= D_f^H <= (L/2) d_H^2 (sandwich), with equality for
+- H closed under h -> c + s h, f alpha-strongly convex and L-smooth on the whole line: (alpha/2) d_H^2 <= D_f^H <= (L/2) d_H^2 (sandwich), with equality for
   f = (u - 1)^2 on the whole line, alpha = L = 2. u log u on (0, inf) is neither, so this and the next do not cover the
   Kullback-Leibler experiments as run; `ClippedKL` has f'' = 1/u clipped to [alpha, L];
-- f alpha-strongly convex, the best critic f'(dmu/dnu) within delta of H in L2(nu): D_f^H >= D_f - delta^2/(2 alpha);
+- f alpha-strongly convex on the whole line, the best critic f'(dmu/dnu) within delta of H in L2(nu): D_f^H >= D_f - delta^2/(2 alpha);
 - particle JKO for Gaussians: `jko_bound`, `jko_particle_error`.
 """
 
@@ -77,15 +77,28 @@ def _moments(phi_mu, w_mu, phi_nu, w_nu):
     return w_mu @ phi_mu, w_nu @ phi_nu, phi_nu.T @ (w_nu[:, None] * phi_nu)
 
 
+def _unseen(delta, M):
+    """Whether some combination of features is 0 nu-almost everywhere, to rounding, and not in the mean under mu.
+
+    A combination of variance eps under nu has values of 1e-8: means below ten times that do not count.
+    """
+    eigenvalues, V = np.linalg.eigh(M)
+    largest = max(eigenvalues[-1], 0.0)
+    null = eigenvalues <= 10 * len(M) * np.finfo(float).eps * largest
+    return bool((np.abs(delta @ V[:, null]) > 1e-7 * np.sqrt(largest) + 1e-12 * np.abs(delta).max()).any())
+
+
 def ipm_squared(phi_mu, w_mu, phi_nu, w_nu):
     r"""d_H^2 = Delta^T M^+ Delta of the span of the features.
 
     `phi_mu (n, p)`, `phi_nu (m, p)` are the features at the points of the two laws, `w_mu (n,)`, `w_nu (m,)` their
-    weights, of sum 1 (else `UsageError`). Infinite (here: large) where a combination of features vanishes nu-almost
-    everywhere and has another mean under mu.
+    weights, of sum 1 (else `UsageError`). Infinite where a combination of features vanishes nu-almost everywhere and has
+    another mean under mu (`_unseen`).
     """
     b_mu, b_nu, M = _moments(phi_mu, w_mu, phi_nu, w_nu)
     delta = b_mu - b_nu
+    if _unseen(delta, M):
+        return np.inf
     return float(delta @ np.linalg.lstsq(M, delta, rcond=RANK)[0])
 
 
@@ -102,9 +115,17 @@ def restricted_divergence(f, phi_mu, w_mu, phi_nu, w_nu):
     -------
     value : float
     theta : ndarray (p,)
-        Coefficients of the best critic. Raises `UsageError` if the supremum is not attained (an infinite value).
+        Coefficients of the best critic.
+
+    Raises
+    ------
+    UsageError
+        If the supremum is infinite or not attained.
     """
-    b_mu, _, M = _moments(phi_mu, w_mu, phi_nu, w_nu)
+    b_mu, b_nu, M = _moments(phi_mu, w_mu, phi_nu, w_nu)
+    unbounded = UsageError("the restricted divergence is not attained: some critic of the class grows without bound")
+    if _unseen(b_mu - b_nu, M):
+        raise unbounded
     # In features orthonormal in L2(nu) the Hessian is E_nu f*'' phi phi^T, as well conditioned as f itself.
     eigenvalues, V = np.linalg.eigh(M)
     keep = eigenvalues > RANK * eigenvalues[-1]
@@ -119,15 +140,19 @@ def restricted_divergence(f, phi_mu, w_mu, phi_nu, w_nu):
     for _ in range(500):
         h = phi_nu @ theta
         gradient = b_mu - phi_nu.T @ (w_nu * f.slope(h))
-        move = np.linalg.lstsq(phi_nu.T @ ((w_nu * f.curvature(h))[:, None] * phi_nu), gradient, rcond=None)[0]
+        hessian = phi_nu.T @ ((w_nu * f.curvature(h))[:, None] * phi_nu)
+        move = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
         decrement = gradient @ move
+        # A slope without curvature: the critic runs to where the conjugate has underflowed, and on.
+        if np.abs(hessian @ move - gradient).max() > 1e-6 * np.abs(gradient).max() + 1e-10:
+            raise unbounded
         if decrement < 1e-12:
             return float(value(theta)), whiten @ theta
         length, now = 1.0, value(theta)
         while not value(theta + length * move) >= now + 0.1 * length * decrement and length > 1e-10:
             length /= 2
         theta = theta + length * move
-    raise UsageError("the restricted divergence is not attained: some critic of the class grows without bound")
+    raise unbounded
 
 
 def distance_to_span(h, phi_nu, w_nu):
