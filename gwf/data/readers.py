@@ -7,17 +7,20 @@
 
 None of them is part of the repository: git ignores the folder `datasets/` and no command deletes it. What needs an
 absent file is skipped (`gwf.data.files.absent` names it). Where the digest of a file is known (`DIGESTS`) it is compared; else the
-file's sha256 is printed, so that a result can name what it was made from.
+file's sha256 (of a .gz: its content's) is printed, so that a result can name what it was made from.
 """
 
 import bz2
 import gzip
 import hashlib
+import io
+import math
 import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
+from sklearn.datasets import load_svmlight_file
 
 from gwf.data import embedded as data
 from gwf.data.files import FILES
@@ -25,14 +28,15 @@ from gwf.errors import UsageError, nearest
 from gwf.paths import ROOT
 
 DIGESTS = {
-    "train-images-idx3-ubyte.gz": ("sha256", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-    "train-labels-idx1-ubyte.gz": ("sha256", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-    "t10k-images-idx3-ubyte.gz": ("sha256", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-    "t10k-labels-idx1-ubyte.gz": ("sha256", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    "train-images-idx3-ubyte.gz": ("sha256", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+    "train-labels-idx1-ubyte.gz": ("sha256", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+    "t10k-images-idx3-ubyte.gz": ("sha256", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+    "t10k-labels-idx1-ubyte.gz": ("sha256", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
     "usps.bz2": ("md5", "ec16c51db3855ca6c91edd34d0e9b197"),
     "usps.t.bz2": ("md5", "8ea070ee2aca1ac39742fdd1ef5ed118"),
 }
-"""File name -> (hash, its hexadecimal digest), of the files as their authors give them away."""
+"""File name -> (hash, its hexadecimal digest): of what a .gz holds, as gzip writes names and times into the file, which
+are others for whoever packs it; of a .bz2 itself, which has none and whose content no list gives a digest of."""
 
 USPS_SIZE = 16
 
@@ -49,7 +53,8 @@ def checked(folder, name):
     if not path.is_file():
         raise UsageError(f"{name} is missing: put it at {path}, or choose another folder than {str(folder)!r}")
     kind, wanted = DIGESTS.get(name, ("sha256", None))
-    found = hashlib.new(kind, path.read_bytes()).hexdigest()
+    raw = unpacked(path, gzip) if name.endswith(".gz") else path.read_bytes()
+    found = hashlib.new(kind, raw).hexdigest()
     if wanted is None:
         print(f"{name}: sha256 {found} (none is known to compare with)", file=sys.stderr)
     elif found != wanted:
@@ -71,42 +76,27 @@ def idx(path):
     raw = unpacked(path, gzip)
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
         raise UsageError(f"{path} is not an idx file of unsigned bytes: it begins with {raw[:4]!r}")
-    start = 4 + 4 * raw[3]
-    shape = np.frombuffer(raw, ">u4", raw[3], 4).astype(int)
-    if len(raw) - start != shape.prod():
+    if len(raw) < (start := 4 + 4 * raw[3]):
+        raise UsageError(f"{path} ends within its header, after {len(raw)} bytes of {start}")
+    shape = np.frombuffer(raw, ">u4", raw[3], 4).tolist()
+    if len(raw) - start != math.prod(shape):
         raise UsageError(f"{path} has {len(raw) - start} values, its header says {'x'.join(map(str, shape))}")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
 def libsvm(path, pixels=USPS_SIZE**2):
     """(values (n, pixels), labels (n,)) of bzip2-compressed lines `label index:value ...`, indices from 1; float64."""
-    values, labels = [], []
-    for number, line in enumerate(unpacked(path, bz2).decode(errors="replace").splitlines(), 1):
-        row = np.zeros(pixels)
-        try:
-            label, *pairs = line.split()
-            for pair in pairs:
-                index, value = pair.split(":")
-                if not 1 <= int(index) <= pixels:
-                    raise ValueError(f"index {index}")
-                row[int(index) - 1] = float(value)
-            labels.append(float(label))
-        except ValueError as error:
-            raise UsageError(
-                f"{path}, line {number}: not `label index:value ...` with indices 1 to {pixels} ({error})"
-            ) from None
-        values.append(row)
-    return np.array(values), np.array(labels)
+    raw = io.BytesIO(unpacked(path, bz2))
+    try:
+        values, labels = load_svmlight_file(raw, n_features=pixels, zero_based=False)
+    except ValueError as error:
+        raise UsageError(f"{path} has not lines `label index:value ...`, indices 1 to {pixels}: {error}") from None
+    return values.toarray(), labels
 
 
 def hdf5(path):
-    """{"train": (values, labels), "test": ...} of groups with the arrays `data` and `target`.
-
-    Raises
-    ------
-    UsageError
-        h5py is not installed, or the file has other contents.
-    """
+    """{"train": (values, labels), "test": ...} of groups with the arrays `data` and `target`; `UsageError` without, or
+    where h5py is not installed."""
     try:
         import h5py
     except ImportError:
@@ -115,14 +105,45 @@ def hdf5(path):
         ) from None
     try:
         with h5py.File(path) as file:
-            return {part: (file[part]["data"][:], file[part]["target"][:]) for part in ("train", "test")}
-    except (KeyError, OSError) as error:
-        raise UsageError(f"{path} has no groups train and test with the arrays data and target: {error}") from None
+            return {part: (file[part]["data"][:].astype(float), file[part]["target"][:]) for part in ("train", "test")}
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        said = str(error).splitlines()[0]
+        raise UsageError(f"{path} has no groups train and test with the arrays data and target: {said}") from None
+
+
+def upright(pixels, labels, where):
+    """Refuse 16x16 images on their sides: their class means would be more like ours, of a hundred images or more, turned."""
+    ours = data.optdigits(USPS_SIZE)
+    classes = [c for c in range(10) if (labels == c).sum() >= 100]
+    means = [(pixels[labels == c].mean(0), ours.train[ours.train_labels == c].mean(0)) for c in classes]
+    if sum(((u.T - u) * v).sum() for u, v in means) > 0:
+        raise UsageError(f"{where}: the images lie on their sides: transpose each of them")
+
+
+def split(where, size, *pairs):
+    """`gwf.data.Images` of (pixels, labels) to train on and to test, pixels (n, size, size) as bytes or in [0, 1].
+
+    `UsageError` for other shapes or lengths, labels other than 0 to 9 (one-hot ones, say), pixels out of range or NaN.
+    """
+    found = []
+    for part, (u, label) in zip(("train", "test"), pairs, strict=True):
+        here = f"{where}, {part}"
+        if u.shape[1:] != (size, size) or not len(u) or label.shape != u.shape[:1]:
+            raise UsageError(f"{here}: labels {label.shape} of images {u.shape}, not (n,) of (n, {size}, {size})")
+        if not np.isin(label, range(10)).all():
+            raise UsageError(f"{here}: labels {np.unique(label)[:12].tolist()}, not whole numbers of 0 to 9")
+        if u.dtype != np.uint8:
+            if not (u.min() >= 0 and u.max() <= 1):
+                raise UsageError(f"{here}: pixels in [{u.min():g}, {u.max():g}], not within [0, 1]")
+            u = np.rint(255 * u).astype(np.uint8)
+        found += [u, label.astype(np.uint8)]
+    return data.Images(*found)
 
 
 def mnist(folder):
     """MNIST as `gwf.data.Images`: uint8 28x28, 60000 to train on and 10000 to test."""
-    return data.Images(*(idx(checked(folder, name)) for name in FILES["mnist"][0]))
+    train, train_labels, test, test_labels = (idx(checked(folder, name)) for name in FILES["mnist"][0])
+    return split(f"MNIST in {str(folder)!r}", 28, (train, train_labels), (test, test_labels))
 
 
 def usps(folder):
@@ -136,19 +157,12 @@ def usps(folder):
     else:
         parts = [libsvm(checked(folder, name)) for name in FILES["usps"][1]]
         pairs = [((u + 1) / 2, label - 1) for u, label in parts]
-    found = []
-    for u, label in pairs:
-        if u.ndim != 2 or u.shape[1] != USPS_SIZE**2 or label.shape != (len(u),):
-            raise UsageError(
-                f"USPS in {str(folder)!r}: arrays of shape {u.shape} and {label.shape}; they must be (n, {USPS_SIZE**2}) and (n,)"
-            )
-        if not (u.min() >= 0 and u.max() <= 1 and label.min() >= 0 and label.max() <= 9):
-            raise UsageError(
-                f"USPS in {str(folder)!r}: values in [{u.min():g}, {u.max():g}], labels {label.min():g} to {label.max():g}; "
-                "they must be within [0, 1] and 0 to 9"
-            )
-        found += [np.rint(255 * u).astype(np.uint8).reshape(-1, USPS_SIZE, USPS_SIZE), label.astype(np.uint8)]
-    return data.Images(*found)
+    where, shape = f"USPS in {str(folder)!r}", (USPS_SIZE, USPS_SIZE)
+    # An array of another shape is left to be refused.
+    square = [u.reshape(-1, *shape) if u.shape[1:] == (math.prod(shape),) else u for u, _ in pairs]
+    found = split(where, USPS_SIZE, *zip(square, (label for _, label in pairs), strict=True))
+    upright(found.train, found.train_labels, where)
+    return found
 
 
 DOMAINS = {
