@@ -40,22 +40,21 @@ def _cells(X):
 
 
 def table_of(estimator, X, reset, what="X", missing=False, least=1):
-    """X (n, d) as float64, a copy, for an estimator that keeps names and number of columns or has them compared.
+    """X (n, d) as float64, a copy, n >= `least`, d >= 1, for an estimator.
 
     Parameters
     ----------
     X : array_like, DataFrame or Tensor (n, d)
-        n >= `least`, d >= 1; `what` is its name, for messages.
+        Called `what` in messages.
     reset : bool
-        Keep the columns; else the estimator is fitted, and they must be those of `fit`, in their order.
+        The estimator keeps names and number of columns; else it is fitted (`NotFittedError`), and they are compared.
     missing : bool
-        Whether NaN, None, pd.NA and masked cells may stand, as NaN; all other cells are finite, at most `LARGEST`.
+        Whether NaN, None, pd.NA and masked cells may stand, as NaN.
 
     Raises
     ------
     UsageError
-        Another shape or other columns, sparse or complex data, words, dates, cells that are not finite.
-    sklearn.exceptions.NotFittedError
+        Another shape or other columns, sparse or complex data, words, dates, cells that are infinite or beyond `LARGEST`.
     """
     if not reset:
         check_is_fitted(estimator)
@@ -83,7 +82,7 @@ def table_of(estimator, X, reset, what="X", missing=False, least=1):
 def alike(**tables):
     """Several complete tables with the same columns, the first of which says which: `alike(reference=R, X=X)`."""
     first = next(iter(tables))
-    gate = type(first, (BaseEstimator,), {})()
+    gate = type(first, (BaseEstimator,), {"fit": None})()
     return [table_of(gate, X, reset=what == first, what=what) for what, X in tables.items()]
 
 

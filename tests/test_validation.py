@@ -158,8 +158,8 @@ def test_columns_are_those_of_the_fit_in_their_order():
         for other in (frame[["a", "b"]], frame.rename(columns={"a": "c"})):
             with pytest.raises(UsageError, match="feature names should match"):
                 ask(other)
-        with pytest.raises(UsageError, match="X has 1 features, but .* is expecting 2"):
-            ask(frame[["b"]].to_numpy())
+        with pytest.raises(UsageError, match="feature names should match"):
+            ask(frame[["b"]])
     with pytest.raises(UsageError, match="feature names should match"):
         anomaly_scores(frame[["a", "b"]], frame)
     with pytest.raises(UsageError, match="feature names should match"):

@@ -42,13 +42,8 @@ USPS_SIZE = 16
 
 
 def checked(folder, name):
-    """Path of a file in `folder` whose digest is right, or printed if none is known.
-
-    Raises
-    ------
-    UsageError
-        The file is missing (the message says where it belongs), or is not the file that was given away.
-    """
+    """Path of a file in `folder` whose digest is right, or printed if none is known; `UsageError` if it is missing (the
+    message says where it belongs), or is not the file that was given away."""
     path = ROOT / folder / name
     if not path.is_file():
         raise UsageError(f"{name} is missing: put it at {path}, or choose another folder than {str(folder)!r}")

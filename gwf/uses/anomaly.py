@@ -5,21 +5,18 @@ Entropic transport with a relaxed target (`gwf.fields.entropic`) from a referenc
     P_ij = a_i b_j exp((f_i + g_j - C_ij) / reg),     kept mass of y_j:  m sum_i P_ij = exp(-g_j / relaxation),
 
 the share of its due that y_j receives: about 1 for what the reference explains, about 0 for a point that costs more than
-the relaxation is willing to pay. The plan of the reference to itself has potentials f, which say of any row y by itself,
-as one more point of vanishing weight,
+the relaxation is willing to pay. The plan of the reference to itself says of any row y, one more point of no weight,
 
     g(y) = -s reg log mean_i exp((f_i - c(x_i, y)) / reg),      s = relaxation / (relaxation + reg), or 1 if infinite.
 
 Three scores come of it, all larger for stranger rows:
 
-- `kept_mass`: minus the logarithm of the kept mass of y, g / relaxation (`TransportDetector.score_together` serves all
-  rows of X at once instead);
+- `kept_mass`: minus the logarithm of the kept mass of y (`TransportDetector.score_together`: of all rows served at once);
 - `potential`: g of the balanced plan;
 - `path`: the length of the path that -grad g takes y along until it rests in the reference.
 
 Beside them stand the usual detectors, so that no score is read alone. Sources: proposal; L. Chizat et al. 2018 for the
-relaxed problem; V. Vovk, A. Gammerman, G. Shafer. Algorithmic learning in a random world. 2005, for the threshold.
-Chapter `proposal`.
+relaxed problem; V. Vovk et al. Algorithmic learning in a random world. 2005, for the threshold. Chapter `proposal`.
 """
 
 import math
@@ -45,7 +42,7 @@ FAR = 1e15
 
 
 def costs(x, y):
-    """|x_i - y_j|^2 / 2 (n, m) from differences: one far row costs the others none of their digits."""
+    """|x_i - y_j|^2 / 2 (n, m) from differences: one far row costs the others no digits."""
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square() / 2
 
 
@@ -53,7 +50,7 @@ def residual(C, f, g, reg, relaxation, what):
     """Largest error of a kept mass of a plan, against exp(-g / relaxation); `ConvergenceWarning` above .05."""
     found = float((entropic.kept_mass(C, f, g, reg) - torch.exp(-g / relaxation)).abs().max())
     if not found <= 0.05:
-        text = f"{what} is not converged: a kept mass is off by {found:.2g}; more iterations or a larger reg help"
+        text = f"{what} is not converged, a kept mass is off by {found:.2g}: take more iterations"
         warnings.warn(text, ConvergenceWarning, stacklevel=3)
     return found
 
@@ -77,10 +74,8 @@ class TransportDetector(OutlierMixin, BaseEstimator):
 
     Attributes
     ----------
-    offset_ : float
-        `predict` says -1 below it.
-    residual_ : float
-        Largest error of a mass in the reference's own plan; a `ConvergenceWarning` above .05.
+    offset_, residual_ : float
+        `predict` says -1 below it; largest error of a mass in the reference's own plan, a `ConvergenceWarning` above .05.
     reference_, centre_, unit_, potential_
         The rows (n, d), their median (d,), the unit, f (n,).
 
@@ -259,11 +254,7 @@ def anomaly_scores(X, reference, method="kept_mass", **settings):
     Returns
     -------
     ndarray (n,)
-
-    Raises
-    ------
-    UsageError
-        Missing or infinite cells, columns that do not agree, an unknown method or setting.
+        `UsageError` for cells that are not finite, columns that do not agree, an unknown method or setting.
     """
     reference, X = alike(reference=reference, X=X)
     made = detector(method, **settings).fit(reference)
@@ -298,11 +289,7 @@ def robust_flow(data, start, relaxation=0.5, reg=0.02, steps=30, eps=0.2, iterat
         float32 where `start` is, else float64.
     kept : ndarray (m,)
         Kept mass of every data point under the last plan; its mean is 1.
-
-    Raises
-    ------
-    UsageError
-        Cells that are not finite, columns that do not agree, a parameter out of range, points more than 1e15 apart.
+        `UsageError` as in `anomaly_scores`, and for points more than 1e15 apart.
     """
     single = str(getattr(start, "dtype", "")).endswith("float32")
     data, start = alike(data=data, start=start)

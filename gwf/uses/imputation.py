@@ -24,7 +24,6 @@ from sklearn.utils import check_random_state
 
 from gwf import fields
 from gwf.errors import UsageError, nearest, whole
-from gwf.fields.base import Field
 from gwf.fields.entropic import half_squared
 from gwf.progress import follow
 from gwf.validation import number, offset, table_of, typical
@@ -65,8 +64,7 @@ def velocities(x, y, reg, iterations):
 
 
 def temperature(rows, reg):
-    """(reg u)^2, u the median of |x_i - x_j|^2 / 2 over the first 2000 rows (n, d), and over the pairs that are not equal
-    where most are; 1 where all are."""
+    """(reg u)^2, u the median of |x_i - x_j|^2 / 2 over 2000 rows, without equal pairs if most are; 1 if all are."""
     part = rows[:2000]
     unit, exact = half_squared(part, part).median(), torch.pdist(part).square() / 2
     if unit == 0 or exact.median() == 0:
@@ -90,10 +88,7 @@ class _Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def fit(self, X, y=None):
         """Fill in the table X (n, d), NaN where missing; the result is `imputed_`. Returns self.
 
-        Raises
-        ------
-        UsageError
-            No table, infinite cells, a column without any observed cell, fewer than four rows, a parameter out of range.
+        `UsageError`: no table, infinite cells, an empty column, fewer than four rows, a parameter out of range.
         """
         X = table_of(self, X, reset=True, missing=True, least=4)
         self._check()
@@ -108,12 +103,12 @@ class _Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X):
-        r"""New rows x, each by itself and the same at every call; observed cells and the completed table z are kept.
+        r"""New rows x, each by itself and the same at every call, from the completed table z of `fit`:
 
             x_j <- sum_i w_i z_ij,     w_i proportional to exp(-sum_l (x_l - z_il)^2 / (2 temperature)),  l observed,
 
         the plan of one row, with which nothing competes: the conditional mean, given the observed cells, of the table
-        smoothed at the temperature. On halves of wine and iris it is nearer than a flow of all new rows against the table.
+        smoothed at the temperature. On halves of wine and iris it errs less than a flow of all new rows against the table.
         """
         X = table_of(self, X, reset=False, missing=True)
         rows, table = (X - self.mean_) / self.scale_, (self.imputed_ - self.mean_) / self.scale_
@@ -243,7 +238,7 @@ class FlowImputer(_Imputer):
 
     Parameters
     ----------
-    field : str or gwf.fields.base.Explicit
+    field : str or gwf.fields.base.Field
         "minibatch_ot", "sinkhorn", "sliced", "mmd" (energy distance), or a functional with its own settings.
     eps : float
         Euler step; it falls linearly to nothing, which averages the noise of the batches out.
@@ -274,12 +269,12 @@ class FlowImputer(_Imputer):
     def _check(self):
         super()._check()
         number(self.eps, 0, 1e6, "eps", open_low=True)
-        if not isinstance(self.field, str | Field):
-            raise UsageError(f"field = {self.field!r}: it must be a name or a gwf.fields.base.Field")
         try:
             self._field = fields.get(self.field) if isinstance(self.field, str) else self.field
-        except TypeError:
-            raise UsageError(f"field = {self.field!r} is learned: take one in closed form") from None
+            if self._field.potentials:
+                raise TypeError
+        except (AttributeError, TypeError):
+            raise UsageError(f"field = {self.field!r}: it must be a gwf field in closed form, or its name") from None
 
     def _velocity(self, x, y, stream):
         """V of either batch towards the other."""
@@ -312,11 +307,7 @@ def impute(X, method="sinkhorn", **settings):
     -------
     ndarray (n, d)
         Observed cells as they were.
-
-    Raises
-    ------
-    UsageError
-        For an unknown method or setting, and for the reasons of `SinkhornImputer.fit`.
+        `UsageError` for an unknown method or setting, and as in `fit`.
     """
     estimator = METHODS[nearest(method, METHODS, "method")]
     for name in settings:
