@@ -14,8 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gwf.errors import UsageError, in_range
 
-LARGEST = 1e150
-"""Largest size of a cell: squares of larger ones are not finite."""
+LARGEST = 1e150  # Squares of larger cells are not finite.
 
 
 class NotNumbers(UsageError, TypeError):

@@ -62,7 +62,8 @@ class TransportDetector(OutlierMixin, BaseEstimator):
     ----------
     method : {"kept_mass", "potential", "path"}
     reg : float
-        Temperature as a multiple of the unit: the median of |x_i - x_j|^2 / 2 over the reference, which no few rows move.
+        Temperature as a multiple of the unit: the mean of |x_i - x_j|^2 / 2 over the reference, where a pair counts ten
+        times their median at most, so that no few rows move it.
     relaxation : float
         Weight of the KL penalty in the same unit, (0, inf]; for "kept_mass". Infinite: all masses are 1 and nothing is told.
     iterations : int
@@ -109,9 +110,10 @@ class TransportDetector(OutlierMixin, BaseEstimator):
         whole(self.steps, 1, 10**6, "steps")
         self.reference_ = table_of(self, X, reset=True, what="reference", least=2)
         self.centre_ = np.median(self.reference_, 0)
-        # 2000 rows are enough for a median, in equal strides for tables in some order.
+        # 2000 rows are enough for a mean, in equal strides for tables in some order.
         some = self.reference_[:: math.ceil(len(self.reference_) / 2000)] - self.centre_
-        self.unit_ = typical(torch.pdist(torch.as_tensor(some)).square() / 2)
+        pairs = torch.pdist(torch.as_tensor(some)).square() / 2
+        self.unit_ = float(pairs.clamp(max=10 * typical(pairs)).sum()) * 2 / len(some) ** 2
         if self.unit_ == 0:
             raise UsageError("all rows of the reference are equal: there is no scale for the temperature")
         self._x = self._scaled(self.reference_)
@@ -129,8 +131,7 @@ class TransportDetector(OutlierMixin, BaseEstimator):
 
     def score_together(self, X):
         """log of the kept mass (n,) where all rows of X are served at once: where most are strange it sees a ratio of
-        densities that no score of single rows has. The mean of the masses is 1: of one row alone nothing is told, `UsageError`.
-        """
+        densities that no single row shows. The mean of the masses is 1: one row alone is a `UsageError`."""
         X = table_of(self, X, reset=False)
         if len(X) == 1:
             raise UsageError("X has one row, which is served alone: score it with TransportDetector.score_samples")
@@ -177,13 +178,8 @@ class TransportDetector(OutlierMixin, BaseEstimator):
 
 
 class Mahalanobis(OutlierMixin, BaseEstimator):
-    """(x - m)^T (S + ridge I)^-1 (x - m), m and S of the reference. `score_samples` is minus its root.
-
-    Parameters
-    ----------
-    ridge : float
-        In the squared unit of the data, > 0: pixels that never change have no variance.
-    """
+    """(x - m)^T (S + ridge I)^-1 (x - m), m and S of the reference; `score_samples` is minus its root. The ridge, > 0 in
+    the squared unit of the data, is for pixels that never change."""
 
     def __init__(self, ridge=1e-2):
         self.ridge = ridge

@@ -86,10 +86,8 @@ class _Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return hasattr(self, "imputed_")
 
     def fit(self, X, y=None):
-        """Fill in the table X (n, d), NaN where missing; the result is `imputed_`. Returns self.
-
-        `UsageError`: no table, infinite cells, an empty column, fewer than four rows, a parameter out of range.
-        """
+        """Fill in the table X (n, d), NaN where missing; the result is `imputed_`. Returns self. `UsageError`: no table,
+        infinite cells, an empty column, fewer than four rows, a parameter out of range."""
         X = table_of(self, X, reset=True, missing=True, least=4)
         self._check()
         if empty := np.flatnonzero(np.isnan(X).all(0)).tolist():
