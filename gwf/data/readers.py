@@ -90,8 +90,8 @@ def libsvm(path, pixels=USPS_SIZE**2):
 
 
 def hdf5(path):
-    """{"train": (values, labels), "test": ...} of groups with the arrays `data` and `target`; `UsageError` without, or
-    where h5py is not installed."""
+    """(values, labels) of each of the groups train and test, arrays called data and target; `UsageError` without these
+    or without h5py."""
     try:
         import h5py
     except ImportError:
@@ -100,7 +100,7 @@ def hdf5(path):
         ) from None
     try:
         with h5py.File(path) as file:
-            return {part: (file[part]["data"][:].astype(float), file[part]["target"][:]) for part in ("train", "test")}
+            return [(file[part]["data"][:].astype(float), file[part]["target"][:]) for part in ("train", "test")]
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         said = str(error).splitlines()[0]
         raise UsageError(f"{path} has no groups train and test with the arrays data and target: {said}") from None
@@ -116,13 +116,14 @@ def upright(pixels, labels, where):
 
 
 def split(where, size, *pairs):
-    """`gwf.data.Images` of (pixels, labels) to train on and to test, pixels (n, size, size) as bytes or in [0, 1].
+    """`gwf.data.Images` of (pixels, labels) to train on and to test, pixels as bytes or in [0, 1], square or a row each.
 
     `UsageError` for other shapes or lengths, labels other than 0 to 9 (one-hot ones, say), pixels out of range or NaN.
     """
     found = []
     for part, (u, label) in zip(("train", "test"), pairs, strict=True):
         here = f"{where}, {part}"
+        u = u.reshape(-1, size, size) if u.shape[1:] == (size * size,) else u
         if u.shape[1:] != (size, size) or not len(u) or label.shape != u.shape[:1]:
             raise UsageError(f"{here}: labels {label.shape} of images {u.shape}, not (n,) of (n, {size}, {size})")
         if not np.isin(label, range(10)).all():
@@ -147,15 +148,11 @@ def usps(folder):
     Values are [0, 1] in HDF5, and [-1, 1] with labels 1 to 10 in LIBSVM; both become round(255 u) with u in [0, 1].
     """
     if (ROOT / folder / "usps.h5").is_file() or not (ROOT / folder / "usps.bz2").is_file():
-        parts = hdf5(checked(folder, "usps.h5"))
-        pairs = [parts["train"], parts["test"]]
+        pairs = hdf5(checked(folder, "usps.h5"))
     else:
         parts = [libsvm(checked(folder, name)) for name in FILES["usps"][1]]
         pairs = [((u + 1) / 2, label - 1) for u, label in parts]
-    where, shape = f"USPS in {str(folder)!r}", (USPS_SIZE, USPS_SIZE)
-    # An array of another shape is left to be refused.
-    square = [u.reshape(-1, *shape) if u.shape[1:] == (math.prod(shape),) else u for u, _ in pairs]
-    found = split(where, USPS_SIZE, *zip(square, (label for _, label in pairs), strict=True))
+    found = split(where := f"USPS in {str(folder)!r}", USPS_SIZE, *pairs)
     upright(found.train, found.train_labels, where)
     return found
 
