@@ -182,7 +182,7 @@ class SinkhornImputer(_Imputer):
     noise : float
         Missing cells start from the column's mean plus noise of this standard deviation.
     standardise : bool
-        Centre and scale columns by their observed cells first; undone at the end.
+        Centre and scale columns by their observed cells first (a gross value sets its column's scale); undone at the end.
     random_state : None, int or numpy.random.RandomState
 
     Attributes
