@@ -6,6 +6,7 @@ import hashlib
 import struct
 import sys
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -49,6 +50,13 @@ def test_mnist_files_come_back(tmp_path, some, monkeypatch, capsys):
         write_idx(tmp_path / name, array)
     with pytest.raises(UsageError, match="train-images.*its sha256 is"):
         readers.mnist(tmp_path)
+    # Of the content, whoever has packed it: gzip writes the time into a file.
+    held = [gzip.decompress((tmp_path / name).read_bytes()) for name in IDX]
+    digests = {name: ("sha256", hashlib.sha256(raw).hexdigest()) for name, raw in zip(IDX, held, strict=True)}
+    monkeypatch.setattr(readers, "DIGESTS", digests)
+    for name, raw in zip(IDX, held, strict=True):
+        (tmp_path / name).write_bytes(gzip.compress(raw, 1, mtime=1))
+    assert (readers.mnist(tmp_path).train == images).all()
     monkeypatch.setattr(readers, "DIGESTS", {})
     found = readers.mnist(tmp_path)
     assert (found.train == images).all() and (found.test_labels == labels[:2]).all()
@@ -85,8 +93,6 @@ def test_usps_libsvm_files_come_back(tmp_path, some, monkeypatch):
 
 
 def test_usps_hdf5_file_comes_back(tmp_path, some):
-    import h5py
-
     images, labels = some[16]
     with h5py.File(tmp_path / "usps.h5", "w") as file:
         for part in ("train", "test"):
@@ -96,6 +102,69 @@ def test_usps_hdf5_file_comes_back(tmp_path, some):
             )
     found = readers.usps(tmp_path)
     assert (found.train == images).all() and (found.test_labels == labels).all()
+
+
+SIXTEEN = np.zeros((4, 256))
+
+
+@pytest.mark.parametrize(
+    "pixels, labels, message",
+    [
+        (SIXTEEN, np.zeros(3), r"labels \(3,\) of images \(4, 16, 16\)"),
+        (SIXTEEN, np.eye(10)[:4], r"labels \(4, 10\)"),
+        (SIXTEEN.T, np.zeros(4), r"images \(256, 4\)"),
+        (SIXTEEN, [0, 1, 2, 10], "labels .*10.*not whole numbers of 0 to 9"),
+        (SIXTEEN, [0, 1, 2, 2.5], "labels .*2.5.*not whole"),
+        (SIXTEEN, np.full(4, np.nan), "labels .*nan"),
+        (SIXTEEN, [b"a"] * 4, "labels .*not whole"),
+        (SIXTEEN + np.nan, np.zeros(4), r"pixels in \[nan"),
+        (SIXTEEN + 255, np.zeros(4), r"pixels in \[255, 255\]"),
+        (SIXTEEN[:0], np.zeros(0), r"images \(0, 16, 16\)"),
+        (np.full((4, 256), b"x"), np.zeros(4), "arrays data and target"),
+        (1.0, np.zeros(4), "arrays data and target"),
+    ],
+)
+def test_what_is_not_usps_is_refused(tmp_path, pixels, labels, message):
+    with h5py.File(tmp_path / "usps.h5", "w") as file:
+        for part in ("train", "test"):
+            file[f"{part}/data"], file[f"{part}/target"] = pixels, labels
+    with pytest.raises(UsageError, match=message) as caught:
+        readers.usps(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_on_their_sides_are_refused(tmp_path):
+    """The other digits in the repository, as usps.h5 would have them, and each of them transposed."""
+    held = readers.domain("digits", size=16)
+    for turned in (False, True):
+        with h5py.File(tmp_path / "usps.h5", "w") as file:
+            for part, u, label in (("train", held.train, held.train_labels), ("test", held.test, held.test_labels)):
+                u = np.swapaxes(u, 1, 2) if turned else u
+                file[f"{part}/data"], file[f"{part}/target"] = u.reshape(len(u), -1) / 255, label
+        if turned:
+            with pytest.raises(UsageError, match="on their sides"):
+                readers.usps(tmp_path)
+        else:
+            assert (readers.usps(tmp_path).train == held.train).all()
+
+
+def test_mnist_files_of_different_lengths_are_refused(tmp_path, some, monkeypatch):
+    images, labels = some[28]
+    monkeypatch.setattr(readers, "DIGESTS", {})
+    for name, array in zip(IDX, (images, labels[:5], images, labels), strict=True):
+        write_idx(tmp_path / name, array)
+    with pytest.raises(UsageError, match=r"train: labels \(5,\) of images \(6, 28, 28\)"):
+        readers.mnist(tmp_path)
+
+
+@pytest.mark.parametrize("raw", [b"<!doctype html>", b"", gzip.compress(b"0" * 999)[:20]])
+def test_a_page_or_half_a_file_in_place_of_a_file(tmp_path, raw):
+    for name in (*IDX, "usps.bz2", "usps.t.bz2"):
+        (tmp_path / name).write_bytes(raw)
+    for read in (readers.mnist, readers.usps):
+        with pytest.raises(UsageError, match="not a whole gzip file|is damaged or another file") as caught:
+            read(tmp_path)
+        assert "\n" not in str(caught.value)
 
 
 def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
@@ -122,7 +191,12 @@ def test_a_missing_file_is_named_with_its_place(tmp_path, name, file):
 
 
 @pytest.mark.parametrize(
-    "raw, message", [(b"\1\0\x08\1", "not an idx"), (b"\0\0\x08\1\0\0\0\3ab", "2 values, its header says 3")]
+    "raw, message",
+    [
+        (b"\1\0\x08\1", "not an idx"),
+        (b"\0\0\x08\1\0\0\0\3ab", "2 values, its header says 3"),
+        (b"\0\0\x08\3\0\0", "ends within its header"),
+    ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path, raw, message):
     (tmp_path / "x.gz").write_bytes(gzip.compress(raw))
@@ -132,7 +206,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, raw, message):
     with pytest.raises(UsageError, match="not a whole gzip file"):
         readers.idx(tmp_path / "x.gz")
     (tmp_path / "x.bz2").write_bytes(bz2.compress(b"1 1:0.5\n2 300:1"))
-    with pytest.raises(UsageError, match="line 2.*index 300"):
+    with pytest.raises(UsageError, match="indices 1 to 256.*300 features"):
         readers.libsvm(tmp_path / "x.bz2")
 
 

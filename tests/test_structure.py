@@ -29,8 +29,8 @@ CELLS = 9100
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
-    *("errors", "paths", "progress", "seeding", "bounds", "divergences", "exact", "nets", "data", "steps", "fields"),
-    *("metrics", "training", "uses"),
+    *("errors", "validation", "paths", "progress", "seeding", "bounds", "divergences", "exact", "nets", "data"),
+    *("steps", "fields", "metrics", "training", "uses"),
 ]
 
 CHAPTERS = sorted(NOTEBOOKS.glob("chapters/*.ipynb"))

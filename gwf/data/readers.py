@@ -6,18 +6,21 @@
 | `usps` | `usps.h5` (needs h5py), or `usps.bz2` and `usps.t.bz2` (LIBSVM text) | 7291 + 2007, 16x16 |
 
 None of them is part of the repository: git ignores the folder `datasets/` and no command deletes it. What needs an
-absent file is skipped (`gwf.data.files.absent` names it). A known digest (`DIGESTS`) is compared, of a gzip file that of its
-content; else the sha256 is printed, so that a result can name what it was made from.
+absent file is skipped (`gwf.data.files.absent` names it). Where the digest of a file is known (`DIGESTS`) it is compared; else the
+file's sha256 (of a .gz: its content's) is printed, so that a result can name what it was made from.
 """
 
 import bz2
 import gzip
 import hashlib
+import io
+import math
 import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
+from sklearn.datasets import load_svmlight_file
 
 from gwf.data import embedded as data
 from gwf.data.files import FILES
@@ -32,25 +35,21 @@ DIGESTS = {
     "usps.bz2": ("md5", "ec16c51db3855ca6c91edd34d0e9b197"),
     "usps.t.bz2": ("md5", "8ea070ee2aca1ac39742fdd1ef5ed118"),
 }
-"""File name -> (hash, its hexadecimal digest), of the files as their authors give them away, unpacked if they are .gz."""
+"""File name -> (hash, its hexadecimal digest): of what a .gz holds, as gzip writes names and times into the file, which
+are others for whoever packs it; of a .bz2 itself, which has none and whose content no list gives a digest of."""
 
 USPS_SIZE = 16
 
 
 def checked(folder, name):
-    """Path of a file in `folder` whose digest is right, or printed if none is known.
-
-    Raises
-    ------
-    UsageError
-        The file is missing (the message says where it belongs), or is not the file that was given away.
-    """
+    """Path of a file in `folder` whose digest is right, or printed if none is known; `UsageError` if it is missing (the
+    message says where it belongs), or is not the file that was given away."""
     path = ROOT / folder / name
     if not path.is_file():
         raise UsageError(f"{name} is missing: put it at {path}, or choose another folder than {str(folder)!r}")
     kind, wanted = DIGESTS.get(name, ("sha256", None))
-    content = unpacked(path, gzip) if path.suffix == ".gz" else path.read_bytes()
-    found = hashlib.new(kind, content).hexdigest()
+    raw = unpacked(path, gzip) if name.endswith(".gz") else path.read_bytes()
+    found = hashlib.new(kind, raw).hexdigest()
     if wanted is None:
         print(f"{name}: sha256 {found} (none is known to compare with)", file=sys.stderr)
     elif found != wanted:
@@ -72,42 +71,27 @@ def idx(path):
     raw = unpacked(path, gzip)
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
         raise UsageError(f"{path} is not an idx file of unsigned bytes: it begins with {raw[:4]!r}")
-    start = 4 + 4 * raw[3]
-    shape = np.frombuffer(raw, ">u4", raw[3], 4).astype(int)
-    if len(raw) - start != shape.prod():
+    if len(raw) < (start := 4 + 4 * raw[3]):
+        raise UsageError(f"{path} ends within its header, after {len(raw)} bytes of {start}")
+    shape = np.frombuffer(raw, ">u4", raw[3], 4).tolist()
+    if len(raw) - start != math.prod(shape):
         raise UsageError(f"{path} has {len(raw) - start} values, its header says {'x'.join(map(str, shape))}")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
 def libsvm(path, pixels=USPS_SIZE**2):
     """(values (n, pixels), labels (n,)) of bzip2-compressed lines `label index:value ...`, indices from 1; float64."""
-    values, labels = [], []
-    for number, line in enumerate(unpacked(path, bz2).decode(errors="replace").splitlines(), 1):
-        row = np.zeros(pixels)
-        try:
-            label, *pairs = line.split()
-            for pair in pairs:
-                index, value = pair.split(":")
-                if not 1 <= int(index) <= pixels:
-                    raise ValueError(f"index {index}")
-                row[int(index) - 1] = float(value)
-            labels.append(float(label))
-        except ValueError as error:
-            raise UsageError(
-                f"{path}, line {number}: not `label index:value ...` with indices 1 to {pixels} ({error})"
-            ) from None
-        values.append(row)
-    return np.array(values), np.array(labels)
+    raw = io.BytesIO(unpacked(path, bz2))
+    try:
+        values, labels = load_svmlight_file(raw, n_features=pixels, zero_based=False)
+    except ValueError as error:
+        raise UsageError(f"{path} has not lines `label index:value ...`, indices 1 to {pixels}: {error}") from None
+    return values.toarray(), labels
 
 
 def hdf5(path):
-    """{"train": (values, labels), "test": ...} of groups with the arrays `data` and `target`.
-
-    Raises
-    ------
-    UsageError
-        h5py is not installed, or the file has other contents.
-    """
+    """(values, labels) of each of the groups train and test, arrays called data and target; `UsageError` without these
+    or without h5py."""
     try:
         import h5py
     except ImportError:
@@ -116,14 +100,46 @@ def hdf5(path):
         ) from None
     try:
         with h5py.File(path) as file:
-            return {part: (file[part]["data"][:], file[part]["target"][:]) for part in ("train", "test")}
-    except (KeyError, OSError) as error:
-        raise UsageError(f"{path} has no groups train and test with the arrays data and target: {error}") from None
+            return [(file[part]["data"][:].astype(float), file[part]["target"][:]) for part in ("train", "test")]
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        said = str(error).splitlines()[0]
+        raise UsageError(f"{path} has no groups train and test with the arrays data and target: {said}") from None
+
+
+def upright(pixels, labels, where):
+    """Refuse 16x16 images on their sides: their class means would be more like ours, of a hundred images or more, turned."""
+    ours = data.optdigits(USPS_SIZE)
+    classes = [c for c in range(10) if (labels == c).sum() >= 100]
+    means = [(pixels[labels == c].mean(0), ours.train[ours.train_labels == c].mean(0)) for c in classes]
+    if sum(((u.T - u) * v).sum() for u, v in means) > 0:
+        raise UsageError(f"{where}: the images lie on their sides: transpose each of them")
+
+
+def split(where, size, *pairs):
+    """`gwf.data.Images` of (pixels, labels) to train on and to test, pixels as bytes or in [0, 1], square or a row each.
+
+    `UsageError` for other shapes or lengths, labels other than 0 to 9 (one-hot ones, say), pixels out of range or NaN.
+    """
+    found = []
+    for part, (u, label) in zip(("train", "test"), pairs, strict=True):
+        here = f"{where}, {part}"
+        u = u.reshape(-1, size, size) if u.shape[1:] == (size * size,) else u
+        if u.shape[1:] != (size, size) or not len(u) or label.shape != u.shape[:1]:
+            raise UsageError(f"{here}: labels {label.shape} of images {u.shape}, not (n,) of (n, {size}, {size})")
+        if not np.isin(label, range(10)).all():
+            raise UsageError(f"{here}: labels {np.unique(label)[:12].tolist()}, not whole numbers of 0 to 9")
+        if u.dtype != np.uint8:
+            if not (u.min() >= 0 and u.max() <= 1):
+                raise UsageError(f"{here}: pixels in [{u.min():g}, {u.max():g}], not within [0, 1]")
+            u = np.rint(255 * u).astype(np.uint8)
+        found += [u, label.astype(np.uint8)]
+    return data.Images(*found)
 
 
 def mnist(folder):
     """MNIST as `gwf.data.Images`: uint8 28x28, 60000 to train on and 10000 to test."""
-    return data.Images(*(idx(checked(folder, name)) for name in FILES["mnist"][0]))
+    train, train_labels, test, test_labels = (idx(checked(folder, name)) for name in FILES["mnist"][0])
+    return split(f"MNIST in {str(folder)!r}", 28, (train, train_labels), (test, test_labels))
 
 
 def usps(folder):
@@ -132,24 +148,13 @@ def usps(folder):
     Values are [0, 1] in HDF5, and [-1, 1] with labels 1 to 10 in LIBSVM; both become round(255 u) with u in [0, 1].
     """
     if (ROOT / folder / "usps.h5").is_file() or not (ROOT / folder / "usps.bz2").is_file():
-        parts = hdf5(checked(folder, "usps.h5"))
-        pairs = [parts["train"], parts["test"]]
+        pairs = hdf5(checked(folder, "usps.h5"))
     else:
         parts = [libsvm(checked(folder, name)) for name in FILES["usps"][1]]
         pairs = [((u + 1) / 2, label - 1) for u, label in parts]
-    found = []
-    for u, label in pairs:
-        if u.ndim != 2 or u.shape[1] != USPS_SIZE**2 or label.shape != (len(u),):
-            raise UsageError(
-                f"USPS in {str(folder)!r}: arrays of shape {u.shape} and {label.shape}; they must be (n, {USPS_SIZE**2}) and (n,)"
-            )
-        if not (u.min() >= 0 and u.max() <= 1 and label.min() >= 0 and label.max() <= 9):
-            raise UsageError(
-                f"USPS in {str(folder)!r}: values in [{u.min():g}, {u.max():g}], labels {label.min():g} to {label.max():g}; "
-                "they must be within [0, 1] and 0 to 9"
-            )
-        found += [np.rint(255 * u).astype(np.uint8).reshape(-1, USPS_SIZE, USPS_SIZE), label.astype(np.uint8)]
-    return data.Images(*found)
+    found = split(where := f"USPS in {str(folder)!r}", USPS_SIZE, *pairs)
+    upright(found.train, found.train_labels, where)
+    return found
 
 
 DOMAINS = {

@@ -18,14 +18,15 @@ import math
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 
 from gwf import fields
-from gwf.errors import UsageError, in_range, nearest
+from gwf.errors import UsageError, nearest, whole
 from gwf.fields.entropic import half_squared
 from gwf.progress import follow
-from gwf.uses.tables import table_for, table_of
+from gwf.validation import number, offset, table_of, typical
 
 
 def velocities(x, y, reg, iterations):
@@ -62,80 +63,99 @@ def velocities(x, y, reg, iterations):
     return to_y - x_to_x, to_x - y_to_y
 
 
-class _Imputer(TransformerMixin, BaseEstimator):
+def temperature(rows, reg):
+    """(reg u)^2, u the median of |x_i - x_j|^2 / 2 over 2000 rows, without equal pairs if most are; 1 if all are."""
+    part = rows[:2000]
+    unit, exact = half_squared(part, part).median(), torch.pdist(part).square() / 2
+    if unit == 0 or exact.median() == 0:
+        unit = torch.tensor(typical(exact))
+    return float((reg * unit) ** 2) or (reg * float(unit)) ** 2 or 1.0
+
+
+class _Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """What both imputers share: the loop over pairs of batches. A subclass says how a pair moves and how far."""
 
-    def fit(self, X, y=None):
-        """Fill in the table X (n, d), NaN where missing; the result is `imputed_`. Returns self.
+    reg = 0.1  # For the temperature of `transform`; `SinkhornImputer` has its own.
 
-        Raises
-        ------
-        UsageError
-            No table, infinite cells, a column without any observed cell, fewer than four rows, a parameter out of range.
-        """
-        X = table_of(X)
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "imputed_")
+
+    def fit(self, X, y=None):
+        """Fill in the table X (n, d), NaN where missing; the result is `imputed_`. Returns self. `UsageError`: no table,
+        infinite cells, an empty column, fewer than four rows, a parameter out of range."""
+        X = table_of(self, X, reset=True, missing=True, least=4)
         self._check()
-        if len(X) < 4:
-            raise UsageError(f"X has {len(X)} rows: two batches of at least two rows each are needed")
         if empty := np.flatnonzero(np.isnan(X).all(0)).tolist():
             raise UsageError(f"columns {empty} of X have no observed cell: leave them out")
-        self.mean_, self.scale_ = np.zeros(X.shape[1]), np.ones(X.shape[1])
+        self.mean_, self.scale_ = offset(X), np.ones(X.shape[1])
         if self.standardise:
             self.mean_, deviation = np.nanmean(X, 0), np.nanstd(X, 0)
             self.scale_ = np.where(deviation == 0, 1.0, deviation)
         self.centre_ = np.nanmean((X - self.mean_) / self.scale_, 0)
-        self.imputed_ = self._solve(X, None, "fit")
-        self.n_features_in_ = X.shape[1]
+        self.imputed_ = self._solve(X)
         return self
 
     def transform(self, X):
-        """New rows X (n, d) filled in against the completed table of `fit`, which stays as it is; observed cells are kept."""
-        X = table_for(self, X, "fitted table")
-        return self._solve(X, self.imputed_, "transform") if np.isnan(X).any() else X.copy()
+        r"""New rows x, each by itself and the same at every call, from the completed table z of `fit`:
+
+            x_j <- sum_i w_i z_ij,     w_i proportional to exp(-sum_l (x_l - z_il)^2 / (2 temperature)),  l observed,
+
+        the plan of one row, with which nothing competes: the conditional mean, given the observed cells, of the table
+        smoothed at the temperature. On halves of wine and iris it errs less than a flow of all new rows against the table.
+        """
+        X = table_of(self, X, reset=False, missing=True)
+        rows, table = (X - self.mean_) / self.scale_, (self.imputed_ - self.mean_) / self.scale_
+        seen = ~np.isnan(rows)
+        # Without the squares of x, which all weights have in common.
+        C = seen @ (table**2).T / 2 - np.where(seen, rows, 0) @ table.T
+        filled = softmax(-C / self.temperature_, axis=1) @ table
+        return np.where(seen, X, filled * self.scale_ + self.mean_)
 
     def fit_transform(self, X, y=None):
-        """`fit(X).imputed_`: all rows are filled in together. (`fit(X).transform(X)` would fill them in a second time.)"""
+        """`fit(X).imputed_`: all rows are filled in together, which `fit(X).transform(X)` does not."""
         return self.fit(X).imputed_.copy()
 
     def _check(self):
-        for name in ("steps", "pairs"):
-            if not (isinstance(getattr(self, name), (int, np.integer)) and getattr(self, name) >= 1):
-                raise UsageError(f"{name} = {getattr(self, name)!r}: it must be a whole number, at least 1")
-        in_range(self.noise, 0, math.inf, "noise")
-        if self.batch is not None:
-            in_range(self.batch, 2, math.inf, "batch")
+        whole(self.steps, 1, 10**9, "steps")
+        whole(self.pairs, 1, 10**9, "pairs")
+        whole(128 if self.batch is None else self.batch, 2, 10**9, "batch")
+        number(self.noise, 0, 1e6, "noise")
+        if not isinstance(self.standardise, bool | np.bool_):
+            raise UsageError(f"standardise = {self.standardise!r}: it must be True or False")
 
-    def _solve(self, X, against, what):
-        """The loop: `against` is None (both batches move) or a complete table from which the second batch is drawn."""
+    def _solve(self, X):
+        """The table X, filled in by the loop."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         stream = torch.Generator().manual_seed(seed)
         scaled = torch.as_tensor((X - self.mean_) / self.scale_, dtype=torch.float32)
         missing = scaled.isnan()
         noise = torch.randn(scaled.shape, generator=stream)
         rows = torch.where(missing, torch.as_tensor(self.centre_, dtype=torch.float32) + self.noise * noise, scaled)
-        pool = rows if against is None else torch.as_tensor((against - self.mean_) / self.scale_, dtype=torch.float32)
+        self.temperature_ = temperature(rows, self.reg)
         if not missing.any():
-            return X.copy()
-        b = min(self.batch or 128, 2 ** int(math.log2(max(len(pool) // 2, 2))), len(rows), len(pool))
-        self._prepare(rows, pool)
-        progress = follow(f"{type(self).__name__}.{what}", patience=5)
+            return X
+        b = min(self.batch or 128, 2 ** int(math.log2(max(len(rows) // 2, 2))), len(rows))
+        progress = follow(f"{type(self).__name__}.fit", patience=5)
         for step in range(self.steps):
             with torch.no_grad():
-                # In place: `pool` may be the same table.
-                rows += self._move(self._mean_velocity(rows, pool, b, stream), step) * missing
+                rows += self._move(self._mean_velocity(rows, b, stream), step) * missing
             progress(step + 1, self.steps)
-        self.n_iter_ = self.steps
         filled = rows.double().numpy() * self.scale_ + self.mean_
         return np.where(np.isnan(X), filled, X)
 
-    def _mean_velocity(self, rows, pool, b, stream):
+    def _mean_velocity(self, rows, b, stream):
         """Sum of the velocities of all batches a row is in, over the number of pairs: (n, d)."""
         first, second = (
-            torch.stack([torch.randperm(len(t), generator=stream)[:b] for _ in range(self.pairs)]) for t in (rows, pool)
+            torch.stack([torch.randperm(len(rows), generator=stream)[:b] for _ in range(self.pairs)]) for _ in range(2)
         )
-        V = self._velocity(rows[first], pool[second], stream)
+        V = self._velocity(rows[first], rows[second], stream)
         total = torch.zeros_like(rows)
-        for batch, velocity in zip((first, second) if pool is rows else (first,), V, strict=False):
+        for batch, velocity in zip((first, second), V, strict=True):
             total.index_put_((batch.flatten(),), velocity.flatten(0, 1), accumulate=True)
         return total / self.pairs
 
@@ -162,7 +182,7 @@ class SinkhornImputer(_Imputer):
     noise : float
         Missing cells start from the column's mean plus noise of this standard deviation.
     standardise : bool
-        Centre and scale columns by their observed cells first; undone at the end.
+        Centre and scale columns by their observed cells first (a gross value sets its column's scale); undone at the end.
     random_state : None, int or numpy.random.RandomState
 
     Attributes
@@ -196,17 +216,10 @@ class SinkhornImputer(_Imputer):
 
     def _check(self):
         super()._check()
-        in_range(self.reg, 0, math.inf, "reg", open_low=True)
-        in_range(self.lr, 0, math.inf, "lr", open_low=True)
-        in_range(self.iterations, 1, 10**6, "iterations")
-
-    def _prepare(self, rows, pool):
-        """The temperature, from the rows of the first 2000."""
-        part = pool[:2000]
-        self.temperature_ = float((self.reg * half_squared(part, part).median()) ** 2)
-        if self.temperature_ == 0:
-            raise UsageError("more than half of the pairs of rows are equal: there is no scale for the temperature")
-        self._squares = torch.zeros_like(rows)
+        number(self.reg, 0, 1e6, "reg", open_low=True)
+        number(self.lr, 0, 1e6, "lr", open_low=True)
+        whole(self.iterations, 1, 10**6, "iterations")
+        self._squares = torch.zeros(())
 
     def _velocity(self, x, y, stream):
         """Minus the gradient in either batch."""
@@ -214,7 +227,7 @@ class SinkhornImputer(_Imputer):
 
     def _move(self, V, step):
         """RMSprop."""
-        self._squares.mul_(0.99).addcmul_(V, V, value=0.01)
+        self._squares = (0.99 * self._squares).addcmul(V, V, value=0.01)
         return self.lr * V / (self._squares.sqrt() + 1e-8)
 
 
@@ -223,7 +236,7 @@ class FlowImputer(_Imputer):
 
     Parameters
     ----------
-    field : str or gwf.fields.base.Explicit
+    field : str or gwf.fields.base.Field
         "minibatch_ot", "sinkhorn", "sliced", "mmd" (energy distance), or a functional with its own settings.
     eps : float
         Euler step; it falls linearly to nothing, which averages the noise of the batches out.
@@ -253,10 +266,13 @@ class FlowImputer(_Imputer):
 
     def _check(self):
         super()._check()
-        in_range(self.eps, 0, math.inf, "eps", open_low=True)
-
-    def _prepare(self, rows, pool):
-        self._field = fields.get(self.field) if isinstance(self.field, str) else self.field
+        number(self.eps, 0, 1e6, "eps", open_low=True)
+        try:
+            self._field = fields.get(self.field) if isinstance(self.field, str) else self.field
+            if self._field.potentials:
+                raise TypeError
+        except (AttributeError, TypeError):
+            raise UsageError(f"field = {self.field!r}: it must be a gwf field in closed form, or its name") from None
 
     def _velocity(self, x, y, stream):
         """V of either batch towards the other."""
@@ -289,11 +305,7 @@ def impute(X, method="sinkhorn", **settings):
     -------
     ndarray (n, d)
         Observed cells as they were.
-
-    Raises
-    ------
-    UsageError
-        For an unknown method or setting, and for the reasons of `SinkhornImputer.fit`.
+        `UsageError` for an unknown method or setting, and as in `fit`.
     """
     estimator = METHODS[nearest(method, METHODS, "method")]
     for name in settings:
