@@ -21,7 +21,7 @@ from gwf.paths import NOTEBOOKS, ROOT
 from tests.notebook_form import check
 
 #: Room -> most lines it may have, docstrings included; and what it may import of the others.
-BUDGETS = {"gwf": 9000, "companion": 3030}
+BUDGETS = {"gwf": 9900, "companion": 3030}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
 CELLS = 9100
@@ -29,7 +29,7 @@ CELLS = 9100
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
     *("errors", "paths", "progress", "seeding", "bounds", "divergences", "exact", "nets", "data", "steps", "fields"),
-    *("metrics", "training", "uses"),
+    *("metrics", "flows", "training", "uses"),
 ]
 
 CHAPTERS = sorted(NOTEBOOKS.glob("chapters/*.ipynb"))

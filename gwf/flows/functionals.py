@@ -31,13 +31,13 @@ ROWS = 512
 def kernel(z, y, g, reg):
     """E (n, m), a (n,) with exp((g_j - |z_i - y_j|^2 / 2) / reg) = E_ij exp(a_i), where rows of E have maximum 1.
 
-    Entries below 1e-30 count as 1e-30, so that no column vanishes.
+    Entries below e^-69 count as that much, 1e-30, so that no column vanishes.
     """
     centre = y.mean(0)
     z, y = z - centre, y - centre
     E = torch.addmm((g - y.square().sum(1) / 2) / reg, z, y.T, alpha=1 / reg)
     top = E.detach().amax(1)
-    return E.sub_(top[:, None]).exp_().clamp_min_(1e-30), top - z.square().sum(1) / (2 * reg)
+    return E.sub_(top[:, None]).clamp_min_(-69).exp_(), top - z.square().sum(1) / (2 * reg)
 
 
 def positive(value, what):
@@ -143,7 +143,7 @@ class MMD(mmd.MMD):
     #: Kernel -> phi(r^2), of which `gwf.fields.mmd.SLOPES` has -2 phi'.
     phi = {
         "gaussian": lambda r2, s: torch.exp(r2 / (-2 * s * s)),
-        "energy": lambda r2, s: -r2.sqrt(),
+        "energy": lambda r2, s: -(r2 + 1e-12 * s * s).sqrt(),
         "multiquadric": lambda r2, s: (1 + r2 / (s * s)).rsqrt(),
     }
 
@@ -152,10 +152,13 @@ class MMD(mmd.MMD):
         self.kernel, self.of_data, self.natural_step = kernel, 0.0, bandwidth**2
 
     def prepare(self, y):
-        """The data's own term; with the energy kernel a quarter of their mean distance is the step."""
+        """The data's own term; with the energy kernel a quarter of their mean distance is the step, and its kink is rounded
+        at 1e-6 of that, at 1e-3 in float32, where the forces of near neighbours would cancel badly."""
         self.of_data = self._mean(y.detach(), y.detach())
         if self.kernel == "energy":
-            self.natural_step = -float(self.of_data) / 4
+            unit = positive(-float(self.of_data), "the mean distance of y")
+            self.natural_step, self.bandwidth = unit / 4, unit * (1e3 if y.dtype == torch.float32 else 1.0)
+            self.of_data = self._mean(y.detach(), y.detach())
 
     def velocity(self, x, y, other=None, generator=None):
         """V at x (n, d), for data y (m, d)."""
@@ -262,7 +265,7 @@ class Blurred(Field):
 
     def _gain(self, log_ratio):
         """r f''(r), the slope of f'(r) = h(u*) in log r; ratios beyond e^30 count as e^30."""
-        graph, s = torch.is_grad_enabled(), log_ratio.clamp(-30, 30)
+        graph, s = torch.is_grad_enabled() and log_ratio.requires_grad, log_ratio.clamp(-30, 30)
         with torch.enable_grad():
             s = s if s.requires_grad else s.requires_grad_()
             at_optimum = self.divergence.h(self.divergence.optimal_output(s))
@@ -281,7 +284,7 @@ class OfFunction(Field):
 
     def velocity(self, x, y, other=None, generator=None):
         """V at x (n, d)."""
-        graph = torch.is_grad_enabled()
+        graph = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
         with torch.enable_grad():
             z = x if x.requires_grad else x.detach().requires_grad_()
             return -len(x) * torch.autograd.grad(self.function(z, y), z, create_graph=graph)[0]

@@ -182,7 +182,7 @@ def sliced_energy_distance(x, y, directions=500, seed=0):
     for lines in torch.arange(whole(directions, 1, 10**9, "directions")).split(64):
         w = torch.randn(d, len(lines), generator=stream, device=p.device, dtype=p.dtype)
         t, order = torch.cat([p @ (w / w.norm(dim=0)), q @ (w / w.norm(dim=0))]).sort(0)
-        jump = torch.where(order < n, 1 / n, -1 / len(q)).double()
+        jump = (order < n).double() * (1 / n + 1 / len(q)) - 1 / len(q)
         values.append(2 * (jump.cumsum(0)[:-1].square() * t.double().diff(dim=0)).sum(0))
     constant = math.sqrt(math.pi) * math.exp(math.lgamma((d + 1) / 2) - math.lgamma(d / 2))
     return constant * float(torch.cat(values).mean())
