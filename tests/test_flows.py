@@ -207,6 +207,7 @@ def test_an_f_divergence_by_exact_steps():
     x, y = tensors(10, 12, d=1)
     result = gwf.flow(x, y, "chi2", method="jko", step=2.0, steps=3, every=1, tolerance=0, exact=True)
     b = np.full(12, 1 / 12)
+    assert torch.is_tensor(result.weights)
     weights = atoms.jko_sequence(x.numpy(), np.full(10, 0.1), y.numpy(), b, 2.0, 3, "chi2")
     assert np.allclose(result.weights, weights[-1], atol=1e-8) and torch.equal(result.particles, y)
     assert np.allclose(result.history.functional[1:], 12 * (weights**2).sum(1) - 1, atol=1e-7)
@@ -285,6 +286,9 @@ def test_objects_of_ones_own_in_place_of_names():
     ):
         # The kink of the energy kernel is rounded at different millionths.
         assert np.allclose(gwf.velocity(x, y, own), gwf.velocity(x, y, name), atol=1e-6)
+    own = functionals.Sinkhorn(reg=0.1)
+    first = gwf.flow(x, y, own, steps=3).particles
+    assert own.relative and np.array_equal(gwf.flow(x, y, own, steps=3).particles, first)
     result = gwf.flow(x, y, fields.get("mmd"), steps=2)
     assert np.isnan(result.history.functional).all() and result.plan is None
 

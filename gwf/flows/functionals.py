@@ -6,6 +6,7 @@ which V comes; `prepare(y)`, called first with all data, for units and constants
 `reach`, the farthest a particle should move in a step. `get` finds them by name.
 """
 
+import copy
 import inspect
 import math
 
@@ -152,13 +153,12 @@ class MMD(mmd.MMD):
         self.kernel, self.of_data, self.natural_step = kernel, 0.0, bandwidth**2
 
     def prepare(self, y):
-        """The data's own term; with the energy kernel a quarter of their mean distance is the step, and its kink is rounded
-        at 1e-6 of that, at 1e-3 in float32, where the forces of near neighbours would cancel badly."""
-        self.of_data = self._mean(y.detach(), y.detach())
+        """The data's own term; with the energy kernel a quarter of their root mean square distance is the step, and its kink
+        is rounded at 1e-6 of that distance, at 1e-3 in float32, where the forces of near neighbours would cancel badly."""
         if self.kernel == "energy":
-            unit = positive(-float(self.of_data), "the mean distance of y")
+            unit = float(y.detach().var(0, correction=0).sum().mul(2).sqrt()) or 1.0
             self.natural_step, self.bandwidth = unit / 4, unit * (1e3 if y.dtype == torch.float32 else 1.0)
-            self.of_data = self._mean(y.detach(), y.detach())
+        self.of_data = self._mean(y.detach(), y.detach())
 
     def velocity(self, x, y, other=None, generator=None):
         """V at x (n, d), for data y (m, d)."""
@@ -313,20 +313,19 @@ def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
     **settings
         Of the class; `UsageError` with the nearest name for one that it does not have.
     """
+    make, given = OfFunction, (functional,)
     if isinstance(functional, str):
         name = nearest(functional, names(), "functional").removesuffix("_single")
-        known = CLOSED.get(name) or fields.FIELDS.get(name)
-        make, given = (known, ()) if known else (None, (divergences.get(name),))
-    elif isinstance(functional, Field) or (callable(functional) and not isinstance(functional, FDivergence)):
-        make, given = (lambda: functional) if isinstance(functional, Field) else (lambda: OfFunction(functional)), ()
-    else:
-        make, given = None, (functional,)
-    if make is None:
-        if not isinstance(given[0], FDivergence):
-            raise UsageError(
-                f"functional = {functional!r}: it must be one of {names()}, a field, f-divergence or function"
-            )
+        make, given = CLOSED.get(name) or fields.FIELDS.get(name), ()
+        functional = functional if make else divergences.get(name)
+    if isinstance(functional, FDivergence):
         make = {"kernel": Blurred, "critic": CriticField}[nearest(estimate, ("kernel", "critic"), "estimate")]
+        given = (functional,)
+    elif isinstance(functional, Field):
+        # What `prepare` sets is this flow's own; networks are shared.
+        make, given = lambda: copy.copy(functional), ()
+    elif not isinstance(functional, str) and not callable(functional):
+        raise UsageError(f"functional = {functional!r}: it must be one of {names()}, a field, f-divergence or function")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "potentials"))
         given += tuple(MLP(x.shape[1], 1).to(x.device, x.dtype) for _ in getattr(make, "potentials", ()))

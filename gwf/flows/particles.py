@@ -322,16 +322,9 @@ def _run(scheme, given, x, steps, tolerance, every, exact, keep):
         message += "; the functional rose: take a shorter step"
     with torch.no_grad():
         plan = scheme.plan(x.detach()) if k else None
-    plan = None if plan is None else like(plan, given)
-    return Flow(
-        like(x, given),
-        history,
-        converged,
-        message,
-        plan,
-        scheme.weights,
-        like(torch.stack(path), given) if keep else None,
-    )
+    path = torch.stack(path) if keep else None
+    plan, weights, path = (t if t is None else like(t, given) for t in (plan, scheme.weights, path))
+    return Flow(like(x, given), history, converged, message, plan, weights, path)
 
 
 def _uniform(scheme, x):
