@@ -172,6 +172,13 @@ def frechet_distance(x, y):
     ----------
     .. [1] M. Heusel et al. GANs trained by a two time-scale update rule converge to a local Nash equilibrium.
        NeurIPS 2017, arXiv 1706.08500.
+
+    Examples
+    --------
+    >>> import numpy as np, gwf
+    >>> x = np.random.default_rng(0).normal(size=(100, 2))
+    >>> round(gwf.frechet_distance(x, x + [3, 4]), 9)                # the squared shift of the means
+    25.0
     """
     return frechet_from_stats(
         FrechetStats().update(as_samples(x, "x", at_least=2)), FrechetStats().update(as_samples(y, "y", at_least=2))

@@ -1,0 +1,45 @@
+"""Point clouds as users hand them in, arrays or tensors: checked at one gate, and given back in kind."""
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+
+from gwf.errors import UsageError
+
+
+def cloud(x, name):
+    """`x` as a finite tensor (n, d), n, d >= 1, float32 or float64, where it is; `UsageError` otherwise.
+
+    What is no tensor is copied, and becomes float64 unless it is float32.
+    """
+    if not torch.is_tensor(x):
+        try:
+            return torch.from_numpy(np.array(check_array(x, dtype=[np.float64, np.float32], input_name=name)))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{name} is no cloud of points (n, d): {str(error).splitlines()[0]}") from None
+    if x.dim() != 2 or not x.numel() or x.dtype not in (torch.float32, torch.float64) or not x.isfinite().all():
+        raise UsageError(f"{name}, {tuple(x.shape)} of {x.dtype}: it must be (n, d), float32 or float64, and finite")
+    return x
+
+
+def pair(x, y, names=("x", "y")):
+    """Both as tensors, `y` in the type of `x`; `UsageError` if their columns or the devices of two tensors differ."""
+    p, q = cloud(x, names[0]), cloud(y, names[1])
+    if p.shape[1] != q.shape[1]:
+        raise UsageError(
+            f"{names[0]} has d = {p.shape[1]} columns and {names[1]} has d = {q.shape[1]}: they must agree"
+        )
+    if p.device != q.device and torch.is_tensor(x) and torch.is_tensor(y):
+        raise UsageError(f"{names[0]} is on {p.device} and {names[1]} on {q.device}: they must agree")
+    return p, q.to(p.device, p.dtype)
+
+
+def array(x):
+    """A float64 array on the CPU, without graph."""
+    return x.detach().cpu().double().numpy()
+
+
+def like(t, given):
+    """The tensor or array t as the user gave `given`: a tensor there where that is one, else an array."""
+    t = torch.as_tensor(t)
+    return t.to(given.device) if torch.is_tensor(given) else t.detach().cpu().numpy()

@@ -1,0 +1,337 @@
+r"""Functionals F(mu) = D(mu | nu) of two clouds, ready for a flow of particles.
+
+Each is a field (`gwf.fields.base.Field`) whose V at particles x is -n grad_x of its value, self terms included. Beyond a
+field's `velocity` it may have `value(x, y, generator)`, F, for the history and the implicit step; `plan(x, y)` (n, m), of
+which V comes; `prepare(y)`, called first with all data, for units and constants; `natural_step`, if none is asked for;
+`reach`, the farthest a particle should move in a step. `get` finds them by name.
+"""
+
+import copy
+import inspect
+import math
+
+import ot
+import torch
+
+from gwf import divergences, fields
+from gwf.bounds import FDivergence
+from gwf.errors import UsageError, in_range, nearest, whole
+from gwf.fields import mmd
+from gwf.fields.base import Field
+from gwf.fields.learned import CriticField
+from gwf.fields.minibatch_ot import MinibatchOT
+from gwf.fields.sliced import Sliced, quantiles
+from gwf.flows.clouds import array
+from gwf.nets.mlp import MLP
+from gwf.seeding import derive
+
+#: Rows of a matrix (n, m) held at a time where V sums over the other cloud: memory is linear.
+ROWS = 512
+
+
+def kernel(z, y, g, reg):
+    """E (n, m), a (n,) with exp((g_j - |z_i - y_j|^2 / 2) / reg) = E_ij exp(a_i), where rows of E have maximum 1.
+
+    Entries below e^-69 count as that much, 1e-30, so that no column vanishes.
+    """
+    centre = y.mean(0)
+    z, y = z - centre, y - centre
+    E = torch.addmm((g - y.square().sum(1) / 2) / reg, z, y.T, alpha=1 / reg)
+    top = E.detach().amax(1)
+    return E.sub_(top[:, None]).clamp_min_(-69).exp_(), top - z.square().sum(1) / (2 * reg)
+
+
+def positive(value, what):
+    """`value` in (0, inf], else `UsageError`."""
+    return in_range(value, 0, math.inf, what, open_low=True)
+
+
+def exact_plan(x, y):
+    """W_2^2 of two clouds and the plan (n, m), by POT's network simplex, float64."""
+    C = ot.dist(array(x), array(y))
+    plan = ot.emd([], [], C, numItermax=10**7)
+    return float((C * plan).sum()), torch.as_tensor(plan, dtype=x.dtype, device=x.device)
+
+
+class Sinkhorn(fields.Sinkhorn):
+    r"""S(mu, nu) = OT_reg(mu, nu) - OT_reg(mu, mu) / 2 - OT_reg(nu, nu) / 2, potentials starting from those of the step before.
+
+    Within a step they are scalings of one kernel matrix, so that an update is a matrix times a vector (B. Schmitzer. SIAM
+    J. Sci. Comput. 41, 2019); the symmetric self plan takes geometric means of old and new. Memory n m.
+
+    Parameters
+    ----------
+    reg, relaxation : float
+        As in `gwf.fields.sinkhorn`, if `relative` in units of the mean of |y - y'|^2 / 2 over all data.
+    iterations : int
+        Updates per step; more at the start.
+    debias : bool
+        False leaves the self terms out: V = B(x) - x, the displacement of the entropic plan.
+    """
+
+    natural_step = 0.5
+
+    def __init__(self, reg=0.05, iterations=10, relative=True, relaxation=math.inf, debias=True):
+        super().__init__(positive(reg, "reg"), whole(iterations, 1, 10**6, "iterations"), relative, relaxation)
+        positive(relaxation, "relaxation")
+        self.debias, self.of_data, self.warm = debias, 0.0, {}
+
+    def prepare(self, y):
+        """Units, and the constant term."""
+        if self.relative:
+            unit = positive(float(y.detach().var(0, correction=0).sum()), "the variance of y")
+            self.reg, self.relaxation, self.relative = self.reg * unit, self.relaxation * unit, False
+        if self.debias:
+            self.of_data = self._self(y.detach())[0]
+        self.forget()
+
+    def forget(self):
+        """Start afresh at the next evaluation."""
+        self.warm = {}
+
+    def velocity(self, x, y, other=None, generator=None):
+        """V at x (n, d), for data y (m, d)."""
+        return self._across(x, y)[1] - (self._self(x, "x")[1] if self.debias else x)
+
+    def value(self, x, y, generator=None):
+        """S; with a relaxed target up to a constant."""
+        return self._across(x, y)[0] - ((self._self(x, "x")[0] + self.of_data) / 2 if self.debias else 0)
+
+    def plan(self, x, y):
+        """The entropic plan, rows of sum 1 / n."""
+        _, _, E, v = self._across(x, y)
+        return E * v / ((E @ v)[:, None] * len(x))
+
+    def _start(self, name, y):
+        """Potential, and temperatures with numbers of updates: falling to `reg` at the start."""
+        g, n = self.warm.get(name), self.iterations
+        if g is not None and len(g) == len(y):
+            return g, [(self.reg, n)]
+        return y.new_zeros(len(y)), [*((self.reg * 4.0**k, n) for k in (4, 3, 2, 1)), (self.reg, 3 * n)]
+
+    def _across(self, x, y):
+        """OT_reg(mu, nu), B at x, and the plan's factors."""
+        (g, rounds), ratio = self._start("y", y), len(x) / len(y)
+        for reg, iterations in rounds:
+            damping = 1.0 if math.isinf(self.relaxation) else self.relaxation / (self.relaxation + reg)
+            E, a = kernel(x, y, g, reg)
+            v = torch.ones_like(g)
+            for _ in range(iterations):
+                v = (ratio / (E.T @ (1 / (E @ v)))) ** damping * torch.exp(g * ((damping - 1) / reg))
+            g = g + reg * v.log()
+        mass, self.warm["y"] = E @ v, g.detach()
+        f, second = reg * (math.log(len(y)) - a - mass.log()), g
+        if damping < 1:
+            second = self.relaxation * -torch.expm1(-g / self.relaxation)
+        return f.mean() + second.mean(), E @ (v[:, None] * y) / mass[:, None], E, v
+
+    def _self(self, x, name=None):
+        """OT_reg(mu, mu), and B at x."""
+        g, rounds = self._start(name, x)
+        for reg, iterations in rounds:
+            E, a = kernel(x, x, g, reg)
+            w, gap = torch.ones_like(g), torch.exp(math.log(len(x)) - a - g / reg)
+            for _ in range(iterations):
+                w = (w * gap / (E @ w)).sqrt()
+            g = g + reg * w.log()
+        mass, self.warm[name] = E @ w, g.detach()
+        return (reg * (math.log(len(x)) - a - mass.log()) + g).mean(), E @ (w[:, None] * x) / mass[:, None]
+
+
+class MMD(mmd.MMD):
+    """MMD^2 / 2 with its value, self terms included. Parameters as in `gwf.fields.mmd`; memory linear."""
+
+    #: Kernel -> phi(r^2), of which `gwf.fields.mmd.SLOPES` has -2 phi'.
+    phi = {
+        "gaussian": lambda r2, s: torch.exp(r2 / (-2 * s * s)),
+        "energy": lambda r2, s: -(r2 + 1e-12 * s * s).sqrt(),
+        "multiquadric": lambda r2, s: (1 + r2 / (s * s)).rsqrt(),
+    }
+
+    def __init__(self, kernel="energy", bandwidth=1.0):
+        super().__init__(kernel, positive(bandwidth, "bandwidth"))
+        self.kernel, self.of_data, self.natural_step = kernel, 0.0, bandwidth**2
+
+    def prepare(self, y):
+        """The data's own term; with the energy kernel a quarter of their root mean square distance is the step, and its kink
+        is rounded at 1e-6 of that distance, at 1e-3 in float32, where the forces of near neighbours would cancel badly."""
+        if self.kernel == "energy":
+            unit = float(y.detach().var(0, correction=0).sum().mul(2).sqrt()) or 1.0
+            self.natural_step, self.bandwidth = unit / 4, unit * (1e3 if y.dtype == torch.float32 else 1.0)
+        self.of_data = self._mean(y.detach(), y.detach())
+
+    def velocity(self, x, y, other=None, generator=None):
+        """V at x (n, d), for data y (m, d)."""
+        return torch.cat([super(MMD, self).velocity(r, y, x if other is None else other) for r in x.split(ROWS)])
+
+    def value(self, x, y, generator=None):
+        """MMD^2 / 2."""
+        return (self._mean(x, x) + self.of_data) / 2 - self._mean(x, y)
+
+    def _mean(self, x, y):
+        sums = [self.phi[self.kernel](torch.cdist(r, y).square(), self.bandwidth).sum() for r in x.split(ROWS)]
+        return sum(sums) / (len(x) * len(y))
+
+
+class SlicedW2(Sliced):
+    """Sliced W2 with its value along the directions that V draws too. Parameters as in `gwf.fields.sliced`; memory linear."""
+
+    natural_step = 0.5
+
+    def value(self, x, y, generator):
+        """(d / 2) times the mean over directions of W_2^2 on the line."""
+        n, d = x.shape
+        w = torch.randn(d, self.directions, generator=generator, device=x.device, dtype=x.dtype)
+        along, target = ((t @ (w / w.norm(dim=0))).sort(0).values for t in (x, y))
+        return d / 2 * (along - (target if len(y) == n else quantiles(target, n))).square().mean()
+
+
+class OptimalTransport(MinibatchOT):
+    """W_2^2 / 2 of the two clouds, by exact transport on the CPU."""
+
+    natural_step = 0.5
+
+    def velocity(self, x, y, other=None, generator=None):
+        """V at x (n, d), for data y (m, d); the plan counts as constant, and the data with it."""
+        p = x.detach()
+        return super().velocity(p, y.detach()) + p - x
+
+    def value(self, x, y, generator=None):
+        """W_2^2 / 2."""
+        return torch.as_tensor(exact_plan(x, y)[0] / 2, dtype=x.dtype)
+
+    def plan(self, x, y):
+        """The optimal plan."""
+        return exact_plan(x, y)[1]
+
+
+class Blurred(Field):
+    r"""D_f(p || q) of the kernel densities p = N(0, h^2 I) * mu, q = N(0, h^2 I) * nu: an f-divergence on clouds.
+
+    p, q and their ratio r are known: mixtures of Gaussians. With B_mu(z) the mean of particles under the weights
+    exp(-|z - x_i|^2 / (2 h^2)), grad log p(z) = (B_mu(z) - z) / h^2, and the gradient of mu -> D_f(N_h * mu || N_h * nu) is
+
+        V(x) = E_xi[ -grad f'(r) (x + h xi) ],     xi ~ N(0, I),     -grad f'(r) = r f''(r) (B_nu - B_mu) / h^2,
+
+    drawn without bias from `draws` points xi per particle. `draws = 0` takes xi = 0, the plug-in estimate: no noise, and
+    another descent by O(h^2). Both vanish for mu = nu. In more than a few dimensions kernel densities see nearest neighbours
+    alone. Derived here; the blurred divergence: Z. Goldfeld et al. IEEE Trans. Inf. Theory 66 (2020). Memory linear.
+
+    Parameters
+    ----------
+    divergence : gwf.bounds.FDivergence
+    bandwidth : float, optional
+        h; by default Scott's, m^(-1/(d + 4)) times the root mean variance of the columns of y.
+    draws : int
+    """
+
+    def __init__(self, divergence, bandwidth=None, draws=0):
+        self.divergence, self.title, self.draws = divergence, divergence.title, whole(draws, 0, 10**6, "draws")
+        self.h = bandwidth if bandwidth is None else positive(bandwidth, "bandwidth")
+
+    def prepare(self, y):
+        """Bandwidth and step; one bandwidth is how far a gradient can be trusted."""
+        if self.h is None:
+            self.h = float(y.detach().var(0, correction=0).mean().sqrt()) * len(y) ** (-1 / (y.shape[1] + 4))
+        self.reach = positive(self.h, "the bandwidth, a share of the deviation of y,")
+        self.natural_step = self.h**2 / float(self._gain(torch.zeros(1)).detach())
+
+    def velocity(self, x, y, other=None, generator=None):
+        """V at x (n, d), for data y (m, d)."""
+        V = 0
+        for _ in range(max(self.draws, 1)):
+            s, pull = self._ratio(self._blur(x, generator) if self.draws else x, x, y)
+            V = V + self._gain(s)[:, None] * pull
+        return V / (self.h**2 * max(self.draws, 1))
+
+    def value(self, x, y, generator):
+        """D_f(p || q): the mean of 2 f(r) / (1 + r) over blurred particles and data, half each, with f'(1) = 0. Unbiased."""
+        # In float64 up to e^300, which chi2 squares.
+        ratios = [self._ratio(self._blur(t, generator), x, y)[0].double().clamp(-300, 300).exp() for t in (x, y)]
+        return sum((self.divergence.of_mass.f(r) / (1 + r)).mean() for r in ratios)
+
+    def _blur(self, x, generator):
+        return x + self.h * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+    def _ratio(self, z, x, y):
+        """log r (n,), and B_nu - B_mu (n, d), at z."""
+        rows = []
+        for part in z.split(ROWS):
+            (E, a), (K, b) = (kernel(part, t, t.new_zeros(len(t)), self.h**2) for t in (x, y))
+            p, q = E.sum(1), K.sum(1)
+            s = a + (p / len(x)).log() - b - (q / len(y)).log()
+            rows.append((s, K @ y / q[:, None] - E @ x / p[:, None]))
+        return tuple(torch.cat(t) for t in zip(*rows, strict=True))
+
+    def _gain(self, log_ratio):
+        """r f''(r), the slope of f'(r) = h(u*) in log r; ratios beyond e^30 count as e^30."""
+        graph, s = torch.is_grad_enabled() and log_ratio.requires_grad, log_ratio.clamp(-30, 30)
+        with torch.enable_grad():
+            s = s if s.requires_grad else s.requires_grad_()
+            at_optimum = self.divergence.h(self.divergence.optimal_output(s))
+            return torch.autograd.grad(at_optimum.sum(), s, create_graph=graph)[0]
+
+
+class OfFunction(Field):
+    """Any differentiable F(x, y) of two clouds, a scalar: V = -n grad_x F by automatic differentiation."""
+
+    def __init__(self, function):
+        self.function, self.title = function, getattr(function, "__name__", type(function).__name__)
+
+    def value(self, x, y, generator=None):
+        """F."""
+        return self.function(x, y)
+
+    def velocity(self, x, y, other=None, generator=None):
+        """V at x (n, d)."""
+        graph = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
+        with torch.enable_grad():
+            z = x if x.requires_grad else x.detach().requires_grad_()
+            return -len(x) * torch.autograd.grad(self.function(z, y), z, create_graph=graph)[0]
+
+
+CLOSED = {"sinkhorn": Sinkhorn, "sliced": SlicedW2, "mmd": MMD, "minibatch_ot": OptimalTransport}
+"""In closed form, with values. `sinkhorn_single` of `gwf.fields` is `sinkhorn` here, where self terms are of one cloud."""
+
+
+def names():
+    """Names of all functionals: the fields, then the f-divergences."""
+    return [*fields.names(), *(name for name in divergences.names() if name not in fields.FIELDS)]
+
+
+def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
+    """The functional for particles x (n, d).
+
+    Parameters
+    ----------
+    functional : str, Field, FDivergence or callable
+        One of `names()`; an object of one's own; or a function of two clouds, see `OfFunction`.
+    estimate : {"kernel", "critic"}
+        Of an f-divergence: `Blurred`, or the critic of its variational bound, an `MLP`.
+    warm_up : int
+        Updates of learned potentials before the first V.
+    **settings
+        Of the class; `UsageError` with the nearest name for one that it does not have.
+    """
+    make, given = OfFunction, (functional,)
+    if isinstance(functional, str):
+        name = nearest(functional, names(), "functional").removesuffix("_single")
+        make, given = CLOSED.get(name) or fields.FIELDS.get(name), ()
+        functional = functional if make else divergences.get(name)
+    if isinstance(functional, FDivergence):
+        make = {"kernel": Blurred, "critic": CriticField}[nearest(estimate, ("kernel", "critic"), "estimate")]
+        given = (functional,)
+    elif isinstance(functional, Field):
+        # What `prepare` sets is this flow's own; networks are shared.
+        make, given = lambda: copy.copy(functional), ()
+    elif not isinstance(functional, str) and not callable(functional):
+        raise UsageError(f"functional = {functional!r}: it must be one of {names()}, a field, f-divergence or function")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "potentials"))
+        given += tuple(MLP(x.shape[1], 1).to(x.device, x.dtype) for _ in getattr(make, "potentials", ()))
+    for setting in settings:
+        nearest(setting, list(inspect.signature(make).parameters)[len(given) :], f"setting of {functional!r}")
+    found = make(*given, **settings)
+    if found.potentials and not isinstance(functional, Field):
+        found.warm_up = whole(warm_up, 0, 10**9, "warm_up")
+    return found
