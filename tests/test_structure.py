@@ -24,7 +24,7 @@ from tests.notebook_form import check
 BUDGETS = {"gwf": 9000, "companion": 3030}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
-CELLS = 8575
+CELLS = 8577
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
