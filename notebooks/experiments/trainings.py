@@ -18,6 +18,7 @@ from scipy import stats
 from companion import results, style
 from companion.claims import NotRun, column
 from companion.sheet import spread
+from companion.tables import summary
 from gwf import divergences, fields, paths
 from gwf.errors import UsageError
 
@@ -138,6 +139,26 @@ def show_step(row):
     if row["step"] == "euler":
         return f"ε = {row['eps']:g}, J = {row['persistency']:g}"
     return "τ = ∞" if math.isinf(row["tau"]) else f"τ = {row['tau']:g}"
+
+
+def table(frame, name, profile, columns):
+    """A row for each method, means over seeds: `head`, then `columns` as `companion.tables.summary` takes them."""
+    heads = [head(part, name, profile) for _, part in frame.groupby(["functional", "step"], sort=False)]
+    means = summary(frame, ["functional", "step"], columns, n=None).to_dict("records")
+    return pd.DataFrame([first | rest for first, rest in zip(heads, means, strict=True)])
+
+
+def shown(table, columns):
+    """The same for people; `columns` is title -> (mean, standard deviation or None, digits), or a function of a row."""
+    return pd.DataFrame(
+        {"method": row["method"], "step": show_step(row)}
+        | {
+            title: what(row) if callable(what) else spread(row[what[0]], row.get(what[1]), what[2])
+            for title, what in columns.items()
+        }
+        | {name: row[name] for name in ("updates", "seeds")}
+        for row in table.to_dict("records")
+    )
 
 
 def ties(frame, metric):
