@@ -18,6 +18,8 @@ COLOURS = {
     "reverse_kl": "#56B4E9",
     "hellinger": "#882255",
     "chi2_tight": "#332288",
+    "reverse_chi2": "#EE99AA",
+    "w1_r1": "#997700",
     "sinkhorn": "#117733",
     "sinkhorn_single": "#66CC66",
     "w2": "#661100",

@@ -6,7 +6,7 @@ ratios and of potentials from them, and the exact solvers take the same formulas
 
 >>> from gwf import divergences
 >>> divergences.names()
-['chi2', 'chi2_tight', 'hellinger', 'js', 'js_ns', 'kl', 'kl_dv', 'reverse_kl', 'w1']
+['chi2', 'chi2_tight', 'hellinger', 'js', 'js_ns', 'kl', 'kl_dv', 'reverse_chi2', 'reverse_kl', 'w1', 'w1_r1']
 >>> divergences.get("kl").conjugate(torch.tensor(1.0))       # f*(s) = exp(s - 1)
 tensor(1.)
 >>> divergences.get("kl").swapped                            # D(nu || mu) in place of D(mu || nu)
@@ -36,6 +36,7 @@ from gwf.bounds import (
     xlogy,
 )
 from gwf.errors import UsageError, in_range, nearest
+from gwf.variants import NeymanChi2, PenalisedIPM
 
 
 class KL(FDivergence):
@@ -203,10 +204,9 @@ class Chi2OfMass(PearsonChi2):
 class PearsonChi2Tight(PearsonChi2):
     r"""chi2(mu || nu) = sup_h (E_mu h - E_nu h)^2 / Var_nu(h), attained at h* = any affine function of dmu/dnu.
 
-    For a fixed h it is the supremum of the plain bound over all a h + b:
-    sup_b gives a (E_mu h - E_nu h) - a^2 Var_nu(h) / 4, and sup_a the ratio above. So it is pointwise larger than
-    the plain bound and invariant to scale and shift of the critic. Variances are biased (1/B), as the supremum over
-    the empirical law demands. Source: gwf section 5.3 and released code; the supremum is derived here.
+    For a fixed h it is the supremum of the plain bound over all a h + b: sup_b gives a (E_mu h - E_nu h) - a^2 Var_nu(h) / 4,
+    and sup_a the ratio above. So it is pointwise larger and invariant to scale and shift of the critic. Variances are biased
+    (1/B), as the empirical law demands. Source: gwf section 5.3 and released code; the supremum is derived here.
     """
 
     title = "chi2 tight"
@@ -219,11 +219,7 @@ class PearsonChi2Tight(PearsonChi2):
         return (u_mu.mean() - u_nu.mean()) ** 2 / u_nu.var(correction=0).clamp_min(self.floor)
 
     def map_loss(self, u_mu, u_nu=None):
-        """The bound itself, differentiated through `u_mu` alone; needs the data batch `u_nu`.
-
-        The map must descend the full ratio: the sign and the scale of the critic are free, so E_mu h alone has
-        neither.
-        """
+        """The bound, differentiated through `u_mu` alone: sign and scale of the critic are free, so E_mu h has neither."""
         return self.bound(u_mu, u_nu.detach())
 
     def map_loss_of_second(self, u, u_first=None):
@@ -368,7 +364,9 @@ DIVERGENCES = {
     "chi2": PearsonChi2(),
     "chi2_tight": PearsonChi2Tight(),
     "hellinger": SquaredHellinger(),
+    "reverse_chi2": NeymanChi2(),
     "w1": Wasserstein1(),
+    "w1_r1": PenalisedIPM(),
     "tv": TotalVariation(),
     "softplus": Softplus(),
     "softplus_uotm": SoftplusUnshifted(),

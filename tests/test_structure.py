@@ -28,7 +28,7 @@ CELLS = 9100
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
-    *("errors", "paths", "progress", "seeding", "bounds", "divergences", "exact", "nets", "data", "steps", "fields"),
+    *("errors", "paths", "progress", "seeding", "bounds", "variants", "divergences", "exact", "nets", "data", "steps", "fields"),
     *("metrics", "training", "uses"),
 ]
 
