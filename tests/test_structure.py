@@ -28,8 +28,8 @@ CELLS = 9100
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
-    *("errors", "paths", "progress", "seeding", "bounds", "variants", "divergences", "exact", "nets", "data", "steps", "fields"),
-    *("metrics", "training", "uses"),
+    *("errors", "paths", "progress", "seeding", "bounds", "variants", "divergences", "exact", "nets", "data"),
+    *("steps", "fields", "metrics", "training", "uses"),
 ]
 
 CHAPTERS = sorted(NOTEBOOKS.glob("chapters/*.ipynb"))

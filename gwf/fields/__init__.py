@@ -8,7 +8,10 @@ r"""Velocity fields V of the functionals F, by name: what one outer iteration of
 | `sinkhorn_single` | the same with mu' = mu: the self plan sits on its diagonal |
 | `sliced` | sliced W2 |
 | `mmd` | MMD^2 / 2 with the energy kernel |
+| `mmd_learned`, `mmd_scaled`, `mmd_repulsive` | MMD^2 / 2 between learned features, one network |
 | `minibatch_ot` | y_{pi(i)} - x_i, pi the optimal assignment of the two batches |
+| `independent` | y_i - x_i, the batches as they come |
+| `drifting`, `drifting_released` | attraction to data minus repulsion from generated points |
 
 `learned.CriticField` is the field of any other functional with a critic.
 
@@ -22,8 +25,10 @@ Sources: proposal (the family), w2fe (the critics). Chapter `explicit`.
 import inspect
 
 from gwf.errors import nearest
+from gwf.fields.drifting import Drifting, DriftingReleased
+from gwf.fields.kernels import LearnedMMD, RepulsiveMMD, ScaledMMD
 from gwf.fields.learned import W1Field
-from gwf.fields.minibatch_ot import MinibatchOT
+from gwf.fields.minibatch_ot import Independent, MinibatchOT
 from gwf.fields.mmd import MMD
 from gwf.fields.sinkhorn import SingleBatch, Sinkhorn
 from gwf.fields.sliced import Sliced
@@ -36,7 +41,13 @@ FIELDS = {
     "sinkhorn_single": SingleBatch,
     "sliced": Sliced,
     "mmd": MMD,
+    "mmd_learned": LearnedMMD,
+    "mmd_scaled": ScaledMMD,
+    "mmd_repulsive": RepulsiveMMD,
     "minibatch_ot": MinibatchOT,
+    "independent": Independent,
+    "drifting": Drifting,
+    "drifting_released": DriftingReleased,
 }
 SETTINGS = (
     *("betas", "critic_steps", "lr", "penalty_of", "positive", "target", "weight"),
