@@ -1,8 +1,4 @@
-r"""Two functionals beside the classical ones of `gwf.divergences`, which has them in its table.
-
-One is an f-divergence in the direction that polynomials reach; the other is what is left of W1 when its constraint is
-replaced by a penalty on the data.
-"""
+"""Two functionals in the table of `gwf.divergences` that are other readings of classical ones."""
 
 from gwf.bounds import FDivergence, Functional, exp, sqrt, where
 
@@ -34,8 +30,7 @@ class PenalisedIPM(Functional):
         sup_h { E_mu h - E_nu h - weight E_nu |grad h|^2 } = |mu - nu|^2 / (4 weight),
 
     near nu that of W_2^2 / (4 weight), and infinite where mu leaves the support of nu. On the line h' = (Q - P) / (2 weight q)
-    for distribution functions P, Q. A shift by m of nu costs at least m^2 / (4 weight), by affine critics. Derived here; the
-    norm is that of Y. Mroueh, C.-L. Li, T. Sercu, A. Raj, Y. Cheng. Sobolev GAN. ICLR 2018.
+    for distribution functions P, Q. Derived here; the norm is that of Y. Mroueh et al. Sobolev GAN. ICLR 2018.
     """
 
     title = "W1, R1"

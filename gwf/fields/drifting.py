@@ -1,13 +1,10 @@
 r"""Drifting: attraction to data minus repulsion from generated points, with normalised kernels.
 
-As written down, with weights that are a softmax over the other batch,
+    V(x) = B_nu(x) - B_{mu'}(x),      B_nu(x) = sum_j y_j k(x, y_j) / sum_j k(x, y_j)
 
-    V(x) = B_nu(x) - B_{mu'}(x),      B_nu(x) = sum_j y_j k(x, y_j) / sum_j k(x, y_j):
-
-for a Gaussian k the velocity of `Sinkhorn` before its first iteration, reg grad log (k * nu) / (k * mu): the score difference
-of smoothed laws. It is 0 in the mean at mu = nu, but the gradient of no functional of mu (chapter `explicit`).
-
-As released it is another field: see `DriftingReleased`. Sources: arXiv 2602.04770; the released form from its description.
+as written down: for a Gaussian k the velocity of `Sinkhorn` before its first iteration, reg grad log (k * nu) / (k * mu), the
+score difference of smoothed laws. It is 0 in the mean at mu = nu, but descends no functional of mu (chapter `explicit`). As
+released it is another field. Sources: arXiv 2602.04770; the released form from its description.
 """
 
 import torch
@@ -52,12 +49,8 @@ class DriftingReleased(Field):
         A = sqrt( softmax_rows(-D / t) softmax_columns(-D / t) ),      p_i = sum over data of A_i, q_i over generated ones,
         V_t(x_i) = q_i sum_j A_ij y_j - p_i sum_j A_ij x_j,            V = sum_t V_t / rms(V_t).
 
-    As each force is divided by its root mean square over all coordinates, V never vanishes, not at the data either, and the
-    loss of a map that regresses on it stays where it is.
-
-    Parameters
-    ----------
-    temperatures : sequence of float
+    Each force is divided by its root mean square over all coordinates: V never vanishes, not at the data either, and the loss of
+    a map that regresses on it stays where it is.
     """
 
     title = "drifting, released"

@@ -5,12 +5,11 @@ r"""Squared MMD between learned features: the critic is a map phi into R^q, and 
 A map that descends V batch by batch is an MMD-GAN, one that has a proximal term beside it the JKO step of gwf's equation 18
 and algorithm 2 (`gwf.training.proximal`). gwf's code descends MMD^2, which is this at twice the tau.
 
-On batches MMD^2 is the unbiased estimator: pairs of a point with itself are left out. The kernel is gwf's mixture with equal
-weights, where its code starts; there the weights are learned, upwards by the critic and downwards by the map.
+MMD^2 is the unbiased estimator, which leaves out pairs of a point with itself; k is gwf's mixture with equal weights, where its
+code starts: there the weights are learned, upwards by the critic and downwards by the map.
 
-Sources: gwf, section 4; C.-L. Li et al. MMD GAN. NeurIPS 2017; M. Arbel, D. Sutherland, M. Binkowski, A. Gretton. On gradient
-regularizers for MMD GANs. NeurIPS 2018; W. Wang, Y. Sun, S. Halgamuge. Improving MMD-GAN training with repulsive loss
-function. ICLR 2019.
+Sources: gwf, section 4; C.-L. Li et al. MMD GAN. NeurIPS 2017; M. Arbel et al. On gradient regularizers for MMD GANs. NeurIPS
+2018; W. Wang et al. Improving MMD-GAN training with repulsive loss function. ICLR 2019.
 """
 
 import torch
@@ -21,10 +20,8 @@ from gwf.steps.penalties import interpolated
 
 
 def mixture(a, b):
-    """k(a, b) of features (..., q), broadcast: the mean of seven kernels, of widths 1 to 100 in units of the features.
-
-    Gaussian; five Gaussians, added up; Laplace in |.|_1; exponential, Matern 3/2 and 5/2 in r = |a - b|; |a| + |b| - r.
-    """
+    """k(a, b) of features (..., q), broadcast: the mean of a Gaussian; five Gaussians, added up; Laplace in |.|_1; the exponential,
+    Matern 3/2 and 5/2 in r = |a - b|; |a| + |b| - r."""
     r2, city = (a - b).square().sum(-1), (a - b).abs().sum(-1)
     r, norm = (r2 + 1e-12).sqrt(), lambda t: (t.square().sum(-1) + 1e-12).sqrt()
     m, p = 3**0.5 / 10 * r, 5**0.5 / 10 * r
@@ -45,20 +42,13 @@ def mmd2(u, w, kernel=mixture):
 
 
 class LearnedMMD(Learned):
-    """The field of F above. Its features maximise MMD^2 - weight * E |grad (phi_1 + ... + phi_q)|^2 between the samples.
+    """The field of F above. Its `features` phi maximise MMD^2 - weight * E |grad (phi_1 + ... + phi_q)|^2 between the samples.
 
-    Parameters
-    ----------
-    features : torch.nn.Module
-        phi, x (n, ...) -> (n, q).
-    weight : float
-        Of the penalty, 10 in gwf's settings.
-    lr, critic_steps, betas
-        As in `Learned`.
+    Parameters as in `Learned`.
     """
 
     title, name = "MMD, learned kernel", "mmd_learned"
-    potentials = ("features",)
+    potentials, outputs = ("features",), 16  # gwf has 128 for 3072 pixels
     __call__ = Field.__call__
 
     def __init__(self, features, weight=10.0, lr=5e-4, critic_steps=1, betas=(0.5, 0.9)):
@@ -95,8 +85,7 @@ class RepulsiveMMD(LearnedMMD):
 class ScaledMMD(LearnedMMD):
     r"""s MMD^2 with s = 1 / (1 + 10 E_nu |D phi(y)|_F^2): large slopes do not pay, and no other penalty is needed.
 
-    |D phi|^2 is estimated by one random sign vector for each y, E_r |grad (r . phi)(y)|^2. gwf's code computes it exactly up to
-    16 features.
+    |D phi|^2 is estimated by one sign vector for each y, E_r |grad (r . phi)(y)|^2; gwf's code is exact up to 16 features.
     """
 
     title, name = "MMD, scaled", "mmd_scaled"

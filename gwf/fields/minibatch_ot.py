@@ -34,10 +34,9 @@ class MinibatchOT(Field):
 
 
 class Independent(Field):
-    r"""V(x_i) = y_i - x_i: each point to a data point drawn for it, the pairs of flow matching (`gwf.training.matching`).
+    """V(x_i) = y_i - x_i: each point to a data point drawn for it, the pairs of flow matching (`gwf.training.matching`).
 
-    E[V | x] = E y - x. As the velocity of a map it draws all points to the mean; along the lines between the pairs its
-    conditional mean is a flow from mu to nu.
+    E[V | x] = E y - x: as the velocity of a map it draws all points to the mean.
     """
 
     title = "independent pairs"
@@ -45,7 +44,3 @@ class Independent(Field):
     def velocity(self, x, y, other=None, generator=None):
         """V at x (n, ...), for as many data y (n, ...)."""
         return y - x
-
-    def work(self, batch, unit):
-        """A difference, which is not counted."""
-        return 0.0

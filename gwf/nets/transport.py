@@ -11,10 +11,9 @@ from gwf.nets.toy import ToyMap
 
 
 class ConvTransport(nn.Module):
-    """Images x (n, 1, 28, 28) and z (n, latent) -> images: down to 7 x 7 in two steps, where z joins, and up again.
+    """Images x (n, 1, 28, 28) and z (n, latent) -> images, a small U-net: down to 7 x 7, where z joins, and up again.
 
-    Channels 1 -> w -> 2w -> w -> 1, with group norm, SiLU, and the first step's output handed over to the last (a small U-net;
-    110,657 parameters at width 32 and latent 1).
+    Channels 1 -> w -> 2w -> w -> 1, group norm, SiLU; 110,657 parameters at width 32 and latent 1.
     """
 
     def __init__(self, latent, width=32):
@@ -39,26 +38,23 @@ class ConvTransport(nn.Module):
 class Transport(nn.Module):
     """T(x, z) on rows, x (n, d) -> (n, d): a `ConvTransport` where the data are images, else sjko's network for the plane.
 
-    Called with one argument it finds z in it, behind x; without `latent` columns z is left unread.
+    Called with one argument it finds z in it, behind x; without `latent` columns z is left unread. `bounded` images are in
+    [-1, 1]; the plane has no bounds.
     """
 
-    def __init__(self, shape, latent=0):
+    def __init__(self, shape, latent=0, bounded=False):
         super().__init__()
-        self.shape, self.d = shape, math.prod(shape)
+        self.shape, self.d, self.end = (
+            shape,
+            math.prod(shape),
+            torch.tanh if bounded and len(shape) > 1 else nn.Identity(),
+        )
         self.net = ConvTransport(latent) if len(shape) > 1 else ToyMap(self.d, latent, blocks=2, layers=2)
 
     def forward(self, x, z=None):
         if z is None:
             x, z = x[:, : self.d], x[:, self.d :]
-        return self.net(x.view(-1, *self.shape), z).flatten(1)
-
-
-class Bounded(Transport):
-    """A `Transport` into [-1, 1]^d, for images; the plane has no bounds."""
-
-    def forward(self, x, z=None):
-        y = super().forward(x, z)
-        return torch.tanh(y) if len(self.shape) > 1 else y
+        return self.end(self.net(x.view(-1, *self.shape), z).flatten(1))
 
 
 class Increment(Transport):
@@ -66,8 +62,8 @@ class Increment(Transport):
 
     def __init__(self, shape):
         super().__init__(shape)
-        nn.init.zeros_(self.net.head[-1].weight)
-        nn.init.zeros_(self.net.head[-1].bias)
+        for weight in self.net.head[-1].parameters():
+            nn.init.zeros_(weight)
 
     def forward(self, x):
         return x[:, : self.d] + super().forward(x)

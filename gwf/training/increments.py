@@ -1,6 +1,7 @@
 """vwgf on images and in the plane: a JKO step as an increment on the last law, and as a whole map, on the same networks."""
 
 import torch
+from torch import nn
 
 from gwf.nets.transport import Composition, Increment
 from gwf.steps import jko
@@ -22,20 +23,17 @@ class Whole(implicit.JKO):
 
 
 class Increments(Whole):
-    """The JKO step on an increment, mu_{k+1} = (S_k)# mu_k: a network a step, the earlier ones frozen.
+    """The JKO step on an increment, mu_{k+1} = (S_k)# mu_k: the map's loss at S_k(x) + |S_k(x) - x|^2 / (2 tau), x ~ mu_k.
 
-        critic:  minimise  -bound(h(S_k(x)), h(y)) + weight * penalty(h)               x ~ mu_k, k passes
-        map:     minimise  F-part of the bound at S_k(x) + |S_k(x) - x|^2 / (2 tau)
-
-    K = updates / phase steps cost O(K^2) passes, whole maps O(K). Each increment starts at the identity, the critic goes on.
-    vwgf keeps particles of mu_k, or a buffer of images, to save passes, and has five updates of the critic for one of the map.
+    A network a step, the earlier ones frozen: K = updates / phase steps cost O(K^2) passes, whole maps O(K). The critic goes on
+    from step to step. vwgf keeps a buffer of mu_k to save passes, and has five updates of the critic for one of the map.
     """
 
     title = "JKO, increments"
 
     def __init__(self, functional, task, settings, seed, device):
         super().__init__(functional, task, settings, seed, device)
-        self.prox = self.losses.prox = Stay(settings.tau, settings.per_dimension)
+        self.prox = self.losses.prox = jko.JKO(nn.Identity(), settings.tau, settings.per_dimension)  # T_k(x) = x
         self.push = lambda x: self.fast(self.T[self.index()])(x)
 
     def networks(self, functional):
@@ -51,19 +49,3 @@ class Increments(Whole):
     def draw_latent(self):
         """x ~ mu_k, (n, d): a latent through the increments that are done."""
         return self.T(super().draw_latent()[:, : self.task.d], self.index())
-
-
-class Stay(jko.JKO):
-    """The proximal term of an increment: its anchor is the point itself."""
-
-    active = False
-
-    def __init__(self, tau, per_dimension):
-        self.tau, self.per_dimension = tau, per_dimension
-
-    def advance(self):
-        """The next increment starts where this one ends."""
-
-    def proximal(self, x, z):
-        """(1 / (2 tau)) mean_b |x_b - z_b|^2 for x = S(z)."""
-        return jko.proximal(x, z, self.tau, self.per_dimension)

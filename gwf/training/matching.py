@@ -1,12 +1,10 @@
 r"""Flow matching, a reference from outside the family: no functional is descended.
 
-A network v(x, t) is regressed on the displacements V(x_0) of a coupling of mu_0 and nu, along the lines between the pairs,
+    min_v E | v(x_0 + t V(x_0), t) - V(x_0) |^2,      x_0 ~ mu_0,  t ~ U[0, 1],
 
-    min_v E | v(x_0 + t V, t) - V |^2,      x_0 ~ mu_0,  t ~ U[0, 1],
-
-and samples follow dx/dt = v(x, t) from mu_0: v's minimiser E[V | x_t] carries mu_0 to nu. V is a field of `gwf.fields`:
-`independent` pairs, or `minibatch_ot` (OT-CFM). Sources: Y. Lipman et al. Flow matching for generative modeling. ICLR 2023;
-A. Tong et al. Improving and generalizing flow-based generative models with minibatch optimal transport. TMLR 2024.
+for the displacements V of a coupling of mu_0 and nu, `independent` pairs or `minibatch_ot` (OT-CFM); samples follow
+dx/dt = v(x, t) from mu_0, and the minimiser E[V | x_t] carries mu_0 to nu. Sources: Y. Lipman et al. Flow matching for
+generative modeling. ICLR 2023; A. Tong et al., TMLR 2024 (minibatch optimal transport).
 """
 
 from dataclasses import dataclass
@@ -60,9 +58,7 @@ class Matching(base.Trainer):
         """The flow; there is no critic."""
         return Flow(self.task.shape, self.settings.ode_steps).to(self.device), nn.ModuleList()
 
-    def phase(self):
-        """There are no time steps: 1."""
-        return 1
+    phase = staticmethod(lambda: 1)
 
     def update(self):
         """See `Trainer.update`."""

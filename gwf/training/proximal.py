@@ -1,8 +1,8 @@
 """Fields of `gwf.fields` without a frozen target: plain descent of F, and the implicit step of F, critic-free or learned.
 
-By the chain rule the gradient of F(T# mu_0) in the map's weights is -E (dT)^T V(T(z)), that of |T(z) - [T(z) + V]|^2 / 2 with
-the bracket frozen. So one update on each target descends F, and with the proximal term beside it the JKO step of F: where V is
-in closed form nothing is adversarial (gwf's algorithm 1, for MMD), where its features are learned it is algorithm 2.
+The gradient of F(T# mu_0) in the map's weights is -E (dT)^T V(T(z)), that of |T(z) - [T(z) + V]|^2 / 2 with the bracket frozen.
+So one update on each target descends F, and with the proximal term beside it the JKO step of F: where V is in closed form
+nothing is adversarial (gwf's algorithm 1, for MMD), where its features are learned it is algorithm 2.
 """
 
 import math
@@ -12,11 +12,8 @@ from torch import nn
 
 from gwf import fields
 from gwf.steps import jko
-from gwf.training import settings
-from gwf.training.explicit import CRITIC_STEPS, Euler
-
-FEATURES = 16
-"""Outputs of a learned kernel's critic: gwf has 128 for 3072 pixels."""
+from gwf.training import implicit, settings
+from gwf.training.explicit import Euler
 
 
 @dataclass(frozen=True)
@@ -38,30 +35,32 @@ class ProximalSettings(DescentSettings):
 
 
 class Descent(Euler):
-    """minimise F(T# mu_0) + E |T(z) - T_k(z)|^2 / (2 tau), for tau = infinity: W2-GAN for W2; F by its velocity on each batch."""
+    """minimise F(T# mu_0) + E |T(z) - T_k(z)|^2 / (2 tau), for tau = infinity: W2-GAN for W2, an MMD-GAN for a learned kernel."""
 
     title = "no JKO"
     Settings = DescentSettings
-    #: Updates of the potentials, if any, for one of the map.
-    critic_steps = CRITIC_STEPS
 
     def __init__(self, functional, task, settings, seed, device):
         super().__init__(functional, task, settings, seed, device)
-        if self.field.potentials:
-            self.field.critic_steps = self.critic_steps
+        if hasattr(self.field, "outputs"):
+            self.field.critic_steps = 1  # gwf's features and map take turns; w2fe's potentials have five updates a turn
         self.prox = jko.JKO(self.push, settings.tau, settings.per_dimension)
 
     @staticmethod
     def takes(functional):
-        """Fields that are not better served by a trainer of their own."""
-        return functional in fields.FIELDS and not KernelDescent.takes(functional) and functional != "w1"
+        """Velocity fields; W1's is its critic's, which `gan` and `jko` descend."""
+        return functional in fields.FIELDS and functional != "w1"
 
-    def phase(self):
-        """Number of the JKO step."""
-        return (self.step - 1) // self.settings.phase + 1
+    def networks(self, functional):
+        """Map and potentials, of which a learned kernel's has several outputs."""
+        T, critics = super().networks(functional)
+        size = getattr(fields.FIELDS[functional], "outputs", 1)
+        return T, nn.ModuleList(with_outputs(critic, size) for critic in critics)
+
+    phase = implicit.JKO.phase
 
     def update(self):
-        """One step of the potentials, if any, and one of the map; see `Trainer.update`."""
+        """One turn of the potentials, if any, and one of the map; see `Trainer.update`."""
         x = self.freeze()
         z, target = self.frozen
         self.frozen = None
@@ -74,7 +73,6 @@ class Descent(Euler):
         return self.critic_loss, loss.detach(), proximal.detach()
 
     def parts(self):
-        """See `Trainer.parts`."""
         return super().parts() | ({"T_k": self.prox.T_k} if self.prox.active else {})
 
 
@@ -85,32 +83,10 @@ class Proximal(Descent):
     Settings = ProximalSettings
 
 
-class KernelDescent(Descent):
-    """The MMD-GANs: features with several outputs, one update of them for each of the map."""
-
-    critic_steps = 1
-
-    @staticmethod
-    def takes(functional):
-        """MMD with a learned kernel."""
-        return functional in ("mmd_learned", "mmd_scaled", "mmd_repulsive")
-
-    def networks(self, functional):
-        """The map, and the task's critic with `FEATURES` outputs."""
-        T, critic = self.task.networks()
-        return T, nn.ModuleList([with_outputs(critic, FEATURES)])
-
-
-class KernelProximal(KernelDescent):
-    """The JKO step of an MMD with a learned kernel."""
-
-    title = "JKO"
-    Settings = ProximalSettings
-
-
 def with_outputs(net, outputs):
-    """`net`, its last linear layer drawn anew with so many outputs."""
+    """`net`, with its last linear layer drawn anew unless it has so many outputs."""
     name = [name for name, layer in net.named_modules() if isinstance(layer, nn.Linear)][-1]
     last = net.get_submodule(name)
-    net.set_submodule(name, nn.Linear(last.in_features, outputs).to(last.weight.device))
+    if last.out_features != outputs:
+        net.set_submodule(name, nn.Linear(last.in_features, outputs).to(last.weight.device))
     return net

@@ -3,16 +3,14 @@
 | steps | functionals | what they are |
 | --- | --- | --- |
 | `gan`, `jko` | those with a variational bound over critics | f-GAN, WGAN; generative Wasserstein flows |
-| `descent`, `implicit` | those with a velocity field | W2-GAN; gwf's algorithm 1: no critic where the field is in closed form |
-| `kernel_gan`, `kernel_jko` | MMD with a learned kernel | MMD-GAN, scaled, repulsive; gwf's algorithm 2 |
+| `descent`, `implicit` | those with a velocity field | W2-GAN; gwf's algorithms 1 (no critic) and 2 (MMD-GAN, scaled, repulsive) |
 | `ck_gan`, `ck_jko` | `mmd` | CKGAN's form of it |
 | `euler` | all | W2-FE, W1-FE, Sinkhorn flow, drifting, ...: regression on frozen targets |
-| `sjko`, `uotm_fixed`, `uotm`, `uotm_released` | f-divergences, sup-inf order | S-JKO and its JSD variant; K = 1; UOTM, and as released |
-| `otm` | `w2` | balanced transport by its semi-dual |
+| `sjko`, `uotm_fixed`, `uotm`, `uotm_released` | some f-divergences | S-JKO, its JSD variant; K = 1 (OTM for `w2`); UOTM, as released |
 | `increments`, `whole` | those with a bound | vwgf, and a whole map on the same networks |
 | `matching`, `gaussian`, `real` | couplings; `w2` | flow matching, and references that nothing trains |
 
-The pairs are one method without and with the proximal term. A functional added to `gwf.divergences` has its recipes at once.
+A functional added to `gwf.divergences` has its recipes at once.
 """
 
 from gwf import divergences, fields
@@ -22,9 +20,9 @@ from gwf.training.explicit import Euler
 from gwf.training.implicit import GAN, JKO
 from gwf.training.increments import Increments, Whole
 from gwf.training.matching import Matching
-from gwf.training.proximal import Descent, KernelDescent, KernelProximal, Proximal
+from gwf.training.proximal import Descent, Proximal
 from gwf.training.references import Gaussian, Real
-from gwf.training.semidual import OTM, SJKO, UOTM, SourceFixed, UOTMReleased
+from gwf.training.semidual import SJKO, UOTM, SourceFixed, UOTMReleased
 
 #: Time step -> its trainer, which has its settings.
 STEPS = {
@@ -33,15 +31,12 @@ STEPS = {
     "euler": Euler,
     "descent": Descent,
     "implicit": Proximal,
-    "kernel_gan": KernelDescent,
-    "kernel_jko": KernelProximal,
     "ck_gan": CKGAN,
     "ck_jko": CKJKO,
     "sjko": SJKO,
     "uotm_fixed": SourceFixed,
     "uotm": UOTM,
     "uotm_released": UOTMReleased,
-    "otm": OTM,
     "increments": Increments,
     "whole": Whole,
     "matching": Matching,

@@ -1,7 +1,6 @@
 """References that nothing trains: where the flow of W_2^2 ends among affine maps, and among all maps."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -10,20 +9,11 @@ from gwf.seeding import generator
 from gwf.training import base, settings
 from gwf.training.source import Shaped
 
-DRAWS = 4096
-"""Data that a reference is made of."""
-
-
-@dataclass(frozen=True)
-class ReferenceSettings(settings.Settings):
-    """There is nothing to train: one update, which does nothing."""
-
-    updates: int = 1
-    evaluate_every: int = 1
+DRAWS = 4096  # data that a reference is made of
 
 
 class Affine(nn.Module):
-    """T(x) = m + C^(1/2) x with mean and covariance of the data y (n, d): N(m, C) from x ~ N(0, I)."""
+    """T(x) = m + C^(1/2) x with mean and covariance of the data y (n, d)."""
 
     def __init__(self, y):
         super().__init__()
@@ -48,10 +38,10 @@ class Memory(nn.Module):
 
 
 class Gaussian(base.Trainer):
-    """The Gaussian with the mean and covariance of the data, in their own space."""
+    """The Gaussian with the mean and covariance of the data, in their own space: where affine maps end."""
 
     title = "Gaussian"
-    Settings = ReferenceSettings
+    Settings = settings.Settings
     map_of = Affine
 
     def __init__(self, functional, task, settings, seed, device):
@@ -59,7 +49,6 @@ class Gaussian(base.Trainer):
 
     @staticmethod
     def takes(functional):
-        """W2."""
         return functional == "w2"
 
     def networks(self, functional):
@@ -67,12 +56,9 @@ class Gaussian(base.Trainer):
         y = self.task.data(DRAWS, generator(self.task.seed, "reference", self.device))
         return self.map_of(y), nn.ModuleList()
 
-    def phase(self):
-        """There are no time steps: 1."""
-        return 1
+    phase = staticmethod(lambda: 1)
 
     def update(self):
-        """Nothing; see `Trainer.update`."""
         self.step += 1
         return [torch.zeros((), device=self.device)] * 3
 

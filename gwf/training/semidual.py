@@ -1,11 +1,12 @@
 """S-JKO and its relatives: the saddle problems of `gwf.steps.semidual`, on rows, in the one alternating loop."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from gwf import divergences
-from gwf.nets.transport import Bounded
+from gwf.nets.transport import Transport
 from gwf.steps import semidual as sd
 from gwf.training import base, implicit
 from gwf.training.source import Shaped
@@ -23,27 +24,13 @@ class SJKOSettings(implicit.JKOSettings):
 
 @dataclass(frozen=True)
 class OneStepSettings(SJKOSettings):
-    """One step from mu_0: K = 1."""
+    """Settings of `SourceFixed`."""
 
     phase: int = 10**8
 
 
-class Anchor(sd.Anchor):
-    """The cost to T_k of one map, whose copy is taken when the loop says so."""
-
-    active = True
-
-    def __init__(self, T, *settings):
-        super().__init__(*settings)
-        self.T = T
-
-    def advance(self):
-        """T_k <- T."""
-        super().advance(self.T)
-
-
 class Losses:
-    """A saddle problem of `gwf.steps.semidual` as the loop asks for it: x are the images, their costs and their shares."""
+    """A saddle problem as the loop asks for it: x are the images, their costs and their shares."""
 
     def __init__(self, saddle):
         self.saddle = saddle
@@ -66,34 +53,33 @@ class SJKO(implicit.JKO):
 
     title = "S-JKO"
     Settings = SJKOSettings
+    #: f-divergences whose conjugate is finite, and sjko's JSD, which is non-saturating.
+    functionals = ("kl", "kl_dv", "chi2", "js_ns")
 
     def __init__(self, functional, task, settings, seed, device):
         base.Trainer.__init__(self, functional, Shaped(task), settings, seed, device)
-        latents = self.fresh if settings.independent else sd.matched
-        self.quick = self.fast(self.T)
-        self.prox = Anchor(self.T, settings.tau, settings.per_dimension, latents)
+        fresh = lambda z, stream: task.latent(len(z), stream)
+        latents = fresh if settings.independent else sd.matched
+        self.quick, self.prox = self.fast(self.T), sd.Anchor(settings.tau, settings.per_dimension, latents)
+        self.prox.advance = partial(self.prox.advance, self.T)  # the loop says when, not what
         self.losses = Losses(self.saddle(functional, self.fast(self.critic)))
         self.opt_h = self.adam(self.critic, settings.lr_critic)
 
-    @staticmethod
-    def takes(functional):
-        """f-divergences whose conjugate is finite, and sjko's JSD, which is non-saturating."""
-        return functional in ("kl", "kl_dv", "chi2", "js_ns")
+    @classmethod
+    def takes(cls, functional):
+        return functional in cls.functionals
 
     def networks(self, functional):
         """A map of (x, z) into the data's range, and a potential."""
-        T = Bounded(self.task.shape, self.task.size - self.task.d).to(self.device)
-        return T, self.task.critic()
+        T = Transport(self.task.shape, self.task.size - self.task.d, bounded=True)
+        return T.to(self.device), self.task.critic()
 
     def saddle(self, functional, v):
-        """Source hard."""
+        """Source hard; for W2 the data too, Psi* = s."""
         if functional == "js_ns":
             return sd.NonSaturatingStep(v, self.prox, self.settings.penalty)
-        return sd.SemiDualStep(divergences.entropy(functional), v, self.prox, self.settings.penalty)
-
-    def fresh(self, z, stream):
-        """The anchor's own latent, of the law of z."""
-        return self.task.task.latent(len(z), stream)
+        target = divergences.entropy("linear" if functional == "w2" else functional)
+        return sd.SemiDualStep(target, v, self.prox, self.settings.penalty)
 
     def draw_data(self):
         """y, with the noise of this phase."""
@@ -111,32 +97,28 @@ class SJKO(implicit.JKO):
         return base.Trainer.parts(self) | {"opt_h": self.opt_h} | later
 
     def load_state_dict(self, state):
-        """See `Trainer.load_state_dict`."""
         if "T_k" in state["parts"]:
             self.prox.advance()
         super().load_state_dict(state)
 
 
 class SourceFixed(SJKO):
-    """One step alone: source-fixed UOTM."""
+    """One step alone, K = 1: source-fixed UOTM; OTM for W2, whose dual it is with the map as its c-transform."""
 
     title = "source-fixed UOTM"
     Settings = OneStepSettings
+    functionals = (*SJKO.functionals, "w2")
 
 
 class UOTM(SourceFixed):
     """The source relaxed too, a cost to each sample."""
 
     title = "UOTM"
+    functionals = ("kl", "chi2")
     step_of = sd.RelaxedSourceStep
 
-    @staticmethod
-    def takes(functional):
-        """Psi_1 = Psi_2 = the functional's."""
-        return functional in ("kl", "chi2")
-
     def saddle(self, functional, v):
-        """Both marginals relaxed."""
+        """Both marginals relaxed, Psi_1 = Psi_2."""
         psi = divergences.entropy(functional)
         return self.step_of(psi, psi, v, self.prox, self.settings.penalty)
 
@@ -146,18 +128,3 @@ class UOTMReleased(UOTM):
 
     title = "UOTM as released"
     step_of = sd.AllPairsStep
-
-
-class OTM(SourceFixed):
-    """Both marginals hard: the dual of W_2^2 with the map as its c-transform."""
-
-    title = "OTM"
-
-    @staticmethod
-    def takes(functional):
-        """W2."""
-        return functional == "w2"
-
-    def saddle(self, functional, v):
-        """The data hard too: Psi* = s."""
-        return sd.SemiDualStep(divergences.entropy("linear"), v, self.prox, self.settings.penalty)

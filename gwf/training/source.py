@@ -9,11 +9,7 @@ from gwf.seeding import generator
 
 
 class Shaped:
-    """A task in rows: mu_0 = N(0, I) on R^d, d the data's dimension, with the task's own latent z beside it.
-
-    Rows of `latent` are (x, z), those of `data` the data, flattened. Samples are drawn as the task does, always from the same
-    rows.
-    """
+    """A task in rows: mu_0 = N(0, I) on R^d, d the data's dimension, with the task's own latent z beside it; data flattened."""
 
     def __init__(self, task):
         self.task, self.seed, self.device = task, task.seed, task.device
@@ -37,6 +33,6 @@ class Shaped:
         return Flat(self.task.networks()[1], self.shape)
 
     def sample(self, T, n):
-        """n samples as the task gives them, of a map of rows."""
+        """n samples as the task gives them, of a map of rows, always from the same rows."""
         stream = generator(self.seed, "evaluation source", self.device)
         return self.task.sample(lambda z: T(self.beside(z, stream)).view(-1, *self.shape), n)
