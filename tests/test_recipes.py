@@ -53,14 +53,14 @@ def gaussian(a, b):
 
 
 def test_the_estimator_of_mmd_is_unbiased():
-    """Batches of 8 of N(m, 1) and N(0, 1) with the kernel exp(-r^2 / 2): MMD^2 = 2 (1 - exp(-m^2 / 6)) / sqrt 3. 4000 batches
-    give a standard error near .003; with the pairs of a point with itself it would be off by 2 (1 - 1 / sqrt 3) / 8 = .106."""
+    """Batches of 8 of N(m, 1) and N(0, 1) with the kernel exp(-r^2 / 2): MMD^2 = 2 (1 - exp(-m^2 / 6)) / sqrt 3. 2000 batches
+    give a standard error near .004; with the pairs of a point with itself it would be off by 2 (1 - 1 / sqrt 3) / 8 = .106."""
     for m in (0.0, 1.0):
         exact = 2 / math.sqrt(3) * (1 - math.exp(-(m**2) / 6))
-        x, y = normal(4000, 8, "x", m), normal(4000, 8, "y")
+        x, y = normal(2000, 8, "x", m), normal(2000, 8, "y")
         found = torch.stack([kernels.mmd2(u[:, None], w[:, None], gaussian) for u, w in zip(x, y, strict=True)])
         error = float(found.std()) / math.sqrt(len(found))
-        assert abs(float(found.mean()) - exact) < 4 * error and error < 0.005
+        assert abs(float(found.mean()) - exact) < 4 * error and error < 0.008
         whole = lambda u: gaussian(u[:, :, None, None], u[:, None, :, None]).mean()
         biased = whole(x) + whole(y) - 2 * gaussian(x[:, :, None, None], y[:, None, :, None]).mean()
         assert float(biased) - exact > 0.09

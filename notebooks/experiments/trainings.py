@@ -172,9 +172,11 @@ def head(part, name, profile):
 
 
 def show_step(row):
-    """The size of a method's time step: `τ = 0.5`, `τ = ∞`, or `ε = 1, J = 5` for the explicit step."""
+    """The size of a method's time step: `τ = 0.5`, `τ = ∞`, `ε = 1, J = 5` for the explicit step, or none."""
     if row["step"] == "euler":
         return f"ε = {row['eps']:g}, J = {row['persistency']:g}"
+    if row["step"] in ("matching", "gaussian", "real"):
+        return "–"
     return "τ = ∞" if math.isinf(row["tau"]) else f"τ = {row['tau']:g}"
 
 
