@@ -19,33 +19,37 @@ from gwf.fields.learned import Learned
 from gwf.steps.penalties import interpolated
 
 
-def mixture(a, b):
-    """k(a, b) of features (..., q), broadcast: the mean of a Gaussian; five Gaussians, added up; Laplace in |.|_1; the exponential,
-    Matern 3/2 and 5/2 in r = |a - b|; |a| + |b| - r."""
-    r2, city = (a - b).square().sum(-1), (a - b).abs().sum(-1)
-    r, norm = (r2 + 1e-12).sqrt(), lambda t: (t.square().sum(-1) + 1e-12).sqrt()
-    m, p = 3**0.5 / 10 * r, 5**0.5 / 10 * r
+def profile(r, city):
+    """k at features r apart, city in the norm |.|_1: the mean of a Gaussian; five Gaussians, added up; Laplace in city; the
+    exponential, Matern 3/2 and 5/2; -r. gwf's last is |a| + |b| - r, see `size`, which is the same in an MMD."""
+    r2, m, p = r.square(), 3**0.5 / 10 * r, 5**0.5 / 10 * r
     gaussians = [torch.exp(r2 / (-2 * s * s)) for s in (10, 1, 2, 4, 8, 16)]
     materns = (1 + m) * torch.exp(-m) + (1 + p + p.square() / 3) * torch.exp(-p)
-    return (sum(gaussians) + torch.exp(city / -100) + torch.exp(r / -10) + materns + norm(a) + norm(b) - r) / 7
+    return (sum(gaussians) + torch.exp(city / -100) + torch.exp(r / -10) + materns - r) / 7
 
 
-def among(u, kernel=mixture):
+def size(a):
+    """E |a| / 7, which makes the kernel positive, once for each of its arguments."""
+    return a.norm(dim=1).mean() / 7
+
+
+def among(u, k=profile):
     """Mean of k(u_i, u_j) over i != j, for u (n, q)."""
-    K = kernel(u[:, None], u)
-    return (K.sum() - K.diagonal().sum()) / (len(u) * (len(u) - 1))
+    return k(torch.pdist(u), torch.pdist(u, 1)).mean()
 
 
-def mmd2(u, w, kernel=mixture):
+def mmd2(u, w, k=profile):
     """Unbiased estimate of MMD_k^2 between the laws of u (n, q) and w (m, q); 0 in the mean where they agree."""
-    return among(u, kernel) + among(w, kernel) - 2 * kernel(u[:, None], w).mean()
+    return among(u, k) + among(w, k) - 2 * k(torch.cdist(u, w), torch.cdist(u, w, 1)).mean()
+
+
+def paired(a, b):
+    """E k(a_i, b_i) over pairs of features (n, q)."""
+    return profile((a - b).norm(dim=1), (a - b).norm(1, dim=1)).mean() + size(a) + size(b)
 
 
 class LearnedMMD(Learned):
-    """The field of F above. Its `features` phi maximise MMD^2 - weight * E |grad (phi_1 + ... + phi_q)|^2 between the samples.
-
-    Parameters as in `Learned`.
-    """
+    """The field of F above. Its `features` phi maximise MMD^2 - weight * E |grad (phi_1 + ... + phi_q)|^2 between the samples."""
 
     title, name = "MMD, learned kernel", "mmd_learned"
     potentials, outputs = ("features",), 16  # gwf has 128 for 3072 pixels
@@ -73,13 +77,13 @@ class LearnedMMD(Learned):
 
 
 class RepulsiveMMD(LearnedMMD):
-    """Features that spread the generated points and draw the data together, E k(u, u') - E k(w, w'); the map's V is MMD's."""
+    """Features that gather the generated points and spread the data, E k(u, u') - E k(w, w'); the map's V is MMD's."""
 
     title, name = "MMD, repulsive", "mmd_repulsive"
 
     def contrast(self, u_mu, u_nu):
         """E_mu k - E_nu k, both over different points."""
-        return among(u_mu) - among(u_nu)
+        return among(u_mu) - among(u_nu) + 2 * (size(u_mu) - size(u_nu))
 
 
 class ScaledMMD(LearnedMMD):

@@ -24,11 +24,11 @@ class Losses:
         """E k(z, v(T(z))) - E k(z, v(y)) + weight * penalty."""
         x, z = x[0].detach(), x[1]
         u, price = interpolated(self.v, x, y, generator)
-        return (kernels.mixture(z, self.v(x)) - kernels.mixture(z, u)).mean() + self.weight * price
+        return kernels.paired(z, self.v(x)) - kernels.paired(z, u) + self.weight * price
 
     def map_loss(self, x, z, y):
         """(-E k(z, v(T(z))), proximal term)."""
-        return -kernels.mixture(z, self.v(x[0])).mean(), self.prox.proximal(x[0], z)
+        return -kernels.paired(z, self.v(x[0])), self.prox.proximal(x[0], z)
 
 
 class CKJKO(implicit.JKO):

@@ -44,6 +44,7 @@ class Matching(base.Trainer):
 
     title = "flow matching"
     Settings = MatchingSettings
+    phase = staticmethod(lambda: 1)  # there are no time steps
 
     def __init__(self, functional, task, settings, seed, device):
         super().__init__(functional, Shaped(task), settings, seed, device)
@@ -57,8 +58,6 @@ class Matching(base.Trainer):
     def networks(self, functional):
         """The flow; there is no critic."""
         return Flow(self.task.shape, self.settings.ode_steps).to(self.device), nn.ModuleList()
-
-    phase = staticmethod(lambda: 1)
 
     def update(self):
         """See `Trainer.update`."""

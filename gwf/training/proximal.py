@@ -39,6 +39,7 @@ class Descent(Euler):
 
     title = "no JKO"
     Settings = DescentSettings
+    phase = implicit.JKO.phase
 
     def __init__(self, functional, task, settings, seed, device):
         super().__init__(functional, task, settings, seed, device)
@@ -56,8 +57,6 @@ class Descent(Euler):
         T, critics = super().networks(functional)
         size = getattr(fields.FIELDS[functional], "outputs", 1)
         return T, nn.ModuleList(with_outputs(critic, size) for critic in critics)
-
-    phase = implicit.JKO.phase
 
     def update(self):
         """One turn of the potentials, if any, and one of the map; see `Trainer.update`."""

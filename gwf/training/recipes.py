@@ -9,8 +9,6 @@
 | `sjko`, `uotm_fixed`, `uotm`, `uotm_released` | some f-divergences | S-JKO, its JSD variant; K = 1 (OTM for `w2`); UOTM, as released |
 | `increments`, `whole` | those with a bound | vwgf, and a whole map on the same networks |
 | `matching`, `gaussian`, `real` | couplings; `w2` | flow matching, and references that nothing trains |
-
-A functional added to `gwf.divergences` has its recipes at once.
 """
 
 from gwf import divergences, fields

@@ -43,6 +43,7 @@ class Gaussian(base.Trainer):
     title = "Gaussian"
     Settings = settings.Settings
     map_of = Affine
+    phase = staticmethod(lambda: 1)  # there are no time steps
 
     def __init__(self, functional, task, settings, seed, device):
         super().__init__(functional, Shaped(task), settings, seed, device)
@@ -55,8 +56,6 @@ class Gaussian(base.Trainer):
         """The map; there is no critic."""
         y = self.task.data(DRAWS, generator(self.task.seed, "reference", self.device))
         return self.map_of(y), nn.ModuleList()
-
-    phase = staticmethod(lambda: 1)
 
     def update(self):
         self.step += 1
