@@ -159,8 +159,9 @@ def test_drifting_as_released_has_unit_forces(n):
     |V| has at most 3 sqrt 2, and above 3 at mu = nu, where they agree in the main. Against a shift it points there; a common
     shift of both batches changes nothing but rounding."""
     x, y = normal(n, 2, "x"), normal(n, 2, "y")
-    assert float(DriftingReleased((0.2,))(x, y).square().mean()) == pytest.approx(1, rel=1e-5)
-    V = DriftingReleased()
+    V, one = DriftingReleased(), DriftingReleased()
+    one.temperatures = (0.2,)
+    assert float(one(x, y).square().mean()) == pytest.approx(1, rel=1e-5)
     assert 3 < float(V(x, y).square().sum(1).mean().sqrt()) < 3 * math.sqrt(2)
     assert float((V(x, y + 3)).mean(0).min()) > 0.5
     assert torch.allclose(V(x, y), V(x + 5, y + 5), atol=2e-3)

@@ -54,9 +54,7 @@ class DriftingReleased(Field):
     """
 
     title = "drifting, released"
-
-    def __init__(self, temperatures=(0.02, 0.05, 0.2)):
-        self.temperatures = temperatures
+    temperatures = (0.02, 0.05, 0.2)
 
     def velocity(self, x, y, other=None, generator=None):
         """V at x (n, ...), for data y (m, ...)."""
