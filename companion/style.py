@@ -18,12 +18,20 @@ COLOURS = {
     "reverse_kl": "#56B4E9",
     "hellinger": "#882255",
     "chi2_tight": "#332288",
+    "reverse_chi2": "#EE99AA",
+    "w1_r1": "#997700",
     "sinkhorn": "#117733",
     "sinkhorn_single": "#66CC66",
     "w2": "#661100",
     "sliced": "#6699CC",
     "mmd": "#AA4499",
+    "mmd_learned": "#762A83",
+    "mmd_scaled": "#C2A5CF",
+    "mmd_repulsive": "#9970AB",
     "minibatch_ot": "#999933",
+    "independent": "#777777",
+    "drifting": "#DDAA33",
+    "drifting_released": "#AA7700",
     # S-JKO is KL's step in semi-dual form, its JSD variant the non-saturating Jensen-Shannon.
     "sjko": "#0072B2",
     "jsd": "#44AA99",
@@ -58,8 +66,10 @@ SPARE_COLOURS = ["#000000", "#DDAA33", "#004488", "#BB5566", "#225522", "#888888
 REAL = "#666666"
 """Colour of real data, exact solutions and the floor."""
 
-LINES = {"jko": "solid", "gan": "dashed", "euler": "dashdot"}
-MARKERS = {"jko": "o", "gan": "s", "euler": "D"}
+OTHERS = {"ck_jko": "h", "ck_gan": "H", "increments": "X", "whole": "x", "sjko": "P", "uotm_fixed": "^", "uotm": "v"}
+OTHERS |= {"uotm_released": ">", "matching": "*", "gaussian": "<", "real": "+"}
+LINES = {"jko": "solid", "gan": "dashed", "euler": "dashdot"} | {k: (0, (2 + i, 1)) for i, k in enumerate(OTHERS)}
+MARKERS = {"jko": "o", "gan": "s", "euler": "D"} | OTHERS
 
 STYLE = {
     "figure.dpi": 100,

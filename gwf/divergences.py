@@ -6,7 +6,7 @@ ratios and of potentials from them, and the exact solvers take the same formulas
 
 >>> from gwf import divergences
 >>> divergences.names()
-['chi2', 'chi2_tight', 'hellinger', 'js', 'js_ns', 'kl', 'kl_dv', 'reverse_kl', 'w1']
+['chi2', 'chi2_tight', 'hellinger', 'js', 'js_ns', 'kl', 'kl_dv', 'reverse_chi2', 'reverse_kl', 'w1', 'w1_r1']
 >>> divergences.get("kl").conjugate(torch.tensor(1.0))       # f*(s) = exp(s - 1)
 tensor(1.)
 >>> divergences.get("kl").swapped                            # D(nu || mu) in place of D(mu || nu)
@@ -37,6 +37,7 @@ from gwf.bounds import (
     xlogy,
 )
 from gwf.errors import UsageError, in_range, nearest
+from gwf.variants import NeymanChi2, PenalisedIPM
 
 
 class KL(FDivergence):
@@ -368,7 +369,9 @@ DIVERGENCES = {
     "chi2": PearsonChi2(),
     "chi2_tight": PearsonChi2Tight(),
     "hellinger": SquaredHellinger(),
+    "reverse_chi2": NeymanChi2(),
     "w1": Wasserstein1(),
+    "w1_r1": PenalisedIPM(),
     "tv": TotalVariation(),
     "softplus": Softplus(),
     "softplus_uotm": SoftplusUnshifted(),

@@ -44,7 +44,7 @@ def euler(field):
         V = field(device)
         step = Euler(T, V, torch.optim.Adam(T.parameters(), 1e-3, fused=True), 0.5, 2)
         iterate(step, TOY.data, TOY.source, 16, stream)
-        if hasattr(V, "potential"):
+        if hasattr(V, "potential") and not hasattr(V, "outputs"):  # features have no potential
             iterate(Descent(T, V, step.optimiser), TOY.data, TOY.source, 16, stream)
         return list(T.parameters())
 

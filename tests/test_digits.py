@@ -55,6 +55,16 @@ class TestComparisons:
         named = ["-".join(method) for method in trainings.methods(found)]
         assert named == ["kl-gan", "kl-jko", "kl_dv-gan", "w1-jko", "sinkhorn-euler"]
 
+    def test_the_name_of_a_case_says_whether_the_proximal_term_is_there(self):
+        """The trainer's own name for it is in the settings; sheets compare `jko` with `gan`, and references come last."""
+        found = cases(w2_real=[1.0], mmd_learned_jko=[1.0], kl_sjko=[1.0], sinkhorn_euler=[1.0], mmd_learned_gan=[2.0])
+        found["mmd_learned-jko"]["metrics"]["step"] = "implicit"
+        frame = trainings.gather(found)
+        assert list(frame["step"]) == ["gan", "jko", "sjko", "euler", "real"]
+        assert trainings.paired(frame, "fd_lenet", 1)[0]["functional"].tolist() == ["mmd_learned"]
+        assert trainings.method_title("kl", "sjko") == "KL, semi-dual JKO (S-JKO)"
+        assert trainings.method_title("w2", "real") == "W₂, real data"
+
     def test_names_for_people(self):
         assert trainings.method_title("kl_dv", "jko") == "KL-DV, JKO (GWF-KL-DV)"
         assert trainings.method_title("w1", "gan") == "W₁, no JKO (WGAN)"

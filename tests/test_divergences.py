@@ -157,13 +157,15 @@ def test_swapped_kl_is_reverse_kl():
         ("chi2", math.expm1(1.69)),
         ("chi2_tight", math.expm1(1.69)),
         ("hellinger", 2 * (1 - math.exp(-1.69 / 8))),
+        ("reverse_chi2", math.expm1(1.69)),
         ("w1", 1.3),
+        ("w1_r1", sum(1.69**n / (n * math.factorial(n)) for n in range(1, 40))),  # Hermite's polynomials diagonalise it
     ],
 )
 def test_values_of_gaussians(name, exact):
-    """D(N(1.3, 1) || N(0, 1)) in closed form; W1 on this grid is exact to the square of its spacing, 6e-3."""
+    """D(N(1.3, 1) || N(0, 1)) in closed form; W1's on this grid are exact to the square of its spacing, 6e-3."""
     value = float(divergences.get(name).value(normal(1.3), normal(0.0), W))
-    assert value == pytest.approx(exact, rel=1e-9 if name != "w1" else 1e-5)
+    assert value == pytest.approx(exact, rel=1e-5 if name.startswith("w1") else 1e-9)
 
 
 def test_jensen_shannon_value():
@@ -217,8 +219,9 @@ def test_tight_chi2_is_the_supremum_over_affine_rescalings():
         assert float(tight.bound(3 * u_mu - 5, 3 * u_nu - 5)) == pytest.approx(value, rel=1e-10)
 
 
-DERIVATIVES = {"js_ns": 0.602027, "w1": 1.0}
-"""d/dm at m = 1 where it is not the value's: `js_ns` has that of KL - 2 JS by definition, W1's value here is a grid's."""
+DERIVATIVES = {"js_ns": 0.602027, "w1": 1.0, "w1_r1": 1.0}
+"""d/dm at m = 1 where it is not the value's: `js_ns` has that of KL - 2 JS by definition, W1's value here is a grid's;
+`w1_r1` is seen with the critic h(x) = x, W1's, and not with its own."""
 
 
 def slope_of_value(F, m, step=1e-4):
@@ -243,9 +246,32 @@ def test_gradient_of_the_map_loss_at_the_optimal_critic(name):
     """Envelope theorem: the map loss has the gradient of the value (for `js_ns`, of KL - 2 JS)."""
     F = divergences.get(name)
     # chi2's ratio has e^(2 m x) tails: the quantiles' cut at 4.4 sd costs 1 %; the others 1e-4
-    tolerance = 2e-2 if name.startswith("chi2") else 1e-3
+    tolerance = 2e-2 if "chi2" in name else 1e-3
     expected = DERIVATIVES.get(name) or slope_of_value(F, 1.0)
     assert map_gradient(F, F.map_loss) == pytest.approx(expected, rel=tolerance)
+
+
+def test_w1_with_r1_is_a_dual_norm():
+    """Its penalised bound is |mu - nu|^2 / (4 weight) at h' = (Q - P) / (2 weight q), below at other critics; affine ones
+    give m^2 / (4 weight). Sums on the grid, where h' is integrated to the square of the spacing: 1e-4."""
+    F, weight, (p, q) = divergences.get("w1_r1"), 0.2, (normal(1.3), normal(0.0))
+    bound = lambda h, slope: float((W * (h * (p - q) - weight * q * slope**2)).sum())
+    slope = (W * (q - p)).cumsum(0) / (2 * weight * q)
+    slope[q < 1e-14] = 0.0  # where the sums of p and q are rounding
+    best = bound((W * slope).cumsum(0), slope)
+    assert best == pytest.approx(float(F.value(p, q, W)) / (4 * weight), rel=1e-2)
+    for a in (0.5, 1.3 / (2 * weight), 5.0):
+        assert bound(a * X, a * torch.ones_like(X)) <= 1.3**2 / (4 * weight) + 1e-9 < best
+    assert bound(1.3 / (2 * weight) * X, 1.3 / (2 * weight) * torch.ones_like(X)) == pytest.approx(1.69 / 0.8, rel=1e-9)
+
+
+def test_reverse_chi2_is_pearsons_swapped():
+    """Losses of the critic and of the map are those of chi2 with mu and nu exchanged, at v = 2 (u - 1)."""
+    u_mu, u_nu = torch.randn(2, 100, generator=torch.Generator().manual_seed(0))
+    ours, theirs = divergences.get("reverse_chi2"), divergences.get("chi2").swapped
+    args = 2 * (u_mu - 1), 2 * (u_nu - 1)
+    assert float(ours.critic_loss(u_mu, u_nu)) == pytest.approx(float(theirs.critic_loss(*args)), rel=1e-12)
+    assert float(ours.map_loss(u_mu, u_nu)) == pytest.approx(float(theirs.map_loss(*args)), rel=1e-12)
 
 
 def test_nonsaturating_js_descends_something_else():

@@ -22,14 +22,14 @@ from gwf.paths import NOTEBOOKS, ROOT
 from tests.notebook_form import check
 
 #: Room -> most lines it may have, docstrings included; and what it may import of the others.
-BUDGETS = {"gwf": 10500, "companion": 2700}
+BUDGETS = {"gwf": 11500, "companion": 2700}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
 CELLS = 9200
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
-    *("errors", "validation", "paths", "progress", "seeding", "bounds", "divergences", "exact", "nets", "data"),
+    *("errors", "validation", "paths", "progress", "seeding", "bounds", "variants", "divergences", "exact", "nets", "data"),
     *("steps", "fields", "metrics", "flows", "training", "uses"),
 ]
 

@@ -117,9 +117,9 @@ class TestUpdate:
             moved[tau] = float((t.T(z) - start).square().sum(1).mean())
         assert moved[0.01] < 0.5 * moved[1.0]
 
-    @pytest.mark.parametrize("method", recipes.names())
+    @pytest.mark.parametrize("method", [m for m in recipes.names() if m.rsplit("-", 1)[1] in ("gan", "jko", "euler")])
     def test_every_recipe_trains(self, method):
-        """Ten updates of every registered functional with every step it allows: finite losses, and the weights move."""
+        """Ten updates of every functional with these steps (others: `test_recipes.py`): finite losses, and the weights move."""
         functional, step = method.rsplit("-", 1)
         t = trainer(functional, step)
         before = weights(t.T)

@@ -8,8 +8,11 @@ r"""Velocity fields V of the functionals F, by name: what one outer iteration of
 | `sinkhorn_single` | the same with mu' = mu: the self plan sits on its diagonal |
 | `sliced` | sliced W2 |
 | `mmd` | MMD^2 / 2 with the energy kernel |
+| `mmd_learned`, `mmd_scaled`, `mmd_repulsive` | MMD^2 / 2 between learned features, one network |
 | `minibatch_ot` | y_{pi(i)} - x_i, pi the optimal assignment of the two batches |
 | `chi2_tight` | -grad of the map's loss, which is not E h of the critic |
+| `independent` | y_i - x_i, the batches as they come |
+| `drifting`, `drifting_released` | attraction to data minus repulsion from generated points |
 
 `learned.FunctionalField` is the field of any other functional with a critic.
 
@@ -23,8 +26,10 @@ Sources: proposal (the family), w2fe (the critics). Chapter `explicit`.
 import inspect
 
 from gwf.errors import nearest
+from gwf.fields.drifting import Drifting, DriftingReleased
+from gwf.fields.kernels import LearnedMMD, RepulsiveMMD, ScaledMMD
 from gwf.fields.learned import TightChi2Field, W1Field
-from gwf.fields.minibatch_ot import MinibatchOT
+from gwf.fields.minibatch_ot import Independent, MinibatchOT
 from gwf.fields.mmd import MMD
 from gwf.fields.sinkhorn import SingleBatch, Sinkhorn
 from gwf.fields.sliced import Sliced
@@ -37,8 +42,14 @@ FIELDS = {
     "sinkhorn_single": SingleBatch,
     "sliced": Sliced,
     "mmd": MMD,
+    "mmd_learned": LearnedMMD,
+    "mmd_scaled": ScaledMMD,
+    "mmd_repulsive": RepulsiveMMD,
     "minibatch_ot": MinibatchOT,
     "chi2_tight": TightChi2Field,
+    "independent": Independent,
+    "drifting": Drifting,
+    "drifting_released": DriftingReleased,
 }
 SETTINGS = (
     *("betas", "critic_steps", "lr", "penalty_of", "positive", "target", "weight"),

@@ -31,3 +31,16 @@ class MinibatchOT(Field):
     def work(self, batch, unit):
         """One assignment of a batch to a batch."""
         return batch * batch / 1e6 * unit["assignment"]
+
+
+class Independent(Field):
+    """V(x_i) = y_i - x_i: each point to a data point drawn for it, the pairs of flow matching (`gwf.training.matching`).
+
+    E[V | x] = E y - x: as the velocity of a map it draws all points to the mean.
+    """
+
+    title = "independent pairs"
+
+    def velocity(self, x, y, other=None, generator=None):
+        """V at x (n, ...), for as many data y (n, ...)."""
+        return y - x

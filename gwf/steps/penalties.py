@@ -46,7 +46,13 @@ def two_sided(critic, x, y, generator=None):
     return critic(y), (norm - 1).square().mean()
 
 
-PENALTIES = {"r1": r1, "lipschitz": lipschitz, "two_sided": two_sided}
+def interpolated(critic, x, y, generator=None):
+    """(u(y), E |grad u(x_a)|^2) between x and y; of several outputs their sum is taken, as in gwf's code, whose default it is."""
+    norm = _slope_between(critic, x, y, generator)
+    return critic(y), norm.square().mean()
+
+
+PENALTIES = {"r1": r1, "lipschitz": lipschitz, "two_sided": two_sided, "interpolated": interpolated}
 
 
 def penalty(name):

@@ -1,22 +1,46 @@
 """Methods by name: a functional and a time step, `<functional>-<step>`.
 
-A functional with a variational bound has three recipes: `gan` (tau = infinity, no proximal term: the f-GAN, the GAN,
-the WGAN of that functional), `jko` (its generative Wasserstein flow) and `euler` (the explicit flow of its critic:
-W1-FE for W1). One with a velocity field (W2, Sinkhorn, sliced W2, MMD, minibatch transport) has `euler` alone: W2-FE,
-the Sinkhorn flow, and so on. `js_ns` has no `euler`: its critic is that of `js`, and so would be the flow
-(`gwf.fields.learned.FunctionalField` is the field of the loss itself). A functional added to `gwf.divergences` has its recipes at once.
+| steps | functionals | what they are |
+| --- | --- | --- |
+| `gan`, `jko` | those with a variational bound over critics | f-GAN, WGAN; generative Wasserstein flows |
+| `descent`, `implicit` | those with a velocity field | W2-GAN; gwf's algorithms 1 (no critic) and 2 (MMD-GAN, scaled, repulsive) |
+| `ck_gan`, `ck_jko` | `mmd` | CKGAN's form of it |
+| `euler` | all | W2-FE, W1-FE, Sinkhorn flow, drifting, ...: regression on frozen targets |
+| `sjko`, `uotm_fixed`, `uotm`, `uotm_released` | some f-divergences | S-JKO, its JSD variant; K = 1 (OTM for `w2`); UOTM, as released |
+| `increments`, `whole` | those with a bound | vwgf, and a whole map on the same networks |
+| `matching`, `gaussian`, `real` | couplings; `w2` | flow matching, and references that nothing trains |
 """
 
 from gwf import divergences, fields
 from gwf.errors import UsageError, nearest
+from gwf.training.conditional import CKGAN, CKJKO
 from gwf.training.explicit import Euler
 from gwf.training.implicit import GAN, JKO
-
-FIELDS_ALONE = ("minibatch_ot", "mmd", "sinkhorn", "sliced", "w2")
-"""Functionals with a field of `gwf.fields` and no bound over one critic."""
+from gwf.training.increments import Increments, Whole
+from gwf.training.matching import Matching
+from gwf.training.proximal import Descent, Proximal
+from gwf.training.references import Gaussian, Real
+from gwf.training.semidual import SJKO, UOTM, SourceFixed, UOTMReleased
 
 #: Time step -> its trainer, which has its settings.
-STEPS = {"gan": GAN, "jko": JKO, "euler": Euler}
+STEPS = {
+    "gan": GAN,
+    "jko": JKO,
+    "euler": Euler,
+    "descent": Descent,
+    "implicit": Proximal,
+    "ck_gan": CKGAN,
+    "ck_jko": CKJKO,
+    "sjko": SJKO,
+    "uotm_fixed": SourceFixed,
+    "uotm": UOTM,
+    "uotm_released": UOTMReleased,
+    "increments": Increments,
+    "whole": Whole,
+    "matching": Matching,
+    "gaussian": Gaussian,
+    "real": Real,
+}
 
 
 def get(functional, step):
@@ -35,8 +59,8 @@ def get(functional, step):
 
 
 def functionals():
-    """Names of all functionals: those with a critic, and those with a velocity field alone."""
-    return sorted([*divergences.names(), *FIELDS_ALONE])
+    """Names of all functionals: those with a critic, and those with a velocity field."""
+    return sorted({*divergences.names(), *fields.FIELDS})
 
 
 def functional(name):

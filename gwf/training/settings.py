@@ -22,6 +22,8 @@ RANGES = {
     "lr_map": (0, 1, True),
     "lr_critic": (0, 1, True),
     "penalty": (0, 1e6, False),
+    "noise": (0, 10, False),
+    "ode_steps": (1, 10**4, False),
     "penalty_every": (1, 10**6, False),
     "lipschitz": (0, 1e6, False),
     "ema": (0, 1, False),

@@ -1,7 +1,8 @@
 """What the experiments on whole trainings share: measured samples read back, means over seeds, comparisons by seed, figures.
 
 A case is called `<functional>-<step>`; one with a further part, as `kl_dv-jko-longer`, is the same method with settings
-of its own and stands in no comparison of methods.
+of its own and stands in no comparison of methods. `gan` and `jko` say that the proximal term is absent or there, whichever
+trainer that takes: `mmd_learned-jko` has the time step `implicit` of `gwf.training.recipes`.
 """
 
 import json
@@ -29,15 +30,55 @@ ORDER = (
     "js_ns",
     "chi2",
     "w1",
+    "w1_r1",
     "reverse_kl",
+    "reverse_chi2",
     "hellinger",
     "chi2_tight",
+    "mmd",
+    "mmd_learned",
+    "mmd_scaled",
+    "mmd_repulsive",
     "sinkhorn",
     "sliced",
     "w2",
 )
-STEPS = {"gan": "no JKO", "jko": "JKO", "euler": "Euler"}
-EXPLICIT_TITLES = {"w2": "W2-FE", "w1": "W1-FE"}
+STEPS = {
+    "gan": "no JKO",
+    "jko": "JKO",
+    "ck_gan": "conditional kernel, no JKO",
+    "ck_jko": "conditional kernel, JKO",
+    "increments": "JKO, increments",
+    "whole": "JKO, whole map",
+    "sjko": "semi-dual JKO",
+    "uotm_fixed": "semi-dual, one step",
+    "uotm": "both relaxed",
+    "uotm_released": "both relaxed, all pairs",
+    "euler": "Euler",
+    "matching": "flow matching",
+    "gaussian": "Gaussian",
+    "real": "real data",
+}
+ALSO = {
+    ("w2", "euler"): "W2-FE",
+    ("w1", "euler"): "W1-FE",
+    ("w1", "gan"): "WGAN",
+    ("w2", "gan"): "W2-GAN",
+    ("mmd", "gan"): "fixed kernel, no critic",
+    ("mmd", "jko"): "GWF-MMD, algorithm 1",
+    ("mmd_learned", "gan"): "MMD-GAN",
+    ("mmd", "ck_gan"): "CKGAN",
+    ("mmd", "ck_jko"): "GWF-ckMMD",
+    ("kl", "sjko"): "S-JKO",
+    ("js_ns", "sjko"): "S-JKO-JSD",
+    ("kl", "uotm_fixed"): "source-fixed UOTM",
+    ("w2", "uotm_fixed"): "OTM",
+    ("kl", "uotm"): "UOTM",
+    ("kl", "uotm_released"): "UOTM as released",
+    ("js", "increments"): "VWGF",
+    ("minibatch_ot", "matching"): "OT-CFM",
+}
+"""What a method is called elsewhere."""
 PRETTY = {"chi2": "χ²", "W1": "W₁", "W2": "W₂"}
 
 
@@ -63,7 +104,8 @@ def order(method):
     """Sorting key of (functional, step): critics first, a functional's steps side by side."""
     functional, step = method
     place = ORDER.index(functional) if functional in ORDER else len(ORDER)
-    return step == "euler", place, functional, list(STEPS).index(step)
+    kind = list(STEPS).index(step)
+    return max(kind - 1, 0), place, functional, kind
 
 
 def methods(cases):
@@ -83,7 +125,7 @@ def gather(cases, name="metrics"):
             table = table.rename(columns={"step": "updates"})
             table.insert(0, "functional", functional)
             table.insert(1, "step", step)
-        frames.append(table)
+        frames.append(table.assign(functional=functional, step=step))
     if not frames:
         raise UsageError(f"no method has been measured: there are {', '.join(cases) or 'no cases'}")
     return pd.concat(frames, ignore_index=True)
@@ -109,13 +151,9 @@ def label(functional, step):
 
 def method_title(functional, step):
     """Full name of a method: `KL-DV, JKO (GWF-KL-DV)`, `KL-DV, no JKO (f-GAN)`."""
-    if step == "euler":
-        also = EXPLICIT_TITLES.get(functional, "explicit flow")
-    elif step == "jko":
-        also = f"GWF-{functional_title(functional)}"
-    else:
-        also = "WGAN" if functional == "w1" else "f-GAN"
-    return f"{label(functional, step)} ({also})"
+    others = {"euler": "explicit flow", "jko": f"GWF-{functional_title(functional)}", "gan": "f-GAN"}
+    also = ALSO.get((functional, step)) or others.get(step)
+    return f"{label(functional, step)} ({also})" if also else label(functional, step)
 
 
 def head(part, name, profile):
@@ -135,9 +173,11 @@ def head(part, name, profile):
 
 
 def show_step(row):
-    """The size of a method's time step: `τ = 0.5`, `τ = ∞`, or `ε = 1, J = 5` for the explicit step."""
+    """The size of a method's time step: `τ = 0.5`, `τ = ∞`, `ε = 1, J = 5` for the explicit step, or none."""
     if row["step"] == "euler":
         return f"ε = {row['eps']:g}, J = {row['persistency']:g}"
+    if row["step"] in ("matching", "gaussian", "real"):
+        return "–"
     return "τ = ∞" if math.isinf(row["tau"]) else f"τ = {row['tau']:g}"
 
 
