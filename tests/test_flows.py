@@ -215,6 +215,19 @@ def test_an_f_divergence_by_exact_steps():
     assert np.allclose(result.history.w2[1:] ** 2, exact, atol=1e-7) and result.history.functional[0] == math.inf
 
 
+def test_mass_that_costs_less_off_the_data_stays():
+    """delta_0 towards delta_10 at tau = 1/2: the trip costs 100, to stay 2 log 2. At tau = 100 it costs 1/2, less than log 2."""
+    x, y = np.array([[0.0]]), np.array([[10.0]])
+    given = {"method": "jko", "tolerance": 0, "bandwidth": 1.0}
+    result = gwf.flow(x, y, "js", step=0.5, steps=2, every=1, **given)
+    assert result.particles.ravel().tolist() == [10, 0] and result.weights == pytest.approx([0, 1], abs=1e-6)
+    assert result.history.functional.iloc[-1] == pytest.approx(2 * math.log(2), abs=1e-6)
+    step = gwf.jko_step(x, y, 0.5, "js")
+    assert step.kept == pytest.approx([1], abs=1e-6) and step.primal == pytest.approx(2 * math.log(2), abs=1e-8)
+    far = gwf.flow(x, y, "js", step=100.0, steps=1, **given)
+    assert far.weights[0] == pytest.approx(1, abs=1e-6)
+
+
 def test_a_step_between_atoms_is_enclosed_and_balanced_transport_is_pots():
     x, y = clouds(10, 12)
     for divergence, source in (("kl", "hard"), ("chi2", "hard"), ("js", "kl"), ("hard", "hard")):

@@ -99,21 +99,25 @@ class Proximal(Explicit):
 
 
 class Atoms(Explicit):
-    """The exact implicit step of an f-divergence: mass moves to the atoms y, and their weights flow."""
+    """The exact implicit step of an f-divergence: mass moves to the atoms y or stays, and the weights flow."""
 
     def advance(self, x):
-        """y, and per atom that had mass the distance it went, so that mean squares weigh up to W_2^2."""
+        """y and the x where mass stays; and the distance that mass went, whose mean square is W_2^2."""
         a = np.full(len(x), 1 / len(x)) if self.weights is None else self.weights
-        kept, b, y = a > 0, np.full(len(self.y), 1 / len(self.y)), array(self.y)
-        self.found = atoms.jko_step(array(x)[kept], a[kept], y, b, self.step, self.F.divergence)
-        self.weights = self.found.mu / self.found.mu.sum()
-        square = (atoms.cost(array(x)[kept], y, 0.5) * self.found.plan).sum()
-        return self.y, torch.tensor([[math.sqrt(square)]])
+        there, b, y = a > 0, np.full(len(self.y), 1 / len(self.y)), array(self.y)
+        self.found = found = atoms.jko_step(array(x)[there], a[there], y, b, self.step, self.F.divergence)
+        stays = found.kept > 1e-8  # an interior point has no exact zeros
+        weights = np.concatenate([found.mu, found.kept[stays]])
+        self.weights = weights / weights.sum()
+        square = (atoms.cost(array(x)[there], y, 0.5) * found.plan).sum()
+        rows = torch.as_tensor(np.flatnonzero(there)[stays], device=x.device)
+        return torch.cat([self.y, x[rows]]), torch.tensor([[math.sqrt(square)]])
 
     def value(self, x):
-        """D_f of the weights, infinite before the first step."""
-        m = len(self.y)
-        return math.inf if self.weights is None else float(self.F.divergence.of_mass.f(m * self.weights).mean())
+        """D_f of the law, with the price of the mass off the data."""
+        m, f = len(self.y), self.F.divergence.of_mass.f
+        on, off = (np.zeros(m), 1.0) if self.weights is None else (self.weights[:m], self.weights[m:].sum())
+        return float(f(m * on).mean()) + (off * atoms.recession(self.F.divergence) if off > 0 else 0.0)
 
     def plan(self, x):
         """Of the last step."""
@@ -226,8 +230,9 @@ def flow(
     steps : int
         Most steps.
     method : {"explicit", "jko"}
-        "jko" for an f-divergence is exact (`gwf.jko_step`, O(n m^2)): from the first step on `particles` are y, and `weights`
-        flow, if tau is well above the squared distance of neighbours; mass stays where it is below. Otherwise the map of equal particles is optimised, for a functional with a value.
+        "jko" for an f-divergence is exact (`gwf.jko_step`, O(n m^2)): `particles` are y, followed by those x that mass does
+        not leave, if f has a finite slope at infinity ("js", "hellinger"), and `weights` flow if tau is well above the
+        squared distance of neighbours. Otherwise the map of equal particles is optimised, for a functional with a value.
     batch : int, optional
         Explicit steps in random parts of this size, against as many data: memory batch^2, with the bias of `minibatch_bias`.
     reach : float, optional

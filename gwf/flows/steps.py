@@ -1,5 +1,6 @@
 """One JKO step of an f-divergence, exact, with the certificate that it is."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +13,10 @@ from gwf.flows.clouds import array, like, pair
 
 
 class JKOStep(NamedTuple):
-    """A solved step: the law sum_j weights_j delta_{y_j}; `primal` >= minimum >= `dual`, and `gap` is their difference.
+    """A solved step: the law sum_j weights_j delta_{y_j} + sum_i kept_i delta_{x_i}; `gap`, of `primal` >= minimum >= `dual`.
 
-    `plan` (n, m) from the atoms x to y, or None, and then `cuts` (m - 1,), where the line is cut into the cells that
-    go to each y_j; `potential` (m,), of the dual.
+    `plan` (n, m) from the atoms x to y, and `kept` (n,), the mass that stays off the data, 0 where f'(inf) is infinite; or
+    None, and then `cuts` (m - 1,), where the line is cut into the cells that go to each y_j; `potential` (m,), of the dual.
     """
 
     particles: Any
@@ -25,6 +26,7 @@ class JKOStep(NamedTuple):
     dual: float
     gap: float
     plan: Any = None
+    kept: Any = None
     cuts: Any = None
 
 
@@ -34,13 +36,13 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
     .. math:: \mu' = \operatorname{argmin}_{\mu'} \; D_f(\mu' | \nu) + \frac{1}{2\tau} W_2^2(\mu, \mu'), \qquad
               \nu = \sum_j b_j \delta_{y_j},
 
-    which has its minimum on the atoms of nu: mu' is the second marginal of the plan pi that minimises
+    which has its minimum on the atoms of nu and, at the price f'(inf) a unit, on those of mu: pi and p minimise
 
-    .. math:: \sum_{ij} \frac{|x_i - y_j|^2}{2 \tau} \pi_{ij} + D_{f_1}(\pi \mathbf 1 | a) + D_f(\pi^T \mathbf 1 | b), \qquad
-              \pi \ge 0,
+    .. math:: \sum_{ij} \frac{|x_i - y_j|^2}{2 \tau} \pi_{ij} + f'(\infty) \sum_i p_i + D_f(\pi^T \mathbf 1 | b), \qquad
+              \pi, p \ge 0, \quad \pi \mathbf 1 + p = a,
 
-    with the first marginal held at a, or relaxed too. The values of the plan and of a potential of the dual problem enclose
-    the minimum, so that the answer need not be trusted.
+    or D_{f_1}(pi 1 | a) takes the place of the constraint and of p. The values of the plan and of a potential of the dual
+    problem enclose the minimum, so that the answer need not be trusted.
 
     Parameters
     ----------
@@ -91,9 +93,11 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
         return _on_the_line(x, y, tau, divergence, source, b, tolerance)
     p, q = (array(t) for t in pair(x, y))
     a, b = (np.full(len(t), 1 / len(t)) if w is None else w for t, w in ((p, a), (q, b)))
-    found = atoms.solve(atoms.cost(p, q, tau), a, b, source, divergence, tolerance)
+    stay = atoms.recession(divergence) if source == "hard" else math.inf
+    found = atoms.solve(atoms.cost(p, q, tau), a, b, source, divergence, tolerance, stay=stay)
     give = lambda t: like(torch.as_tensor(t), y)
-    return JKOStep(y, give(found.mu), give(found.v), found.primal, found.dual, found.gap, give(found.plan))
+    values = (found.primal, found.dual, found.gap)
+    return JKOStep(y, give(found.mu), give(found.v), *values, give(found.plan), give(found.kept))
 
 
 def _on_the_line(law, y, tau, divergence, source, b, tolerance):
