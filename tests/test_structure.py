@@ -29,7 +29,19 @@ CELLS = 9200
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
-    *("errors", "validation", "paths", "progress", "seeding", "bounds", "variants", "divergences", "exact", "nets", "data"),
+    *(
+        "errors",
+        "validation",
+        "paths",
+        "progress",
+        "seeding",
+        "bounds",
+        "variants",
+        "divergences",
+        "exact",
+        "nets",
+        "data",
+    ),
     *("steps", "fields", "metrics", "flows", "training", "uses"),
 ]
 
