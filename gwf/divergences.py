@@ -122,9 +122,8 @@ class JensenShannon(FDivergence):
 
     f(t) = t log t - (t + 1) log((t + 1)/2), f*(s) = -log(2 - e^s) for s < log 2, else infinity. With
     h = log 2 - softplus(-u) the bound is the GAN discriminator's: -critic_loss = 2 log 2 - E_mu softplus(-u)
-    - E_nu softplus(u), and u* = log(dmu/dnu). No factor 1/2, as in gwf and sjko: their tau refers to 2 JS.
-
-    Mass of mu that nu does not charge costs log 2 a unit, no more. Source: gwf section 5.3; sjko equations 31 to 33.
+    - E_nu softplus(u), and u* = log(dmu/dnu). No factor 1/2, as in gwf and sjko: their tau refers to 2 JS. Mass of mu
+    that nu does not charge costs log 2 a unit, no more. Source: gwf section 5.3; sjko equations 31 to 33.
     As a ratio its variable is w = 2 / (1 + r) in (0, 2), with A = log(2 - w) and B = -log w (vwgf, Table 1).
     """
 
@@ -203,8 +202,7 @@ class Chi2OfMass(PearsonChi2):
 class PearsonChi2Tight(PearsonChi2):
     r"""chi2(mu || nu) = sup_h (E_mu h - E_nu h)^2 / Var_nu(h), attained at h* = any affine function of dmu/dnu.
 
-    For a fixed h it is the supremum of the plain bound over all a h + b: sup_b gives a (E_mu h - E_nu h)
-    - a^2 Var_nu(h) / 4, and sup_a the ratio above. So it is pointwise larger and blind to scale and shift of the critic.
+    It is the supremum of the plain bound over all a h + b, so larger and blind to scale and shift of the critic.
     Variances are biased (1/B), as the empirical law demands. Source: gwf section 5.3; the supremum is derived here.
     """
 
@@ -397,7 +395,6 @@ def get(name):
 
 def entropy(name):
     """Psi of the divergence called `name`, with Psi'(1) = 0: for potentials and exact steps, where mass may vary."""
-    D = get(name)
-    if not isinstance(D, Generator):
+    if not isinstance(D := get(name), Generator):
         raise UsageError(f"{name!r} has no generator f: it is no divergence of densities")
     return D.of_mass
