@@ -1,8 +1,7 @@
 r"""The divergences D(mu || nu) that the flows descend, each stated once: one class, one entry of `DIVERGENCES`.
 
-A class gives the generator f, its derivative df, the conjugate f* with its derivatives `slope` and `curvature`, the end
-`top` of dom f*, and the output layer `h` that keeps a critic inside; `gwf.bounds` derives the losses of critics, of density
-ratios and of potentials from them, and the exact solvers take the same formulas.
+A class gives f, its derivative df, the conjugate f* with derivatives `slope` and `curvature`, the end `top` of dom f*, and
+the output layer `h` of a critic; `gwf.bounds` derives all losses from them, and the exact solvers take the same formulas.
 
 >>> from gwf import divergences
 >>> divergences.names()
@@ -255,7 +254,7 @@ class SquaredHellinger(FDivergence):
 class TotalVariation(Generator):
     """int |dmu/dnu - 1| dnu / 2 + mu_s / 2 = sup over |h| <= 1/2 of E_mu h - E_nu h. Its variable is the critic itself.
 
-    Used as a ratio alone: no finite output reaches the optimal critic, sign(dmu/dnu - 1) / 2.
+    Used as a ratio alone: no finite output reaches the optimal critic.
     """
 
     title, top = "total variation", 0.5
@@ -395,6 +394,7 @@ def get(name):
 
 def entropy(name):
     """Psi of the divergence called `name`, with Psi'(1) = 0: for potentials and exact steps, where mass may vary."""
-    if not isinstance(D := get(name), Generator):
+    D = get(name)
+    if not isinstance(D, Generator):
         raise UsageError(f"{name!r} has no generator f: it is no divergence of densities")
     return D.of_mass

@@ -48,7 +48,7 @@ def test_public_names_have_a_docstring_whose_examples_run(name):
 @pytest.mark.parametrize("name", functionals.names())
 def test_the_mean_velocity_of_every_functional_points_to_the_data_and_is_of_the_kind_of_x(name):
     x, y = clouds()
-    settings = {"warm_up": 60} if name in ("w1", "w2") else {}
+    settings = {"warm_up": 60} if fields.FIELDS.get(name, functionals.MMD).potentials and "chi2" not in name else {}
     V = gwf.velocity(x, y, name, **settings)
     way, mean = y.mean(0) - x.mean(0), V.mean(0)
     assert V.dtype == np.float64 and V.shape == x.shape
@@ -233,7 +233,9 @@ def test_a_step_between_atoms_is_enclosed_and_balanced_transport_is_pots():
     for divergence, source in (("kl", "hard"), ("chi2", "hard"), ("js", "kl"), ("hard", "hard")):
         found = gwf.jko_step(x, torch.as_tensor(y), 0.7, divergence, source=source)
         assert 0 <= found.gap + 1e-12 and found.gap <= 1e-9 * (1 + abs(found.primal))
-        assert found.gap == found.primal - found.dual and torch.allclose(found.plan.sum(0), found.weights)
+        assert found.gap == pytest.approx(found.primal - found.dual, abs=1e-14) and torch.allclose(
+            found.plan.sum(0), found.weights
+        )
         C = torch.as_tensor(ot.dist(x, y) / 1.4)
         assert source != "hard" or torch.allclose(found.plan.sum(1), torch.tensor(0.1, dtype=C.dtype))
     assert found.primal == pytest.approx(ot.emd2([], [], C.numpy()), rel=1e-9)

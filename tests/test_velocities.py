@@ -19,7 +19,15 @@ from gwf.steps.jko import JKO, JKOStep
 from gwf.training import explicit, recipes
 
 M = 0.5
-DIRECTIONS = [(name, swapped) for name in divergences.names() for swapped in (False, True)]
+# The best critic of w1_r1 is no function of the ratio: tests/test_divergences.py has its value.
+DIRECTIONS = [(name, swapped) for name in divergences.names() if name != "w1_r1" for swapped in (False, True)]
+#: Recipes that follow a critic or a field alone; of learned features the best ones are not known.
+FOLLOW = [
+    f"{name}-{step}"
+    for name in recipes.functionals()
+    for step in recipes.steps(name)
+    if step in ("gan", "jko", "euler") and not hasattr(fields.FIELDS.get(name), "outputs")
+]
 
 
 def quantiles(m, n):
@@ -35,7 +43,7 @@ class Best(nn.Module):
 
     def forward(self, x):
         if not isinstance(getattr(self.functional, "base", self.functional), FDivergence):
-            return self.scale * x * (1 if self.functional is divergences.get("w1") else -1)  # W1, m > 0
+            return self.scale * x * (1 if self.functional in map(divergences.get, ("w1", "w1_r1")) else -1)  # m > 0
         return self.scale * self.functional.optimal_output(self.m * x - self.m**2 / 2)
 
 
@@ -95,7 +103,7 @@ def potentials_of_w2(m):
     return [p.double(), e.double()]
 
 
-@pytest.mark.parametrize("recipe", recipes.names())
+@pytest.mark.parametrize("recipe", FOLLOW)
 @pytest.mark.parametrize("scale", [1.0, -3.0])
 def test_every_recipe_points_to_the_data(recipe, scale):
     """The mean velocity at the best critic is towards the data: of `euler` the field's, of `gan` and `jko` the map loss's."""
@@ -114,7 +122,7 @@ def test_every_recipe_points_to_the_data(recipe, scale):
         shift = torch.zeros(1, dtype=torch.float64, requires_grad=True)
         (gradient,) = torch.autograd.grad(sum(game.map_loss(x + shift, x, y)), shift)
         V = -gradient
-    assert float(V.mean()) < -0.05
+    assert float(V.mean()) < -0.02  # -0.05 M, drifting's with its width of 0.05, is the slowest
 
 
 def test_the_non_saturating_loss_has_a_field_of_its_own():
@@ -125,7 +133,12 @@ def test_the_non_saturating_loss_has_a_field_of_its_own():
     assert torch.allclose(js + other, torch.full_like(js, -1.0), atol=1e-9)
     assert {"js-euler", "js_ns-jko"} <= set(recipes.names()) and "js_ns-euler" not in recipes.names()
     with pytest.raises(UsageError, match="unknown recipe 'js_ns-euler'"):
-        check_training({"training": {"digits": {"case": {"functional": "js_ns", "step": "euler", "settings": {}}}}})
+        check_training(
+            {
+                "experiments": {},
+                "training": {"digits": {"case": {"functional": "js_ns", "step": "euler", "settings": {}}}},
+            }
+        )
 
 
 def test_the_plain_critic_field_agrees_where_it_is_right():

@@ -18,7 +18,7 @@ from gwf.bounds import FDivergence
 from gwf.errors import UsageError, in_range, nearest, whole
 from gwf.fields import mmd
 from gwf.fields.base import Field
-from gwf.fields.learned import CriticField
+from gwf.fields.learned import FunctionalField
 from gwf.fields.minibatch_ot import MinibatchOT
 from gwf.fields.sliced import Sliced, quantiles
 from gwf.flows.clouds import array
@@ -295,8 +295,9 @@ CLOSED = {"sinkhorn": Sinkhorn, "sliced": SlicedW2, "mmd": MMD, "minibatch_ot": 
 
 
 def names():
-    """Names of all functionals: the fields, then the f-divergences."""
-    return [*fields.names(), *(name for name in divergences.names() if name not in fields.FIELDS)]
+    """Names of all functionals: the fields, then the f-divergences. Independent pairs are of no functional of two clouds."""
+    divergence = [name for name in divergences.names() if isinstance(divergences.get(name), FDivergence)]
+    return [*(name for name in fields.names() if name not in (*divergence, "independent")), *divergence]
 
 
 def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
@@ -317,9 +318,10 @@ def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
     if isinstance(functional, str):
         name = nearest(functional, names(), "functional").removesuffix("_single")
         make, given = CLOSED.get(name) or fields.FIELDS.get(name), ()
-        functional = functional if make else divergences.get(name)
+        divergence = divergences.DIVERGENCES.get(name)
+        functional = divergence if isinstance(divergence, FDivergence) else functional
     if isinstance(functional, FDivergence):
-        make = {"kernel": Blurred, "critic": CriticField}[nearest(estimate, ("kernel", "critic"), "estimate")]
+        make = {"kernel": Blurred, "critic": FunctionalField}[nearest(estimate, ("kernel", "critic"), "estimate")]
         given = (functional,)
     elif isinstance(functional, Field):
         # What `prepare` sets is this flow's own; networks are shared.
