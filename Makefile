@@ -74,9 +74,7 @@ test: restored
 	@rm -rf results/lab
 	@OMP_NUM_THREADS=1 "$(PY)" -m pytest tests --numprocesses 2 --dist loadfile
 	@$(KERNELS) OMP_NUM_THREADS=1 GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 "$(PY)" -m pytest -q --nbval \
-	  --numprocesses 2 --dist loadfile $(wildcard notebooks/*.ipynb notebooks/chapters/*.ipynb)
-	@$(KERNELS) OMP_NUM_THREADS=1 GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 "$(PY)" -m pytest -q --nbval-lax \
-	  --numprocesses 2 --dist loadfile $(wildcard notebooks/experiments/*.ipynb)
+	  --numprocesses 2 --dist loadfile $(wildcard notebooks/*.ipynb notebooks/chapters/*.ipynb notebooks/experiments/*.ipynb)
 
 lab: $(STAMP_LAB) restored
 	@"$(PY)" -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/index.ipynb
