@@ -12,36 +12,17 @@ def polynomial_kernel(x, y):
 
 
 def kid(x, y):
-    r"""Unbiased squared MMD with the cubic polynomial kernel, the kernel inception distance [1]_.
+    r"""Unbiased squared MMD with the cubic polynomial kernel, the kernel inception distance [1]_; x (n, d), y (m, d).
 
     .. math::
         \mathrm{KID} = \frac{1}{n(n-1)} \sum_{i \ne j} k(x_i, x_j)
             + \frac{1}{m(m-1)} \sum_{i \ne j} k(y_i, y_j)
             - \frac{2}{nm} \sum_{i, j} k(x_i, y_j), \qquad k(a, b) = (a \cdot b / d + 1)^3.
 
-    Its mean over samples of one and the same law is 0 for every n, so single values may be negative.
+    All features are used, n, m >= 2. Its mean over samples of one and the same law is 0 for every n, so single values
+    may be negative.
 
-    Parameters
-    ----------
-    x : array_like, shape (n, d)
-        Features of one set, n >= 2. All of them are used.
-    y : array_like, shape (m, d)
-        Features of the other, m >= 2.
-
-    Returns
-    -------
-    float
-        Symmetric in x and y; can be slightly negative.
-
-    Raises
-    ------
-    UsageError
-        If n or m is below 2, the dimensions differ, or a value is not finite.
-
-    References
-    ----------
-    .. [1] M. Binkowski, D. Sutherland, M. Arbel, A. Gretton. Demystifying MMD GANs. ICLR 2018,
-       arXiv 1801.01401.
+    .. [1] M. Binkowski, D. Sutherland, M. Arbel, A. Gretton. Demystifying MMD GANs. ICLR 2018, arXiv 1801.01401.
     """
     x, y = as_pair(x, y, at_least=2)
     n, m = len(x), len(y)

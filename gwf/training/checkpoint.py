@@ -36,14 +36,10 @@ def replace(path, write):
 
 
 class Checkpoint:
-    """The one checkpoint of a run, kept in `folder` until the run has ended.
+    """The one checkpoint of a run, kept in its scratch `folder` until the run has ended.
 
-    Parameters
-    ----------
-    folder : Path
-        The run's scratch folder.
-    key : str
-        `fingerprint` of the run. A checkpoint of another key (the code was edited, a parameter changed) is ignored.
+    `key` is the `fingerprint` of the run: a checkpoint of another one (the code was edited, a parameter changed) is
+    ignored.
     """
 
     def __init__(self, folder, key):
