@@ -1,8 +1,5 @@
 """Kernel distance between two sets of features, without bias in n."""
 
-import numpy as np
-
-from gwf.errors import UsageError
 from gwf.metrics.arrays import as_pair, row_blocks
 
 
@@ -35,37 +32,3 @@ def kid(x, y):
 def _off_diagonal_sum(x):
     diagonal = ((x * x).sum(axis=1) / x.shape[1] + 1.0) ** 3
     return sum(polynomial_kernel(rows, x).sum() for rows in row_blocks(x)) - diagonal.sum()
-
-
-def kid_subsets(x, y, subsets, size, rng):
-    """Mean and standard deviation of `kid` over random subsets, the published protocol.
-
-    Parameters
-    ----------
-    x, y : array_like, shapes (n, d) and (m, d)
-    subsets : int
-        How many pairs of subsets, >= 2.
-    size : int
-        Rows of each subset, drawn without replacement, 2 <= size <= min(n, m).
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    mean, sd : float
-        The sd (n - 1) is the spread of one subset's value, not the error of the mean.
-
-    Raises
-    ------
-    UsageError
-        If `subsets` or `size` is out of range, or for the reasons of `kid`.
-    """
-    x, y = as_pair(x, y, at_least=2)
-    if subsets < 2:
-        raise UsageError(f"subsets = {subsets} is out of range: at least 2 are needed for a spread")
-    if not 2 <= size <= min(len(x), len(y)):
-        raise UsageError(f"size = {size} is out of range: it must lie in [2, {min(len(x), len(y))}]")
-    values = [
-        kid(x[rng.choice(len(x), size, replace=False)], y[rng.choice(len(y), size, replace=False)])
-        for _ in range(subsets)
-    ]
-    return float(np.mean(values)), float(np.std(values, ddof=1))

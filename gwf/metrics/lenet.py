@@ -6,7 +6,6 @@ are worth and the held-out digits are new to it. See notebooks/runs/lenet.ipynb.
 
 import hashlib
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from safetensors import torch as safetensors
 from gwf.data.embedded import to_model, verified
 from gwf.errors import UsageError, in_range, whole
 from gwf.nets.lenet import LeNet
+from gwf.paths import replace
 from gwf.progress import Progress
 from gwf.seeding import derive, generator
 
@@ -140,10 +140,8 @@ def serialised(net):
 
 def save(net, path):
     """Write the weights, whole or not at all, and return the sha256 of the file."""
-    path, content = Path(path), serialised(net)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    content = serialised(net)
+    replace(path, lambda part: part.write_bytes(content))
     return hashlib.sha256(content).hexdigest()
 
 

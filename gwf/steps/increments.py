@@ -214,12 +214,6 @@ def compositions(step, cache, *, steps, iterations, batch, stream, first=None):
         yield maps, loss
 
 
-def compose(step, cache, **settings):
-    """The `Composition` that `compositions` ends with."""
-    *_, (maps, _) = compositions(step, cache, **settings)
-    return maps
-
-
 HOW = ("composition", "cache", "resimulated", "whole")
 
 

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
 import torch
+
+from gwf.paths import replace
 
 #: Seconds between two checkpoints, at least; a killed run loses not much more.
 EVERY = 10.0
@@ -22,17 +23,6 @@ def fingerprint(parameters):
     for path in sorted(Path(file) for file in loaded):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
-
-
-def replace(path, write):
-    """Write a file by `write(temporary path)` and move it into place: readers see the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 class Checkpoint:
