@@ -126,10 +126,8 @@ def divergence(x, y, reg, iterations, tolerance=0.01):
         with torch.no_grad():
             missed = float((kept_mass(C, f, g, reg) - 1).abs().mean() / 2)
         if missed > tolerance:
-            message = (
-                f"{iterations} iterations at reg = {reg:g} leave {missed:.1%} of the mass in the wrong place: take more"
-            )
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
+            found = f"{iterations} iterations at reg = {reg:g} leave {missed:.1%} of the mass in the wrong place"
+            warnings.warn(f"{found}: take more", RuntimeWarning, stacklevel=3)
         return cost(C, f, g, reg)
 
     return value(x, y) - value(x, x) / 2 - value(y, y) / 2
