@@ -65,7 +65,6 @@ class Learned(Field):
         return self.critic_steps * unit[self.name]
 
     def networks(self):
-        """Name -> network."""
         return self._networks
 
     def state_dict(self):
@@ -75,7 +74,6 @@ class Learned(Field):
         }
 
     def load_state_dict(self, state):
-        """Go on from where `state_dict` was taken."""
         for name, net in self._networks.items():
             net.load_state_dict(state[name])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -146,7 +144,6 @@ class FunctionalField(CriticField):
         return -len(x) * slope
 
     def __call__(self, x, y, other=None, generator=None):
-        """`velocity`."""
         return self.velocity(x, y)
 
     @property
