@@ -58,7 +58,7 @@ def twenty_five_gaussians(tau, steps, method="jko", spacing=SPACING):
     Parameters
     ----------
     tau, spacing : float
-        The papers' step, cost |x - y|^2 / (4 tau); of the target's grid.
+        The papers' step, of cost |x - y|^2 / (4 tau); spacing of the target's grid.
     steps : int
         Number of JKO steps; must be 1 for the other methods, which have no second step.
     method : {"jko", "uotm", "uotm_released", "ot"}

@@ -61,7 +61,7 @@ def two_sample_floor(sampler, n, p, repeats, rng):
     Parameters
     ----------
     sampler : callable
-        `sampler(n, rng)` returns n >= 1 fresh points of the law, (n, d), and advances `rng`, of its kind.
+        `sampler(n, rng)` returns n >= 1 fresh points of the law, (n, d), and advances `rng`, numpy's or torch's.
     p : float
         Order of the distance, 1 <= p < inf.
     repeats : int
@@ -89,8 +89,8 @@ def mode_statistics(x, centres, std, radius=3.0, weights=None):
     Parameters
     ----------
     x, centres : array_like (n, d), (k, d)
-    std : float
-        Standard deviation of each mode per coordinate, > 0, in the unit of x; `radius` > 0 counts in it.
+    std, radius : float
+        Standard deviation of each mode per coordinate, in the unit of x, and a multiple of it; both > 0.
     weights : array_like (k,), optional
         Masses of the modes in the mixture, shares that sum to 1; uniform by default. A mode of mass 0 is never found.
 

@@ -187,7 +187,7 @@ def compositions(step, cache, *, steps, iterations, batch, stream, first=None):
     cache : ParticleCache
         Starts at mu_0, ends at mu_K.
     iterations, batch : int
-        Batches per step, at least 1 (else `UsageError`), and their size; `stream` draws them.
+        Batches per step and their size, at least 1, as `steps` is (else `UsageError`); `stream` draws them.
     first : int, optional
         Batches of the first step, which starts from untrained networks; `iterations` unless given.
 
