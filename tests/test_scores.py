@@ -70,9 +70,8 @@ def test_sampling_floor_of_a_moment_fit(d, n, printed):
     assert math.log10(covariance.moment_fit_floor(d, n)) == pytest.approx(printed, abs=0.01)
     if n <= 1000:
         rng = np.random.default_rng(3)
-        found = np.mean(
-            [scores.symkl_moment_fit(rng.standard_normal((n, d)), np.zeros(d), np.eye(d)) for _ in range(20)]
-        )
+        fits = [scores.moments(rng.standard_normal((n, d))) for _ in range(20)]
+        found = np.mean([covariance.symkl_cov(*fit, np.zeros(d), np.eye(d)) for fit in fits])
         # 20 values of relative spread about sqrt(2 / 90): 10 % is 3 standard errors and the next order, d / n.
         assert found == pytest.approx(covariance.moment_fit_floor(d, n), rel=0.1)
 
@@ -88,7 +87,8 @@ def test_the_metric_decides_the_ranking_of_exact_particles():
     x = law.sample(1000, rng)
     assert math.log10(scores.symkl_kde(x, law, 2000, rng)) == pytest.approx(0.72, abs=0.03)
     assert math.log10(scores.symkl_kde(x, law, 2000, rng, draws="fresh")) == pytest.approx(0.43, abs=0.06)
-    assert math.log10(scores.symkl_moment_fit(x, np.zeros(12), np.eye(12))) == pytest.approx(-1.05, abs=0.2)
+    by_moments = covariance.symkl_cov(*scores.moments(x), np.zeros(12), np.eye(12))
+    assert math.log10(by_moments) == pytest.approx(-1.05, abs=0.2)
 
 
 def test_monte_carlo_symkl_of_gaussians_meets_the_closed_form():

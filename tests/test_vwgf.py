@@ -12,15 +12,7 @@ from gwf.exact import gaussian
 from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
 from gwf.seeding import generator
 from gwf.steps import references as ref
-from gwf.steps.increments import (
-    Composition,
-    ParticleCache,
-    VariationalStep,
-    compose,
-    compositions,
-    passes,
-    standardised,
-)
+from gwf.steps.increments import Composition, ParticleCache, VariationalStep, compositions, passes, standardised
 from tests.notebook_code import load_notebook
 
 X = torch.linspace(-8, 8, 20001, dtype=torch.float64)
@@ -194,7 +186,7 @@ def test_the_first_map_update_reuses_the_pass_of_the_critic():
         (lambda: ref.KLThroughReference(None, ratio="lg"), "did you mean 'log'"),
         (lambda: ref.GaussianReference([0, 0], np.zeros((2, 2))), "positive definite"),
         (lambda: VariationalStep(None, None, None, math.inf, None, lr_map=1, lr_critic=1), "tau"),
-        (lambda: compose(None, None, steps=0, iterations=1, batch=1, stream=None), "steps"),
+        (lambda: next(compositions(None, None, steps=0, iterations=1, batch=1, stream=None)), "steps"),
         (lambda: passes(5, 1, 1, "whol"), "did you mean 'whole'"),
     ],
 )
