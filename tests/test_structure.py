@@ -25,7 +25,7 @@ from tests.notebook_form import check
 BUDGETS = {"gwf": 10500, "companion": 2660}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
-CELLS = 8600
+CELLS = 8700
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
