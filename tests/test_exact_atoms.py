@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize_scalar
+from scipy.spatial.distance import jensenshannon
 from scipy.special import logsumexp
 from scipy.stats import norm
 
@@ -267,6 +268,79 @@ def test_an_atomic_source_separates_maps_from_couplings(name, tau, relaxed, gap)
     found = atoms.jko_step([0.0], [1.0], y, b, tau, name).primal
     assert found == pytest.approx(relaxed, abs=5e-7)
     assert atoms.value_over_maps(0.0, y, b, tau, name) - found == pytest.approx(gap, abs=1e-6)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.0, 0.3), (2.5, 1.7)])
+@pytest.mark.parametrize("C", [0.4, 3.0])
+def test_one_atom_to_one_in_closed_form(a, b, C):
+    """Masses that are not 1. Both sides relaxed by KL: C + log(p / a) + log(p / b) = 0 at p = sqrt(ab) e^(-C/2), of value
+    a + b - 2 p; by chi2, C + 2 (p / a - 1) + 2 (p / b - 1) = 0. A hard source sends all."""
+    at = lambda **names: atoms.solve([[C]], [a], [b], **names, tolerance=1e-12)
+    p = math.sqrt(a * b) * math.exp(-C / 2)
+    both = at(source="kl", target="kl")
+    assert both.mu == pytest.approx([p], rel=1e-5) and both.primal == pytest.approx(a + b - 2 * p, abs=1e-10)
+    p = (4 - C) / (2 / a + 2 / b)
+    both = at(source="chi2", target="chi2")
+    exact = C * p + (p - a) ** 2 / a + (p - b) ** 2 / b
+    assert both.mu == pytest.approx([p], rel=1e-5) and both.primal == pytest.approx(exact, abs=1e-10)
+    assert at(target="chi2").primal == pytest.approx(C * a + (a - b) ** 2 / b, abs=1e-10)
+    assert at(target="kl").primal == pytest.approx(C * a + a * math.log(a / b) - a + b, abs=1e-10)
+
+
+def test_both_sides_relaxed_by_kl_is_pots_problem():
+    """POT's own solver of unbalanced transport (majorisation, 1e-9 in the value after many steps), masses 1.4 and .8."""
+    x, a, y, b, tau = problem(21, n=5, m=7, d=3)
+    a, b = 1.4 * a / a.sum(), 0.8 * b / b.sum()
+    C = atoms.cost(x, y, tau)
+    theirs = ot.unbalanced.mm_unbalanced(a, b, C, reg_m=1.0, div="kl", numItermax=20_000, stopThr=1e-12)
+    step = atoms.solve(C, a, b, "kl", "kl", tolerance=1e-11)
+    assert step.plan == pytest.approx(theirs, abs=1e-5)
+    priced = (C * theirs).sum() + sum(
+        (m * np.log(m / w) - m + w).sum() for m, w in ((theirs.sum(1), a), (theirs.sum(0), b))
+    )
+    assert step.primal == pytest.approx(priced, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["kl", "js", "hellinger"])
+def test_a_sequence_is_its_steps(name):
+    """Three steps, each from the atoms where there is mass; a gap of 1e-9 leaves the weights uncertain by its root."""
+    x, a, y, b, _ = normalised(*problem(4, n=5, m=3))
+    tau = 0.6
+    laws = atoms.jko_sequence(x, a, y, b, tau, 3, name)
+    points, mass = x, a
+    for k in range(3):
+        step = atoms.jko_step(points, mass, y, b, tau, name)
+        assert laws[k] == pytest.approx(step.mu, abs=1e-4)
+        points, mass = np.concatenate([points, y]), np.concatenate([step.kept, step.mu])
+        points, mass = points[mass > 1e-12], mass[mass > 1e-12]
+        mass = mass / mass.sum()
+    assert (name == "kl") == (laws[0].sum() > 1 - 1e-9), "mass stays where it has a price"
+
+
+def test_maps_of_one_atom_reach_one_atom():
+    """KL(delta_j | b) = -log b_j, 2 JS by its definition, 2 log 2 for staying: the least of what maps can do, unequal b."""
+    x, (y, b), tau = [0.2, -0.4], (np.array([[1.0, 0.0], [-1.0, 1.0], [0.5, -2.0]]), np.array([0.5, 0.2, 0.3])), 0.6
+    trip = ((np.array(x) - y) ** 2).sum(1) / (2 * tau)
+    assert atoms.value_over_maps(x, y, b, tau) == pytest.approx((trip - np.log(b)).min(), abs=1e-12)
+    js = np.array([2 * jensenshannon(row, b) ** 2 for row in np.eye(3)])
+    for tau in (0.2, 0.6, 5.0):
+        trip = ((np.array(x) - y) ** 2).sum(1) / (2 * tau)
+        exact = min((trip + js).min(), 2 * math.log(2))
+        assert atoms.value_over_maps(x, y, b, tau, "js") == pytest.approx(exact, abs=1e-9)
+    assert atoms.value_over_maps(3.0, [1.0, 4.0], [0.9, 0.1], 0.5) == pytest.approx(1 - math.log(0.1), abs=1e-12)
+
+
+def test_a_ratio_over_its_cap_is_mixed_away():
+    """Softplus prices no ratio above 2: a plan with 2.2 and 1.8 keeps its rows and gets ratios of at most 2."""
+    C, a, b = np.zeros((1, 3)), np.array([1.0]), np.array([0.4, 0.3, 0.3])
+    psi = divergences.entropy("softplus")
+    plan = np.array([[0.88, 0.06, 0.06]])
+    step = atoms._certify(plan, np.zeros(1), np.zeros(3), C, a, b, None, psi, np.full(1, np.inf))
+    ratio = step.plan.sum(0) / b
+    assert step.plan.sum(1) == pytest.approx(a, abs=1e-15) and 2 - 1e-5 < ratio.max() <= 2 and np.isfinite(step.primal)
+    # In the proportions of the plan and of b alone.
+    share = (plan - step.plan) / (plan - b)
+    assert np.ptp(share) < 1e-12
 
 
 def test_step_on_a_grid_is_the_gaussian_step():

@@ -199,3 +199,36 @@ def test_cache_is_pushed_and_reference_refitted():
     flow.advance()
     assert dual.reference.a == pytest.approx(1.1 * (2 * x - 2 * x.mean(0)).norm(dim=1).max().item(), rel=1e-5)
     assert torch.allclose(flow.x, flow.step.T(2 * x))
+
+
+def test_the_ratio_warms_up_before_the_first_step_alone():
+    """Updates of r and of T in every step, counted: 7 + 3 x 2 and 3 in the first, 3 x 2 and 3 in the next ones."""
+    flow = VariationalFlow(
+        VariationalStep(EntropyDual(Power(2), RatioNet(2, 4), UniformBall(1.1)), AffineIncrement(2), 1e-3),
+        particles(100, 0.4, 2, 2),
+        torch.Generator().manual_seed(0),
+        iterations=3,
+        ratio_updates=2,
+        batch=16,
+        lr_map=1e-2,
+        lr_ratio=2e-2,
+        warm_up=7,
+    )
+    updates, rates = [], []
+    for name in ("update_critic", "update_map"):
+        made = getattr(flow, name)
+
+        def counted(*arguments, name=name, made=made):
+            updates.append(name)
+            rates.append(flow.adams[1].param_groups[0]["lr"])
+            return made(*arguments)
+
+        setattr(flow, name, counted)
+    one = 3 * ["update_critic", "update_critic", "update_map"]
+    for expected in (7 * ["update_critic"] + one, one, one):
+        updates.clear()
+        flow.advance()
+        assert updates == expected
+    # Along a cosine from the full rate on: 1, (1 + cos(pi/3)) / 2, (1 + cos(2 pi/3)) / 2.
+    assert rates[-9:] == pytest.approx(np.repeat([2e-2, 1.5e-2, 0.5e-2], 3).tolist())
+    assert rates[0] == pytest.approx(2e-2) and all(np.diff(rates[:7]) < 0)
