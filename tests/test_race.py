@@ -56,6 +56,14 @@ def test_unknown_fields_and_settings_name_the_nearest(name, settings, meant):
         fields.get(name, PlanePotential, **settings)
 
 
+def test_fields_have_names_for_people_and_closed_forms_no_state():
+    assert fields.title("w2") == "W2 critic" and fields.title("sinkhorn") == "Sinkhorn"
+    field = fields.get("mmd")
+    assert field.networks() == field.state_dict() == {} and repr(field) == "<MMD: MMD>"
+    learned = fields.get("w1", PlanePotential)
+    assert list(learned.networks()) == ["critic"] and set(learned.state_dict()) == {"critic", "optimiser"}
+
+
 def test_the_settings_of_fields_are_all_there():
     """Written out beside the table: the parameters of the fields' classes but for their potentials."""
     own = {name for field in fields.FIELDS.values() for name in inspect.signature(field).parameters}

@@ -22,6 +22,7 @@ from gwf.steps.increments import (
     passes,
     standardised,
 )
+from gwf.steps.jko import Players, quench
 from tests.notebook_code import load_notebook
 
 X = torch.linspace(-8, 8, 20001, dtype=torch.float64)
@@ -253,6 +254,53 @@ def test_the_first_map_update_reuses_the_pass_of_the_critic():
         [*step.T.parameters(), *step.r.parameters()], [*T.parameters(), *r.parameters()], strict=True
     ):
         assert torch.allclose(own, plain, atol=1e-6)
+
+
+def test_the_dual_value_of_a_step_is_that_of_the_moved_particles():
+    """KL at the true ratio of the image of N(0, 1) under x -> 2 x + 1 to its reference: equal-weight points, 1e-2 of 1.6."""
+    nu, R = ref.GaussianReference([0.5], [[1.2]]), ref.GaussianReference([1.0], [[3.0]])
+    image = ref.GaussianReference([1.0], [[4.0]])
+    log_r = lambda x: (image.log_density(x) - R.log_density(x))[:, None]
+    functional = ref.KLThroughReference(nu.log_density, ref.always(R))
+    T, r = affine([[2.0]], [1.0]), torch.nn.Linear(1, 1)
+    step = VariationalStep(functional, T, r, 0.1, generator(0, "z"), lr_map=1e-3, lr_critic=1e-3)
+    step.begin(0, None)
+    r.forward = log_r
+    value = step.dual_value(normal_points(0.0, 1.0), normal_points(1.0, math.sqrt(3.0)))
+    # r = dmu/dR has the tail e^(x^2 / 24): the points' cut costs half a per cent of E_R r.
+    assert value == pytest.approx(float(gaussian.kl(1.0, 2.0, 0.5, math.sqrt(1.2))), abs=0.01)
+
+
+def test_updates_of_both_players_are_as_many_as_asked_for():
+    """SGD by hand in place of Adam, for quadratic losses: three updates of r at one T, then two of T at the r reached."""
+
+    class Count(Players):
+        def critic_loss(self, x, z, y):
+            return (self.h.weight - 2 * x.detach().mean() - y).square().sum() / 2
+
+        def map_loss(self, x, z, y):
+            return (x - self.h.weight.detach()).square().mean() / 2
+
+    T, h = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+    T.weight.data.fill_(1.0)
+    h.weight.data.fill_(5.0)
+    players = Count(T, h, 0.1, 0.5)
+    players.adams = [torch.optim.SGD(net.parameters(), lr) for net, lr in ((T, 0.1), (h, 0.5))]
+    z = torch.ones(4, 1)
+    critic, maps = 5.0, 1.0
+    for _ in range(3):
+        critic -= 0.5 * (critic - 2 * maps - 0.25)
+    for _ in range(2):
+        loss = (maps - critic) ** 2 / 2
+        maps -= 0.1 * (maps - critic)
+    assert float(players.update(z, 0.25, 3, 2)) == pytest.approx(loss, rel=1e-6)
+    assert h.weight.item() == pytest.approx(critic, rel=1e-6) and T.weight.item() == pytest.approx(maps, rel=1e-6)
+    players.rates = [0.1, 0.5]
+    players.fall(0.3)
+    assert [adam.param_groups[0]["lr"] for adam in players.adams] == pytest.approx([0.03, 0.15])
+    assert [quench(i, 4) for i in range(5)] == pytest.approx(
+        [1, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4, 0]
+    )
 
 
 @pytest.mark.parametrize(
