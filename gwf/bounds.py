@@ -240,5 +240,4 @@ class FDivergence(Generator, Functional):
 
     @property
     def of_mass(self):
-        """Psi, the same generator with f'(1) = 0."""
         return OfMass(self)

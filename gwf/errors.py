@@ -11,14 +11,7 @@ class UsageError(ValueError):
 def nearest(name, valid, what):
     """Return `name` if it is in `valid`; otherwise raise `UsageError` with the nearest valid name.
 
-    Parameters
-    ----------
-    name : str
-        The name the user gave.
-    valid : iterable of str
-        All names that would be accepted.
-    what : str
-        What is being named ("functional", "parameter of train.ipynb", ...).
+    `what` says what is being named ("functional", "parameter of train.ipynb", ...).
     """
     valid = sorted(set(valid))
     if name in valid:

@@ -27,18 +27,10 @@ def number(value):
 class Progress:
     """Show how far a loop of `total` steps is, as a context manager.
 
-    If the environment variable `GWF_PROGRESS` names a file, or is "stderr", one plain line is appended at most every two
-    seconds, and always at the last step; the runner (`companion.notebooks`) shows it. Otherwise a `tqdm` bar is drawn on
-    stderr. Standard output stays untouched, so that a notebook keeps the same bytes.
-
-    Parameters
-    ----------
-    total : int
-        Number of steps of the whole loop.
-    label : str
-        What runs, for example `kl-jko digits seed 0`.
-    start : int
-        Steps already done before this process, for a loop that resumes; they do not count for the time left.
+    If the environment variable `GWF_PROGRESS` names a file, or is "stderr", one plain line is appended at most every
+    two seconds, and always at the last step; the runner (`companion.notebooks`) shows it. Otherwise a `tqdm` bar is
+    drawn on stderr. Standard output stays untouched, so that a notebook keeps the same bytes. `label` says what runs;
+    the steps before `start` were done before this process, in a loop that resumes, and do not count for the time left.
 
     Examples
     --------

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from gwf.errors import UsageError
 from gwf.seeding import generator, rng
-from gwf.steps.increments import ParticleCache, compose
+from gwf.steps.increments import ParticleCache, compositions
 from notebooks.experiments import bayes_breiman as breiman
 from notebooks.experiments.bayes_langevin import mala, svgd, ula
 from notebooks.experiments.bayes_posterior import FollowingReference, LogisticPosterior, draw_prior, predictive
@@ -164,7 +164,7 @@ def flow(target, tau, steps):
     torch.manual_seed(0)
     step = FollowingReference(target, 4, tau, generator(0, "reference"), width=16, depth=1, lr_map=2e-2, lr_critic=1e-3)
     cache = ParticleCache(start)
-    compose(step, cache, steps=steps, iterations=120, batch=256, stream=generator(0, "batch"))
+    list(compositions(step, cache, steps=steps, iterations=120, batch=256, stream=generator(0, "batch")))
     return cache.x.double()
 
 

@@ -19,7 +19,7 @@ from gwf.steps import internal, references
 from gwf.steps import semidual as sd
 from gwf.steps.euler import Descent, Euler, iterate, particle_flow
 from gwf.steps.icnn import ICNNStep, StochasticLogDet
-from gwf.steps.increments import ParticleCache, VariationalStep, compose
+from gwf.steps.increments import ParticleCache, VariationalStep, compositions
 from gwf.steps.jko import Alternation, Increments
 from notebooks.experiments.aggregation_particles import Interaction, Push, double_well, quadratic
 from notebooks.experiments.bayes_langevin import mala, svgd, ula
@@ -92,7 +92,7 @@ def jko_increments(device):
 
 def composed(step, device):
     cache = ParticleCache(normal(32, generator(0, "cache", device)))
-    compose(step, cache, steps=2, iterations=2, batch=16, stream=generator(0, "batches", device))
+    list(compositions(step, cache, steps=2, iterations=2, batch=16, stream=generator(0, "batches", device)))
     return [cache.x]
 
 

@@ -432,6 +432,69 @@ def test_profiling_the_constant_gives_donsker_varadhan():
     assert all(at(C) <= dv for C in torch.linspace(best - 1, best + 1, 41).tolist())
 
 
+@pytest.mark.parametrize("name", ENTROPIES)
+def test_slope_and_curvature_of_every_entropy_are_derivatives(name):
+    """Of Psi*, by autograd, and Psi' of Psi, with (Psi*)' its inverse; chi2's continue the parabola below -2 on purpose."""
+    psi = divergences.entropy(name)
+    s = torch.linspace(-1.9, min(psi.top, 3.0) - 0.05, 41).requires_grad_(True)
+    (slope,) = torch.autograd.grad(psi.conjugate(s).sum(), s)
+    assert torch.allclose(psi.slope(s), slope, rtol=1e-10)
+    if name == "linear":
+        assert torch.equal(psi.slope(POINTS), torch.ones(5)) and float(psi.f(torch.tensor(1.0))) == 0
+        assert torch.isinf(psi.f(torch.tensor([0.9, 1.1]))).all()
+        return
+    curved = s.detach().requires_grad_(True)
+    at = psi.slope(curved)
+    (curvature,) = torch.autograd.grad(at.sum(), curved)
+    assert torch.allclose(psi.curvature(s.detach()), curvature, rtol=1e-10)
+    t = slope.detach().requires_grad_(True)
+    (back,) = torch.autograd.grad(psi.f(t).sum(), t)
+    assert torch.allclose(psi.df(t.detach()), back, rtol=1e-9, atol=1e-9) and torch.allclose(back, s, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [*ENTROPIES, "tv"])
+def test_ends_of_the_domains(name):
+    """f(t) / t tends to the end of dom f*, where mass off the data has its price; f is infinite beyond `most`, not before."""
+    D = divergences.get(name)
+    price = float(D.f(torch.tensor(1e15))) / 1e15
+    if D.most < math.inf:
+        below, at, above = (float(D.f(torch.tensor(D.most + gap))) for gap in (-1e-3, 0.0, 1e-3))
+        assert not math.isfinite(above) and math.isfinite(at) and (name == "linear" or abs(at - below) < 0.01)
+    elif D.top < math.inf:
+        assert price == pytest.approx(D.top, abs=1e-6)
+        if name in F_DIVERGENCES:  # the tilted generator has another end
+            psi = divergences.entropy(name)
+            assert float(psi.f(torch.tensor(1e15))) / 1e15 == pytest.approx(psi.top, abs=1e-6)
+    else:
+        assert price > 30
+    if name == "js":
+        assert D.conjugate(torch.tensor([math.log(2), 1.0])).tolist() == [math.inf, math.inf]
+
+
+def test_total_variation_is_half_the_distance():
+    """int |p - q| / 2 = 2 Phi(m / 2) - 1 of unit normals m apart (spacing 6e-3, a kink at m / 2); critics stay within 1/2."""
+    tv = divergences.get("tv")
+    assert float(tv.value(normal(0.7), normal(0.0), W)) == pytest.approx(2 * stats.norm.cdf(0.35) - 1, abs=1e-5)
+    u = torch.linspace(-9, 9, 19)
+    assert tv.variable(u).abs().max() <= 0.5 and float(tv.variable(torch.tensor(30.0))) == pytest.approx(0.5)
+    assert tv.df(torch.tensor([0.3, 4.0])).tolist() == [-0.5, 0.5]
+    assert torch.equal(tv.optimum(torch.tensor([0.3, 4.0])), tv.df(torch.tensor([0.3, 4.0])))
+
+
+@pytest.mark.parametrize("m", [1.2, 2.0, 3.5, 10.0])
+def test_power_of_any_exponent(m):
+    """int mu^m / (m - 1) of N(0, 1) is (2 pi)^((1 - m) / 2) / ((m - 1) sqrt m); quadrature to rounding."""
+    exact = (2 * math.pi) ** ((1 - m) / 2) / ((m - 1) * math.sqrt(m))
+    row = divergences.Power(m)
+    assert float((W * row.f(normal(0.0))).sum()) == pytest.approx(exact, rel=1e-9)
+    t = torch.linspace(0.2, 2.0, 9).requires_grad_(True)
+    (slope,) = torch.autograd.grad(row.f(t).sum(), t)
+    assert torch.allclose(row.df(t), slope, rtol=1e-12) and torch.allclose(row.B(t), t * slope - row.f(t), rtol=1e-12)
+    for wrong in (1.0, 10.5):
+        with pytest.raises(UsageError, match="exponent"):
+            divergences.Power(wrong)
+
+
 # A new one.
 
 COMMON = [

@@ -7,6 +7,7 @@ better).
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import ot
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.optimize import minimize
+from scipy.special import rel_entr
 from scipy.stats import norm
 
 from gwf.errors import UsageError
@@ -321,6 +323,61 @@ def test_energy_decreases_for_the_other_divergences(name):
 def test_chi2_step_starts_where_the_divergence_is_infinite():
     m_next, s_next = g.jko_step_within("chi2", 0.5, 2.0, 0.0, 1.0, tau=0.5)
     assert np.isfinite(g.chi2(m_next, s_next, 0, 1)) and s_next[0] < math.sqrt(2)
+
+
+@pytest.mark.parametrize(
+    "laws",
+    [
+        ([0.4, -0.3], [0.8, 1.2], [0.0, 0.5], [1.1, 0.9]),
+        ([0.4, -0.3], [0.4, 1.2], [1.5, 0.5], [1.3, 0.5]),
+        ([2.0, 0.0], [0.7, 0.7], [-1.5, 0.3], [0.7, 0.9]),
+    ],
+)
+def test_js_in_the_plane_is_its_double_integral(laws):
+    """The trapezoidal rule for smooth laws, spacing .05: similar ones, ones of other widths, ones far apart; 1e-9."""
+    x = np.arange(-10, 10, 0.05)
+    p, q = (np.outer(norm.pdf(x, m[0], s[0]), norm.pdf(x, m[1], s[1])) for m, s in (laws[:2], laws[2:]))
+    middle = (p + q) / 2
+    value = 0.05**2 * (rel_entr(p, middle) + rel_entr(q, middle)).sum() / 2
+    assert g.js(*laws) == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "value", "found"),
+    [([0.0, 1e-3], 1.0, False), ([1e-3, 0.0], 1.0, False), ([9e-6, -9e-6], 0.1, True), ([0.05, 0.0], 1e4, True)],
+)
+def test_a_search_is_believed_where_the_whole_gradient_vanishes(monkeypatch, slopes, value, found):
+    """Below 1e-5, or that share of a value above 1, in each component."""
+    end = SimpleNamespace(jac=np.array(slopes), fun=value, x=np.array([0.5, math.log(2)]))
+    monkeypatch.setattr(g, "minimize", lambda *args, **kwargs: end)
+    if found:
+        assert np.ravel(g.jko_step_within("kl", 0.3, 1.0, 1.0, 2.0, 1.0)) == pytest.approx([2.0, 4.0])
+    else:
+        with pytest.raises(RuntimeError, match="no minimiser"):
+            g.jko_step_within("kl", 0.3, 1.0, 1.0, 2.0, 1.0)
+
+
+def test_dual_value_outside_its_range_is_minus_infinity():
+    """One coordinate is enough: e^h has no integral at q >= 1 / S^2, and the inner problem no minimiser at q <= -1 / tau."""
+    at = lambda q, tau=0.5: g.dual_value(q, [0.1, 0.1], [0, 0], [1, 1], [0, 0], [1, 2], tau)
+    assert at([0.2, 0.25]) == at([1.0, 0.2]) == at([-2.0, 0.0]) == at([0.0, -2.5]) == -np.inf
+    assert np.isfinite([at([0.9, 0.2]), at([-1.9, 0.0])]).all()
+
+
+def test_fitted_maps_carry_the_moments_with_their_ridge():
+    """M is symmetric, M (C_x + r) M = C_y + r, means go to means; without a ridge an affine optimal map is found again."""
+    rng = np.random.default_rng(5)
+    x, y, ridge = rng.standard_normal((30, 3)), rng.standard_normal((20, 3)) @ spd(rng, 3) + 1, 0.2
+    T = g.fitted_map(x, y, ridge)
+    M = np.stack([T(x.mean(0) + e) - T(x.mean(0)) for e in np.eye(3)])
+    C_x, C_y = (np.cov(t.T, bias=True) + ridge * np.eye(3) for t in (x, y))
+    assert T(x.mean(0)) == pytest.approx(y.mean(0), abs=1e-12) and M == pytest.approx(M.T, abs=1e-10)
+    assert M @ C_x @ M == pytest.approx(C_y, abs=1e-9) and np.linalg.eigvalsh(M)[0] > 0
+    A = spd(rng, 3)
+    again = g.fitted_map(x, x @ A - 2.0)
+    assert again(y) == pytest.approx(y @ A - 2.0, abs=1e-8)
+    with pytest.raises(UsageError, match="ridge"):
+        g.fitted_map(x, y, -0.1)
 
 
 # General covariances.

@@ -11,7 +11,9 @@ import ot
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
 from scipy.optimize import linprog, minimize_scalar
+from scipy.spatial.distance import jensenshannon
 from scipy.special import logsumexp
 from scipy.stats import norm
 
@@ -269,6 +271,106 @@ def test_an_atomic_source_separates_maps_from_couplings(name, tau, relaxed, gap)
     assert atoms.value_over_maps(0.0, y, b, tau, name) - found == pytest.approx(gap, abs=1e-6)
 
 
+@pytest.mark.parametrize(("a", "b"), [(1.0, 0.3), (2.5, 1.7)])
+@pytest.mark.parametrize("C", [0.4, 3.0])
+def test_one_atom_to_one_in_closed_form(a, b, C):
+    """Masses that are not 1. Both sides relaxed by KL: C + log(p / a) + log(p / b) = 0 at p = sqrt(ab) e^(-C/2), of value
+    a + b - 2 p; by chi2, C + 2 (p / a - 1) + 2 (p / b - 1) = 0. A hard source sends all."""
+    at = lambda **names: atoms.solve([[C]], [a], [b], **names, tolerance=1e-12)
+    p = math.sqrt(a * b) * math.exp(-C / 2)
+    both = at(source="kl", target="kl")
+    assert both.mu == pytest.approx([p], rel=1e-5) and both.primal == pytest.approx(a + b - 2 * p, abs=1e-10)
+    p = (4 - C) / (2 / a + 2 / b)
+    both = at(source="chi2", target="chi2")
+    exact = C * p + (p - a) ** 2 / a + (p - b) ** 2 / b
+    assert both.mu == pytest.approx([p], rel=1e-5) and both.primal == pytest.approx(exact, abs=1e-10)
+    assert at(target="chi2").primal == pytest.approx(C * a + (a - b) ** 2 / b, abs=1e-10)
+    assert at(target="kl").primal == pytest.approx(C * a + a * math.log(a / b) - a + b, abs=1e-10)
+
+
+def test_both_sides_relaxed_by_kl_is_pots_problem():
+    """POT's own solver of unbalanced transport (majorisation, 1e-9 in the value after many steps), masses 1.4 and .8."""
+    x, a, y, b, tau = problem(21, n=5, m=7, d=3)
+    a, b = 1.4 * a / a.sum(), 0.8 * b / b.sum()
+    C = atoms.cost(x, y, tau)
+    theirs = ot.unbalanced.mm_unbalanced(a, b, C, reg_m=1.0, div="kl", numItermax=20_000, stopThr=1e-12)
+    step = atoms.solve(C, a, b, "kl", "kl", tolerance=1e-11)
+    assert step.plan == pytest.approx(theirs, abs=1e-5)
+    priced = (C * theirs).sum() + sum(
+        (m * np.log(m / w) - m + w).sum() for m, w in ((theirs.sum(1), a), (theirs.sum(0), b))
+    )
+    assert step.primal == pytest.approx(priced, abs=1e-7)
+
+
+@pytest.mark.parametrize("target", ["kl", "chi2", "js", "softplus"])
+@pytest.mark.parametrize("source", ["js", "hellinger", "softplus", "kl"])
+def test_two_relaxed_sides_exchange_their_roles(source, target):
+    """The problem with both laws exchanged has the same value and the transposed plan; masses .6 and 1.1, penalties apart."""
+    x, a, y, b, _ = problem(31, n=4, m=6)
+    a, b, C = 0.6 * a / a.sum(), 1.1 * b / b.sum(), atoms.cost(x, y, 0.8)
+    one = atoms.solve(C, a, b, source, target, tolerance=1e-11)
+    other = atoms.solve(C.T, b, a, target, source, tolerance=1e-11)
+    assert one.primal == pytest.approx(other.primal, abs=1e-9) and one.plan == pytest.approx(other.plan.T, abs=1e-4)
+    f_1, f_2 = (divergences.entropy(name) for name in (source, target))
+    by_hand = (C * one.plan).sum() + a @ f_1.f(one.plan.sum(1) / a) + b @ f_2.f(one.plan.sum(0) / b)
+    assert one.primal == pytest.approx(by_hand, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["kl", "js", "hellinger"])
+def test_a_sequence_is_its_steps(name):
+    """Three steps, each from the atoms where there is mass; a gap of 1e-9 leaves the weights uncertain by its root."""
+    x, a, y, b, _ = normalised(*problem(4, n=5, m=3))
+    tau = 0.6
+    laws = atoms.jko_sequence(x, a, y, b, tau, 3, name)
+    points, mass = x, a
+    for k in range(3):
+        step = atoms.jko_step(points, mass, y, b, tau, name)
+        assert laws[k] == pytest.approx(step.mu, abs=1e-4)
+        points, mass = np.concatenate([points, y]), np.concatenate([step.kept, step.mu])
+        points, mass = points[mass > 1e-12], mass[mass > 1e-12]
+        mass = mass / mass.sum()
+    assert (name == "kl") == (laws[0].sum() > 1 - 1e-9), "mass stays where it has a price"
+
+
+def test_maps_of_one_atom_reach_one_atom():
+    """KL(delta_j | b) = -log b_j, 2 JS by its definition, 2 log 2 for staying: the least of what maps can do, unequal b."""
+    x, (y, b), tau = [0.2, -0.4], (np.array([[1.0, 0.0], [-1.0, 1.0], [0.5, -2.0]]), np.array([0.5, 0.2, 0.3])), 0.6
+    trip = ((np.array(x) - y) ** 2).sum(1) / (2 * tau)
+    assert atoms.value_over_maps(x, y, b, tau) == pytest.approx((trip - np.log(b)).min(), abs=1e-12)
+    js = np.array([2 * jensenshannon(row, b) ** 2 for row in np.eye(3)])
+    for tau in (0.2, 0.6, 5.0):
+        trip = ((np.array(x) - y) ** 2).sum(1) / (2 * tau)
+        exact = min((trip + js).min(), 2 * math.log(2))
+        assert atoms.value_over_maps(x, y, b, tau, "js") == pytest.approx(exact, abs=1e-9)
+    assert atoms.value_over_maps(3.0, [1.0, 4.0], [0.9, 0.1], 0.5) == pytest.approx(1 - math.log(0.1), abs=1e-12)
+
+
+def test_a_ratio_over_its_cap_is_mixed_away():
+    """Softplus prices no ratio above 2: a plan with 2.2 and 1.8 keeps its rows and gets ratios of at most 2."""
+    C, a, b = np.zeros((1, 3)), np.array([1.0]), np.array([0.4, 0.3, 0.3])
+    psi = divergences.entropy("softplus")
+    plan = np.array([[0.88, 0.06, 0.06]])
+    step = atoms._certify(plan, np.zeros(1), np.zeros(3), C, a, b, None, psi, np.full(1, np.inf))
+    ratio = step.plan.sum(0) / b
+    assert step.plan.sum(1) == pytest.approx(a, abs=1e-15) and 2 - 1e-5 < ratio.max() <= 2 and np.isfinite(step.primal)
+    # In the proportions of the plan and of b alone.
+    share = (plan - step.plan) / (plan - b)
+    assert np.ptp(share) < 1e-12
+
+
+@pytest.mark.parametrize("tau", [0.4, 100.0])
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_newtons_method_takes_some_twenty_steps(name, tau):
+    """12 to 28 over these problems: a direction or a length that is wrong still ends at a certified answer, in more."""
+    for seed in range(3):
+        x, a, y, b, _ = normalised(*problem(seed, n=9, m=8))
+        C = atoms.cost(x, y, tau)
+        for source in ("hard", "kl", "chi2"):
+            assert atoms.solve(C, a, b, source, name, iterations=30).gap < 1e-8
+        if np.isfinite(r := atoms.recession(name)):
+            assert atoms.solve(C, a, b, "hard", name, iterations=30, stay=r).gap < 1e-8
+
+
 def test_step_on_a_grid_is_the_gaussian_step():
     """Spacing .08 on both sides: the laws' moments are those of the continuous step to the square of it."""
     x, y = np.linspace(-5, 5, 126), np.linspace(-4, 6, 126)
@@ -328,6 +430,40 @@ def test_bins_are_a_law():
     assert bins.cdf(np.array([-1, 5])) == pytest.approx([0, 1])
 
 
+def test_one_atom_takes_all():
+    step = grids.semidiscrete_step(norm(1.0, 2.0), [0.3], [1.0], 0.5)
+    assert step.mu.tolist() == [1.0] and step.cuts.size == 0
+
+
+def test_cells_of_the_relaxed_step_by_quadrature():
+    """int over a cell of exp(v_j - (x - y_j)^2 / (2 tau)) phi(x) dx = b_j e^(-v_j), three atoms of unequal weights."""
+    y, b, tau = np.array([-1.5, 0.2, 1.0]), np.array([0.5, 0.2, 0.3]), 0.7
+    step = grids.relaxed_step(y, b, tau)
+    ends = np.concatenate([[-12.0], step.cuts, [12.0]])
+    for j in range(3):
+        mass = quad(lambda x, j=j: math.exp(step.v[j] - (x - y[j]) ** 2 / (2 * tau)) * norm.pdf(x), *ends[j : j + 2])[0]
+        assert mass == pytest.approx(b[j] * math.exp(-step.v[j]), rel=1e-8)
+        assert step.mu[j] == pytest.approx(norm.cdf(ends[j + 1]) - norm.cdf(ends[j]), abs=1e-12)
+    # At a cut the two atoms' costs are equal.
+    for j, cut in enumerate(step.cuts):
+        costs = (cut - y[j : j + 2]) ** 2 / (2 * tau) - step.v[j : j + 2]
+        assert costs[0] == pytest.approx(costs[1], abs=1e-10)
+
+
+def test_bins_of_unequal_widths_have_the_integral_of_their_density():
+    """Gaps between them, points outside; half-widths .1 to 1."""
+    bins = grids.Bins(np.array([-2.0, 0.5, 1.0, 4.0]), np.array([0.1, 0.3, 0.2, 0.4]), np.array([1.0, 0.2, 0.1, 0.5]))
+    x = np.array([-3.5, -2.7, -0.5, 0.31, 0.6, 0.95, 1.3, 3.6, 4.4, 6.0])
+    corners = np.sort(np.concatenate([bins.y - bins.half, bins.y + bins.half]))
+    for at, value in zip(x, bins.cdf(x), strict=True):
+        area = sum(
+            m * np.clip((at - y + h) / (2 * h), 0, 1) for y, m, h in zip(bins.y, bins.mass, bins.half, strict=True)
+        )
+        assert value == pytest.approx(area, abs=1e-14)
+    inside = [0, 0.05, 0, 0.75, 0.75, 1.0, 0, 0.4, 0.4, 0]
+    assert bins.pdf(x) == pytest.approx(inside) and bins.cdf(corners[[0, -1]]) == pytest.approx([0, 1])
+
+
 # sjko's outlier toy: source N(0, 1), atoms +1 (.99) and -1 (.01), cost a (x - y)^2 with a = 1/(2 tau).
 
 
@@ -361,6 +497,48 @@ def test_relaxation_raises_the_share_of_the_outlier():
 
 def test_atomic_first_step_of_the_25_gaussians():
     assert mixtures.atomic_twenty_five(1.0)[[0, 1, 2]] == pytest.approx([0.0085, 0.2027, 0.5775], abs=5e-5)
+
+
+def test_rows_of_every_method():
+    """Row 0 is the source's, row 1 the method's: hard transport fills all modes alike, whatever tau."""
+    start = norm.cdf([-4.5, -1.5, 1.5, 4.5])
+    start = np.diff(np.concatenate([[0.0], start, [1.0]]))
+    for method in mixtures.METHODS:
+        rows = mixtures.twenty_five_gaussians(2.0, 1, method)
+        assert (
+            rows.shape == (2, 5) and rows[0] == pytest.approx(start, abs=1e-12) and rows.sum(1) == pytest.approx([1, 1])
+        )
+    assert mixtures.twenty_five_gaussians(2.0, 1, "ot")[1] == pytest.approx(np.full(5, 0.2))
+    assert mixtures.twenty_five_gaussians(2.0, 1, "uotm")[1] == pytest.approx(mixtures.uotm_twenty_five(2.0))
+    with pytest.raises(UsageError, match="steps"):
+        mixtures.twenty_five_gaussians(2.0, 2, "ot")
+    for tau, steps in ((0.0, 1), (1.0, 0), (1.0, 10_001)):
+        with pytest.raises(UsageError, match="tau|steps"):
+            mixtures.two_circles(tau, steps)
+
+
+def test_the_radial_target_is_that_of_noisy_circles():
+    """Mean and spread of |R e + .2 z| for z of the plane, by quadrature of its own. The grid ends at 4 deviations: 4e-6 and 3e-5."""
+    s, b, circle = mixtures.circle_radii()
+    z, w = np.polynomial.hermite_e.hermegauss(60)
+    w = w / w.sum()
+    for k, R in enumerate(mixtures.RADII):
+        radius = np.hypot(R + 0.2 * z[:, None], 0.2 * z)
+        mean = w @ radius @ w
+        own, mass = s[circle == k], b[circle == k]
+        assert mass.sum() == pytest.approx(0.5) and 2 * mass @ own == pytest.approx(mean, abs=1e-5)
+        assert 2 * mass @ (own - mean) ** 2 == pytest.approx(w @ (radius - mean) ** 2 @ w, abs=5e-5)
+
+
+def test_modes_of_the_line_have_their_variance():
+    y, b, mode = mixtures.five_modes(spacing=0.01, width=0.6)
+    for k, centre in enumerate((-6, -3, 0, 3, 6)):
+        own, mass = y[mode == k], b[mode == k]
+        assert mass.sum() == pytest.approx(0.2) and 5 * mass @ own == pytest.approx(centre, abs=1e-12)
+        assert 5 * mass @ (own - centre) ** 2 == pytest.approx(0.005, rel=1e-6)
+    w = np.array([0.1, 0.15, 0.5, 0.15, 0.1])
+    assert mixtures.modes_found(w, share=0.3) == 21 and mixtures.modes_found(w, share=0.4) == 13
+    assert mixtures.tv_to_uniform(np.array([1.0, 0, 0, 0, 0])) == pytest.approx(24 / 25)
 
 
 # sjko's table at tau = 1, computed there with entropic weight .02 on a grid of spacing .03: outer, middle, centre.

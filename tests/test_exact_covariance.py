@@ -122,6 +122,12 @@ def test_a_dirac_has_a_step():
         covariance.jko_step_by_square_root(np.zeros(2), -np.eye(2), M, Sigma, tau)
 
 
+@pytest.mark.parametrize("tau", [0.0, math.inf])
+def test_the_step_by_square_root_needs_a_finite_step(tau):
+    with pytest.raises(UsageError, match="tau"):
+        covariance.jko_step_by_square_root([0.0], [[1.0]], [1.0], [[1.0]], tau)
+
+
 @few
 @given(seeds)
 def test_contraction(seed):

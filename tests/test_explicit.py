@@ -5,6 +5,7 @@ error of 1e-16 times the traces over W2^2). What each tolerance allows for is sa
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import ot
@@ -12,8 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 from scipy.stats import norm
 
+from gwf import fields
 from gwf.data import toys
 from gwf.errors import UsageError
 from gwf.exact import gaussian
@@ -23,7 +26,7 @@ from gwf.fields.mmd import MMD
 from gwf.fields.sinkhorn import Sinkhorn
 from gwf.fields.sliced import Sliced
 from gwf.seeding import generator
-from gwf.steps.euler import Euler, particle_flow
+from gwf.steps.euler import Euler, iterate, particle_flow
 from notebooks.chapters import explicit_gaussian as euler
 from notebooks.chapters.js_flow import JensenShannonFlow
 
@@ -284,6 +287,39 @@ def test_an_unbounded_price_is_the_balanced_plan():
     assert (balanced - priced).abs().max() < 1e-7 < 1e-3 < (balanced - weak).abs().max()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_plan_warns_at_the_share_of_mass_in_the_wrong_place():
+    """Total variation of the target's marginal, the largest of the three plans', here after two iterations: .1 % about it."""
+    x, y, reg = cloud(7, 2, 20), cloud(5, 2, 21, 1.0), 0.05
+    missed = []
+    for a, b in ((x, y), (x, x), (y, y)):
+        C = entropic.half_squared(a, b)
+        marginal = entropic.plan(C, *entropic.potentials(C, reg, 2), reg).sum(0)
+        missed.append(float((marginal - 1 / len(b)).abs().sum()) / 2)
+    assert max(missed) > 1e-3
+    entropic.divergence(x, y, reg, 2, 1.001 * max(missed))
+    with pytest.warns(RuntimeWarning, match=f"{max(missed):.1%}".replace(".", r"\.")):
+        entropic.divergence(x, y, reg, 2, 0.999 * max(missed))
+
+
+def test_potentials_refuse_what_is_out_of_range_and_start_where_they_are_told():
+    """Numbers are looked at, tensors are not; from the potential of a converged plan one iteration stays there."""
+    C = entropic.half_squared(cloud(6, 2, 22), cloud(4, 2, 23))
+    for reg, iterations, relaxation in ((0.0, 5, 1.0), (-1.0, 5, 1.0), (0.3, 5, 0.0), (0.3, 0, 1.0), (0.3, 1.5, 1.0)):
+        with pytest.raises(UsageError, match="reg|iterations|relaxation"):
+            entropic.potentials(C, reg, iterations, relaxation)
+    for relaxation in (math.inf, 0.7):
+        f, g = entropic.potentials(C, 0.3, 3000, relaxation)
+        again = entropic.potentials(C, 0.3, 1, relaxation, g)
+        assert torch.allclose(again[0], f, atol=1e-12) and torch.allclose(again[1], g, atol=1e-12)
+        late = relaxation if math.isinf(relaxation) else torch.tensor(relaxation, dtype=torch.float64)
+        assert torch.equal(entropic.potentials(C, torch.tensor(0.3, dtype=torch.float64), 3000, late)[1], g)
+        # One more update by hand, of sums without logarithms.
+        s = 1 if math.isinf(relaxation) else relaxation / (relaxation + 0.3)
+        once = -s * 0.3 * (((f[:, None] - C) / 0.3).exp().mean(0)).log()
+        assert torch.allclose(once, g, atol=1e-9)
+
+
 def grid_plan(a, b, shift, reg):
     """Entropic plan of N(0, a) and N(shift, b) on grids, by POT; the grids and the plan."""
     x, y = np.linspace(-6, 6, 121) * math.sqrt(a), shift + np.linspace(-6, 6, 121) * math.sqrt(b)
@@ -447,6 +483,88 @@ def test_mmd_velocity_is_a_gradient(kernel):
     assert torch.allclose(MMD(kernel).velocity(x.detach(), y, other), -slope, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "kernel, bandwidth", [("gaussian", 0.6), ("gaussian", 2.5), ("multiquadric", 0.4), ("multiquadric", 3.0)]
+)
+def test_the_bandwidth_of_an_mmd_is_a_unit_of_length(kernel, bandwidth):
+    """k is a function of the points over s: V at (x, s) is V at (x / s, 1) over s, a gradient; rounding alone."""
+    x, y, other = cloud(6, 3, 5), cloud(5, 3, 6, 0.4), cloud(7, 3, 7)
+    V, unit = (
+        MMD(kernel, bandwidth).velocity(x, y, other),
+        MMD(kernel).velocity(*(t / bandwidth for t in (x, y, other))),
+    )
+    assert torch.allclose(V, unit / bandwidth, rtol=1e-12, atol=0)
+
+
+CLOSED = {
+    "sinkhorn": dict(reg=0.1, iterations=20, relaxation=0.5),
+    "sinkhorn_single": dict(reg=0.1, iterations=20),
+    "drifting": dict(reg=0.1),
+    "drifting_released": {},
+    "mmd": {},
+    "sliced": dict(directions=16),
+    "minibatch_ot": {},
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_velocities_of_images_are_those_of_their_pixels_and_have_the_unit_of_x(name):
+    """Images (n, 1, 2, 2) against rows of 4, and c times everything against c times V (but for unit forces); 5 to 7 points."""
+    x, y, other = cloud(5, 4, 0), cloud(7, 4, 1, 1.0), cloud(6, 4, 2)
+    V = lambda *t: fields.get(name, **CLOSED[name])(*t, generator(0, "lines"))
+    rows, images = V(x, y, other), V(*(t.reshape(-1, 1, 2, 2) for t in (x, y, other)))
+    assert images.shape == (5, 1, 2, 2) and torch.allclose(images.flatten(1), rows, atol=1e-12)
+    assert torch.allclose(
+        V(3 * x, 3 * y, 3 * other), rows * (1 if name in ("drifting_released", "mmd") else 3), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", ["sinkhorn", "drifting"])
+def test_relative_temperatures_are_multiples_of_the_mean_cost(name):
+    x, y, other = cloud(6, 3, 3), cloud(4, 3, 4, 2.0), cloud(5, 3, 5)
+    unit = float((x[:, None] - y).square().sum(2).mean() / 2)
+    absolute = {key: value * (unit if key != "iterations" else 1) for key, value in CLOSED[name].items()}
+    one, two = fields.get(name, **CLOSED[name]), fields.get(name, **absolute, relative=False)
+    assert torch.allclose(one(x, y, other), two(x, y, other), atol=1e-12)
+    assert not torch.allclose(
+        one(x, y, other), fields.get(name, **CLOSED[name], relative=False)(x, y, other), atol=1e-3
+    )
+
+
+def test_drifting_as_released_entry_by_entry():
+    """Softmax by softmax over the joint table, in three dimensions, 4 points against 6 data, without array tricks."""
+    x, y = cloud(4, 3, 6), cloud(6, 3, 7, 0.5)
+    table = torch.cat([x, y])
+    D = [[float((a - b).norm()) for b in table] for a in x]
+    unit = sum(D[i][j] for i in range(4) for j in range(10) if i != j) / 36
+    V = torch.zeros_like(x)
+    for t in (0.02, 0.05, 0.2):
+        k = [[0.0 if i == j else math.exp(-D[i][j] / (t * unit)) for j in range(10)] for i in range(4)]
+        columns = [sum(row[j] for row in k) for j in range(10)]
+        A = [[e / math.sqrt(sum(row) * columns[j]) for j, e in enumerate(row)] for row in k]
+        force = torch.zeros_like(x)
+        for i in range(4):
+            p, q = sum(A[i][4:]), sum(A[i][:4])
+            force[i] = q * sum(A[i][4 + j] * y[j] for j in range(6)) - p * sum(A[i][j] * x[j] for j in range(4))
+        V += force / force.square().mean().sqrt()
+    assert torch.allclose(fields.get("drifting_released")(x, y), V, rtol=1e-9)
+
+
+def test_batches_of_two_sizes_have_the_barycentric_map_of_the_optimal_plan():
+    """Against linear programming, 4 points and 6 data; sliced transport on the line against the quantiles of the hazen rule."""
+    x, y = cloud(4, 2, 8), cloud(6, 2, 9, 1.0)
+    C = (x[:, None] - y).square().sum(2).numpy()
+    marginals = np.vstack([np.kron(np.eye(4), np.ones(6)), np.kron(np.ones(4), np.eye(6))])
+    plan = linprog(C.ravel(), A_eq=marginals, b_eq=np.repeat([1 / 4, 1 / 6], [4, 6])).x.reshape(4, 6)
+    assert torch.allclose(MinibatchOT()(x, y), torch.as_tensor(4 * plan @ y.numpy()) - x, atol=1e-9)
+    for n, m in ((4, 7), (9, 3), (5, 5)):
+        x, y = cloud(n, 1, 10), cloud(m, 1, 11, 1.0)
+        target = np.quantile(y.numpy().ravel(), (np.arange(n) + 0.5) / n, method="hazen")
+        moved = (x + Sliced(3)(x, y, generator=generator(0, "lines"))).ravel()
+        # The levels are float32 numbers.
+        assert moved[x.ravel().argsort()].numpy() == pytest.approx(target, abs=1e-6)
+
+
 def test_sinkhorn_particles_follow_the_gaussian_flow():
     """Stratified normal points on the line, small Euler steps, against the differential equation of the variance."""
     n, reg = 120, 0.5
@@ -490,6 +608,83 @@ def test_any_clouds_any_step_any_dimension(seed, eps, d, n):
     assert math.isclose(w2(moved, y), (1 - eps) ** 4 * w2(x, y), rel_tol=1e-9)
 
 
+class Mean:
+    """A field that pulls by the mean of its second batch and of the data; it keeps what it has seen."""
+
+    def __init__(self, needs_other, critic_steps=0):
+        self.needs_other, self.critic_steps, self.seen, self.improved = needs_other, critic_steps, [], []
+
+    def improve(self, x, y, generator=None):
+        self.improved.append((x.clone(), y))
+
+    def __call__(self, x, y, other=None, generator=None):
+        self.seen.append((x.clone(), y, other))
+        return (y.mean(0) + (other.mean(0) if self.needs_other else 0)).expand_as(x)
+
+
+@pytest.mark.parametrize("n", [8, 9])
+def test_either_half_of_the_cloud_is_the_others_second_batch(n):
+    """Points moved by m are one half, m the mean of the other: for an even and an odd number of them."""
+    x, y = cloud(n, 2, 0), torch.zeros(3, 2, dtype=torch.float64)
+    start = x.clone()
+    moved = particle_flow(Mean(True), x, y, lambda step: 0.5 / (step + 1), 1, generator(0, "halves"))
+    assert torch.equal(x, start)
+    moves = (moved - x) / 0.5
+    first = (moves - moves[0]).abs().sum(1) < 1e-12
+    assert int(first.sum()) in (n // 2, n - n // 2) and n // 2 > 1
+    assert torch.allclose(moves[first], x[~first].mean(0)) and torch.allclose(moves[~first], x[first].mean(0))
+    same = particle_flow(Mean(True), x, y, 0.5, 1, other="same")
+    assert torch.allclose(same, x + 0.5 * x.mean(0))
+    with pytest.raises(UsageError, match="other"):
+        particle_flow(Mean(True), x, y, 0.5, 1, other="half")
+
+
+def test_parts_of_a_cloud_move_one_after_the_other_against_as_many_data():
+    """10 particles in parts of 4: each moves once a step, by the rate of the step, after three updates of the critic."""
+    x, sizes, now = cloud(10, 2, 1), [], []
+    field = Mean(False, critic_steps=3)
+
+    def data(n, stream):
+        sizes.append(n)
+        return torch.ones(n, 2, dtype=torch.float64)
+
+    eps = lambda step: 0.1 * (step + 1)
+    after = lambda k, x: now.append((k, x.clone()))
+    end = particle_flow(field, x, data, eps, 2, generator(0, "parts"), batch=4, after=after)
+    assert sizes == [4, 4, 2, 4, 4, 2] and [k for k, _ in now] == [1, 2]
+    assert torch.allclose(now[0][1], x + 0.1) and torch.allclose(end, x + 0.3) and torch.equal(end, now[1][1])
+    assert len(field.improved) == 18 and all(len(a) == len(b) for a, b in field.improved)
+    order = torch.cat([part for part, _, _ in field.seen[:3]])
+    assert not torch.equal(order, x) and torch.equal(order.sort(0).values, x.sort(0).values)
+
+
+def test_an_iteration_improves_the_field_and_then_moves_the_map():
+    """Two updates of the critic on fresh batches; the second generated batch is drawn where the field looks at one."""
+    for needs_other in (False, True):
+        T = torch.nn.Linear(2, 2).double()
+        field = Mean(needs_other, critic_steps=2)
+        step = Euler(T, field, torch.optim.SGD(T.parameters(), lr=0.1), 0.7, 2)
+        drawn = {"latent": [], "data": []}
+
+        def draw(name, n, stream, drawn=drawn):
+            drawn[name].append(torch.randn(n, 2, generator=stream, dtype=torch.float64))
+            return drawn[name][-1]
+
+        A, b = T.weight.detach().clone(), T.bias.detach().clone()
+        loss = iterate(step, *(partial(draw, name) for name in ("data", "latent")), 5, generator(0, "draws"))
+        assert len(drawn["data"]) == 3 and len(drawn["latent"]) == 3 + needs_other
+        for (x, y), z, data in zip(field.improved, drawn["latent"], drawn["data"], strict=False):
+            assert torch.allclose(x, z @ A.T + b) and y is data
+        ((x, y, other),) = field.seen
+        assert torch.allclose(x, drawn["latent"][-1] @ A.T + b) and y is drawn["data"][-1]
+        pull = y.mean(0)
+        if needs_other:
+            assert torch.allclose(other, drawn["latent"][-2] @ A.T + b)
+            pull = pull + other.mean(0)
+        # |T(z) - zeta|^2 = eps^2 |V|^2 before the first of the two regression steps.
+        assert float(loss) == pytest.approx(0.49 * float(pull.square().sum()), rel=1e-12)
+
+
 def test_fresh_minibatches_widen_the_modes():
     """Batches of 128 from 512 particles, 60 steps: within-mode std far above the data's .1, which a fixed cloud keeps."""
     centres = toys.get("ring").centres.double()
@@ -529,6 +724,17 @@ def test_jensen_shannon_flow_conserves_mass_and_falls():
     assert moved[0, 0] > -0.9 and abs(moved[0, 1]) < 1e-9
     with pytest.raises(UsageError, match="dt"):
         flow.advance(1.0)
+
+
+def test_jensen_shannon_falls_at_the_rate_of_its_velocity():
+    """dJS/dt = -E_mu |V|^2 and d E_mu x / dt = E_mu V, V at the cells' centres: differences of second order in h, 1 %."""
+    flow = JensenShannonFlow(((-0.8, 0.3), np.diag([0.5, 0.8])), ((0.4, 0.0), np.diag([1.0, 0.6])), size=64)
+    points = np.stack(np.meshgrid(flow.axis, flow.axis, indexing="ij"), -1).reshape(-1, 2)
+    V, rho, dt = flow.velocity(points), flow.rho.ravel(), 1e-4
+    before, mean = flow.divergence(), rho @ points
+    flow.advance(dt)
+    assert (flow.divergence() - before) / dt == pytest.approx(-rho @ (V**2).sum(1), rel=0.01)
+    assert (flow.rho.ravel() @ points - mean) / dt == pytest.approx(rho @ V, rel=0.01)
 
 
 def test_the_data_is_a_fixed_point_of_the_jensen_shannon_flow():

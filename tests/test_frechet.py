@@ -135,6 +135,10 @@ def test_streaming_equals_one_batch(seed, sizes):
     np.testing.assert_allclose(streamed.cov, np.cov(x.T), rtol=0, atol=1e-8)
 
 
+def test_one_row_has_a_mean():
+    assert metrics.FrechetStats().update([[3.0, -1.0]]).mean.tolist() == [3.0, -1.0]
+
+
 def test_raw_moments_would_fail_the_streaming_test():
     x = 1e6 + np.random.default_rng(3).normal(size=(100, 3))
     raw = (x.T @ x - len(x) * np.outer(x.mean(axis=0), x.mean(axis=0))) / (len(x) - 1)

@@ -13,7 +13,7 @@ from gwf.exact import gaussian
 from gwf.nets.icnn import DenseICNN, fit_identity, log_det
 from gwf.seeding import generator
 from gwf.steps.icnn import ExactLogDet, ICNNStep, StochasticLogDet, conjugate_gradients
-from gwf.steps.increments import ParticleCache, compose, jacobian, standardised
+from gwf.steps.increments import ParticleCache, compositions, jacobian, standardised
 from gwf.steps.references import GaussianReference, moments
 
 
@@ -104,7 +104,7 @@ def test_trained_step_is_the_exact_jko_step():
     fit_identity(psi, lambda n, g: 1.5 * torch.randn(n, 2, generator=g), generator(0, "identity"), 200, 256)
     cache = ParticleCache(standardised(torch.randn(2000, 2, generator=generator(0, "mu_0"))))
     step = ICNNStep(psi, nu.log_density, 0.5, lr=1e-2)
-    compose(step, cache, steps=1, iterations=200, batch=256, stream=generator(0, "batches"))
+    list(compositions(step, cache, steps=1, iterations=200, batch=256, stream=generator(0, "batches")))
     m, s = gaussian.jko_step([0, 0], [1, 1], [1, -0.5], np.sqrt([0.5, 1.0]), 0.5)
     mean, C = moments(cache.x)
     assert mean == pytest.approx(m, abs=0.05) and np.abs(C - np.diag(s**2)).max() < 0.06

@@ -86,3 +86,15 @@ def test_proximal_term_has_the_weight_of_the_definition():
     assert per_dimension.euclidean_tau(d) == pytest.approx(d * tau)
     step = JKOStep(divergences.get("kl_dv"), QuadraticMLP(d), euclidean)
     assert float(step.map_loss(z, z, None)[1]) == pytest.approx(d / (2 * tau), rel=0.02)
+
+
+@pytest.mark.parametrize("every, weight", [(4, 0.7), (3, 2.0)])
+def test_a_lazy_penalty_weighs_the_same_over_its_period(every, weight):
+    """h(x) = a x has |grad h|^2 = a^2: over `every` updates the critic's losses lose `every` times weight a^2 in all."""
+    h, (x, y) = nn.Linear(2, 1), torch.randn(2, 30, 2, generator=generator(0, "lazy"))
+    with torch.no_grad():
+        h.weight.copy_(torch.tensor([[0.6, -0.8]]))
+    lazy, plain = (JKOStep(divergences.get("kl_dv"), h, JKO(nn.Identity(), 1.0), w, every) for w in (weight, 0.0))
+    extra = [float((lazy.critic_loss(x, y, step=k) - plain.critic_loss(x, y)).detach()) for k in range(2 * every)]
+    # Sums of thirty numbers of order 1 in float32.
+    assert extra == pytest.approx(2 * [every * weight, *(every - 1) * [0.0]], abs=1e-5)

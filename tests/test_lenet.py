@@ -1,6 +1,7 @@
 """The LeNet that measures: it learns, it is deterministic, its file is what its hash says."""
 
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -120,6 +121,30 @@ def test_augmentation_moves_digits_a_little_and_keeps_the_background(subset):
     ink = (y + 1).sum((1, 2, 3)) / (x + 1).sum((1, 2, 3))
     assert ink.min() > 0.98 * 0.826 and ink.max() < 1.02 * 1.235
     assert (y - x).abs().mean() > 0.05
+
+
+def test_augmentation_is_the_affine_map_it_says_drawn_uniformly():
+    """Bilinear sampling of the ramps x and y gives A p + b itself, of which a, s, c and b are read off; float32, 1e-5."""
+    n, h = 2000, 28
+    axis = (torch.arange(h) + 0.5) * 2 / h - 1
+    ramps = torch.stack(torch.meshgrid(axis, axis, indexing="xy"))  # x of every pixel, y of every pixel
+    stream = [generator(3, "moves") for _ in range(3)]
+    moved = [
+        random_affine(ramp.expand(n, 1, h, h), s)[:, 0, 8:20, 8:20] for ramp, s in zip(ramps, stream, strict=False)
+    ]
+    p = torch.stack([*ramps[:, 8:20, 8:20].flatten(1), torch.ones(144)], 1)
+    found = torch.linalg.lstsq(p, torch.stack(moved).flatten(2).flatten(0, 1).T).solution.T.reshape(2, n, 3)
+    assert float((torch.stack(moved).flatten(2) - found @ p.T).abs().max()) < 1e-5, "it is affine"
+    A, b = found[:, :, :2].permute(1, 0, 2), found[:, :, 2]
+    scale, angle = A[:, :, 0].norm(dim=1), torch.atan2(A[:, 1, 0], A[:, 0, 0])
+    along = torch.stack([angle.cos(), angle.sin()], 1)
+    across = torch.stack([-angle.sin(), angle.cos()], 1)
+    assert torch.allclose((A[:, :, 1] * across).sum(1), scale, atol=1e-5), "a rotation and a shear, in one scale"
+    shear = (A[:, :, 1] * along).sum(1) / scale
+    # Two pixels of 28 are 4 / 28 of the coordinates' unit. The order of the draws is part of the embedded weights.
+    units = torch.tensor([math.radians(10), 0.1, 0.15, 4 / 28, 4 / 28])[:, None]
+    draws = torch.stack([angle, scale - 1, shear, *b]) / units
+    assert torch.allclose(draws, torch.rand(5, n, generator=stream[2]) * 2 - 1, atol=1e-4)
 
 
 def test_confusion_counts_every_image_once():

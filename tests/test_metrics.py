@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import ot
 import pytest
 import scipy.optimize
 import scipy.stats
@@ -13,6 +14,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from gwf import metrics
 from gwf.errors import UsageError
+from gwf.metrics import low_dimension
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -91,16 +93,10 @@ def test_kid_has_no_bias_and_one_with_the_diagonal_has():
     assert abs(np.mean(biased)) > 10 * standard_error
 
 
-def test_kid_sees_a_shift_and_subsets_agree_with_it():
+def test_kid_sees_a_shift():
     rng = np.random.default_rng(10)
     x, y = rng.normal(size=(400, 4)), rng.normal(size=(400, 4)) + 0.5
-    mean, sd = metrics.kid_subsets(x, y, 30, 100, rng)
-    # Subsets share rows, so their mean is uncertain by more than sd / sqrt(30), but by less than sd.
-    assert abs(mean - metrics.kid(x, y)) < sd
     assert metrics.kid(x, y) > 10 * abs(metrics.kid(x, rng.normal(size=(400, 4))))
-    for subsets, size in ((1, 100), (5, 401), (5, 1)):
-        with pytest.raises(UsageError, match="out of range"):
-            metrics.kid_subsets(x, y, subsets, size, rng)
     with pytest.raises(UsageError, match="at least 2"):
         metrics.kid(x, y[:1])
 
@@ -292,3 +288,35 @@ def test_class_histogram_and_total_variation():
     for p, q in (([1.0], [0.5, 0.5]), ([0.5, 0.4], [0.5, 0.5]), ([1.5, -0.5], [0.5, 0.5]), ([np.nan], [1.0])):
         with pytest.raises(UsageError):
             metrics.total_variation(p, q)
+
+
+def test_sliced_w2_is_pots_times_the_root_of_the_dimension():
+    """On the same lines; of three times as many points the middle one of every three is met; a shift counts in full."""
+    rng = np.random.default_rng(19)
+    x, y, w = rng.normal(size=(12, 3)), rng.normal(size=(12, 3)) + 0.5, rng.normal(size=(3, 40))
+    w /= np.linalg.norm(w, axis=0)
+    theirs = ot.sliced_wasserstein_distance(x, y, projections=w)
+    assert low_dimension.sliced_w2(x, y, w) == pytest.approx(math.sqrt(3) * theirs, rel=1e-12)
+    assert low_dimension.sliced_w2(x, x + [1, 2, 2], np.eye(3)) == pytest.approx(3, rel=1e-12)
+    middle = [np.sort(x @ line)[1::3] for line in w.T]
+    exact = np.mean([np.square(a - np.sort(y[:4] @ line)).mean() for a, line in zip(middle, w.T, strict=True)])
+    for pair in ((x, y[:4]), (y[:4], x)):
+        assert low_dimension.sliced_w2(*pair, w) == pytest.approx(math.sqrt(3 * exact), rel=1e-12)
+
+
+def test_two_points_are_enough_where_pairs_are_counted():
+    x, y = np.array([[0.0, 1.0], [2.0, -1.0]]), np.array([[1.0, 0.5], [0.0, 0.0]])
+    assert metrics.kid(x, y) == pytest.approx(kid_by_loops(x, y), abs=1e-14)
+    assert metrics.energy_distance(x[:1], y[:1]) == pytest.approx(2 * math.hypot(1, 0.5))
+    # Radii are 2.8 of x and 1.1 of y: (2, -1) is covered by none of y's balls.
+    assert metrics.precision_recall(x, y, k=1) == (1.0, 0.5)
+    single = metrics.mode_statistics(x[:1], x, 0.1)
+    assert single["modes"] == 1 and single["masses"].tolist() == [1.0, 0.0]
+
+
+def test_spread_of_floors_is_that_of_a_sample():
+    """The standard deviation has divisor n - 1: values that a generator repeats are drawn again here."""
+    mean, sd = metrics.two_sample_floor(eight, 5, 1, 2, np.random.default_rng(2))
+    again = np.random.default_rng(2)
+    values = [metrics.wasserstein(eight(5, again), eight(5, again), 1) for _ in range(2)]
+    assert (mean, sd) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))

@@ -11,11 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics.pairwise import rbf_kernel
 
 from gwf.errors import UsageError
 from gwf.exact import gaussian
 from gwf.nets.mlp import MLP
-from gwf.steps.parametric import ParametricFlow, minimise, vectorised
+from gwf.steps.parametric import ParametricFlow, gaussian_kernel, half_mmd2, minimise, mmd2, vectorised
 from notebooks.chapters.small_problems import LogScale, Translations
 from tests.notebook_code import load_notebook
 
@@ -132,6 +133,54 @@ def test_minimise_finds_the_minimum_of_rosenbrock_and_says_when_it_cannot():
     assert minimise(valley, double(-1.2, 1.0)).tolist() == pytest.approx([1.0, 1.0], abs=1e-9)
     with pytest.raises(RuntimeError, match="minimiser"):
         minimise(lambda u: u.sum() ** 3 - u.sum(), double(-5.0), iterations=20)
+
+
+def test_minimise_ends_at_rounding_and_says_where_there_is_too_much_of_it():
+    """A slope that is rounded to 1e-10 stops within 10^4 times its goal of 3e-12; one rounded to 1e-4 does not."""
+    rounded = lambda u, size: ((u + size) - size - 0.3 * math.ulp(size)).square().sum()
+    assert abs(float(minimise(lambda u: rounded(u, 1e6), double(3.0)))) < 1e-9
+    with pytest.raises(RuntimeError, match="no descent"):
+        minimise(lambda u: rounded(u, 1e12), double(3.0))
+
+
+def test_minimise_leaves_a_saddle_downhill():
+    """cos u - cos v from near a saddle: the minimum at (pi, 0), by absolute eigenvalues; Newton's own step goes to the saddle."""
+    found = minimise(lambda u: u[0].cos() - u[1].cos(), double(0.1, 1.2))
+    assert found.tolist() == pytest.approx([math.pi, 0.0], abs=1e-9)
+
+
+def test_nodes_weigh_what_they_should():
+    """T = (theta_0 z, theta_1) on nodes of unequal weights: metric, gradient and proximal term by hand."""
+    z, w = double(-1.0, 0.5, 2.0)[:, None], double(0.2, 0.5, 0.3)
+    T = lambda theta, z: torch.cat([theta[0] * z, theta[1].expand(len(z), 1)], 1)
+    flow = ParametricFlow(T, lambda theta: theta[0] ** 3 + 2 * theta[1], z, w)
+    second = 0.2 + 0.5 * 0.25 + 0.3 * 4
+    theta, before = double(1.5, 0.0), double(1.0, -0.7)
+    assert flow.metric(theta).numpy() == pytest.approx(np.diag([second, 1.0]), abs=1e-14)
+    assert flow.velocity(theta).tolist() == pytest.approx([-3 * 2.25 / second, -2.0], rel=1e-12)
+    assert float(flow.proximal(theta, before, 0.4)) == pytest.approx((0.25 * second + 0.49) / 0.8, rel=1e-12)
+    assert flow.euler_step(theta, 0.1).tolist() == pytest.approx([1.5 - 0.675 / second, -0.2], rel=1e-12)
+    residual = flow.residual(theta, before, 0.4).tolist()
+    assert residual == pytest.approx([0.5 * second / 0.4 + 6.75, 0.7 / 0.4 + 2], rel=1e-12)
+    # A direction that moves T a thousand times less than another is kept or, by the cutoff, left alone.
+    thin = ParametricFlow(lambda t, z: z + t[0] + 1e-3 * t[1] * z, lambda t: t[0] + t[1], double(-1.0, 1.0)[:, None])
+    assert thin.velocity(double(0.0, 0.0)).tolist() == pytest.approx([-1.0, -1e6], rel=1e-9)
+    assert thin.velocity(double(0.0, 0.0), cutoff=1e-5).tolist() == pytest.approx([-1.0, 0.0], abs=1e-12)
+    with pytest.raises(UsageError, match="weights"):
+        ParametricFlow(T, None, z, double(0.5, 0.5))
+    with pytest.raises(UsageError, match="weights"):
+        ParametricFlow(T, None, z, double(0.5, 0.5, 0.0))
+
+
+def test_discrepancies_are_scikit_learns_kernels_averaged():
+    """Both estimates, bandwidth .7, samples of 6 and 4 points in three dimensions."""
+    stream = torch.Generator().manual_seed(3)
+    x, y = (torch.randn(n, 3, generator=stream, dtype=torch.float64) for n in (6, 4))
+    xx, yy, xy = (rbf_kernel(a, b, gamma=1 / (2 * 0.49)) for a, b in ((x, x), (y, y), (x, y)))
+    assert gaussian_kernel(x, y, 0.7).numpy() == pytest.approx(xy, rel=1e-12)
+    assert float(half_mmd2(x, y, 0.7)) == pytest.approx((xx.mean() + yy.mean()) / 2 - xy.mean(), abs=1e-14)
+    off = lambda k: (k.sum() - np.trace(k)) / (len(k) * (len(k) - 1))
+    assert float(mmd2(x, y, 0.7)) == pytest.approx(off(xx) + off(yy) - 2 * xy.mean(), abs=1e-14)
 
 
 @pytest.mark.parametrize("tau", [0.0, -1.0, math.nan])

@@ -45,6 +45,28 @@ def test_the_lipschitz_penalty_looks_between_the_samples():
     assert float(between.detach()) > 1 and float(at_data.detach()) < 1e-6
 
 
+@pytest.mark.parametrize("a", [0.5, 1.0, 3.0])
+def test_penalties_between_the_samples_of_images(a):
+    """|grad u| = a for u = a mean(x) sqrt(12) on (1, 3, 4): two-sided (a - 1)^2, interpolated a^2, lipschitz one-sided."""
+    x, y = torch.randn(2, 8, 1, 3, 4)
+    critic = lambda x: a * 12**0.5 * x.flatten(1).mean(1, keepdim=True)
+    exact = {"two_sided": (a - 1) ** 2, "interpolated": a**2, "lipschitz": max(a - 1, 0) ** 2, "r1": a**2}
+    for name, value in exact.items():
+        u, found = penalty(name)(critic, x, y, torch.Generator().manual_seed(1))
+        assert torch.equal(u.detach(), critic(y)) and float(found.detach()) == pytest.approx(value, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["two_sided", "interpolated", "lipschitz"])
+def test_penalties_are_taken_at_points_drawn_uniformly_on_the_segments(name):
+    """u = |x|^2 between x = 0 and y = 5: |grad u| = 10 a with a uniform, whose moments are 1/2 and 1/3; 20,000 draws, 2 %."""
+    x, y = torch.zeros(20_000, 1), torch.full((20_000, 1), 5.0)
+    value = float(penalty(name)(torch.square, x, y, torch.Generator().manual_seed(2))[1].detach())
+    exact = {"two_sided": 100 / 3 - 10 + 1, "interpolated": 100 / 3, "lipschitz": 81 * 0.9 / 3}[name]
+    assert value == pytest.approx(exact, rel=0.02)
+    # Not at the other end: of u = |x - 5|^2 the slope between is the same, at the points of y it is 0.
+    assert float(penalty("r1")(lambda x: (x - 5).square(), x, y)[1].detach()) == 0
+
+
 def one_of_two(rank, folder):
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     net = torch.nn.Linear(2, 1, bias=False)

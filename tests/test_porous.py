@@ -199,3 +199,52 @@ def test_cache_is_pushed_and_reference_refitted():
     flow.advance()
     assert dual.reference.a == pytest.approx(1.1 * (2 * x - 2 * x.mean(0)).norm(dim=1).max().item(), rel=1e-5)
     assert torch.allclose(flow.x, flow.step.T(2 * x))
+
+
+def test_the_ratio_warms_up_before_the_first_step_alone():
+    """Updates of r and of T in every step, counted: 7 + 3 x 2 and 3 in the first, 3 x 2 and 3 in the next ones."""
+    flow = VariationalFlow(
+        VariationalStep(EntropyDual(Power(2), RatioNet(2, 4), UniformBall(1.1)), AffineIncrement(2), 1e-3),
+        particles(100, 0.4, 2, 2),
+        torch.Generator().manual_seed(0),
+        iterations=3,
+        ratio_updates=2,
+        batch=16,
+        lr_map=1e-2,
+        lr_ratio=2e-2,
+        warm_up=7,
+    )
+    updates, rates = [], []
+    for name in ("update_critic", "update_map"):
+        made = getattr(flow, name)
+
+        def counted(*arguments, name=name, made=made):
+            updates.append(name)
+            rates.append(flow.adams[1].param_groups[0]["lr"])
+            return made(*arguments)
+
+        setattr(flow, name, counted)
+    one = 3 * ["update_critic", "update_critic", "update_map"]
+    for expected in (7 * ["update_critic"] + one, one, one):
+        updates.clear()
+        flow.advance()
+        assert updates == expected
+    # Along a cosine from the full rate on: 1, (1 + cos(pi/3)) / 2, (1 + cos(2 pi/3)) / 2.
+    assert rates[-9:] == pytest.approx(np.repeat([2e-2, 1.5e-2, 0.5e-2], 3).tolist())
+    assert rates[0] == pytest.approx(2e-2) and all(np.diff(rates[:7]) < 0)
+
+
+def test_the_bound_of_a_flow_and_further_energies():
+    """At the exact ratio the bound is G of the particles (3 %: 20,000 draws); energies enter the map's loss, G by its weight."""
+    x = particles(20_000, 0.4, 3, 2)
+    reference = UniformBall(1.1).fit(x)
+    net = Exact(reference, 0.4, 3, 2)
+    net.unused = torch.nn.Parameter(torch.zeros(1))  # Adam asks for one
+    dual, energy = EntropyDual(Power(2), net, reference), lambda y: y.square().sum(1).mean()
+    step = VariationalStep(dual, AffineIncrement(3), 0.2, 0.5, [energy, lambda y: 2 * y[:, 0].mean()])
+    settings = dict(iterations=1, ratio_updates=1, batch=8, lr_map=1e-3, lr_ratio=1e-3)
+    flow = VariationalFlow(step, x, torch.Generator().manual_seed(0), **settings)
+    assert flow.bound() == pytest.approx(float(barenblatt.entropy(0.4, 3, 2)), rel=0.03)
+    moved = x + torch.tensor([0.1, 0.0, 0.0])
+    exact = 0.01 / 0.4 + 0.5 * float(dual.of_mu(moved)) + float(energy(moved)) + 2 * float(moved[:, 0].mean())
+    assert float(step.map_loss(moved, x)) == pytest.approx(exact, rel=1e-5)

@@ -27,10 +27,41 @@ def test_work_by_hand():
     assert fields.get("w2", PlanePotential).work(32, UNIT) == pytest.approx(5 * 3.5)
 
 
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("mmd", 8),
+        ("drifting", 4),
+        ("drifting_released", 24),
+        ("sinkhorn", 4 * 41),
+        ("sinkhorn_single", 4 * 41),
+        ("sliced", 8 * 2 * 128 / 1000),
+    ],
+)
+def test_work_of_the_closed_forms_counts_passes(name, passes):
+    """In a batch of 1000 a matrix has a million entries, and 128 lines have that share of it; all linear in the unit."""
+    field = fields.get(name)
+    assert field.work(1000, {"entries": 1.0}) == pytest.approx(passes)
+    share = 2 if name == "sliced" else 4
+    assert field.work(2000, {"entries": 3.0}) == pytest.approx(3 * share * passes)
+
+
+def test_work_of_an_assignment():
+    assert fields.get("minibatch_ot").work(2000, {"assignment": 7.0}) == pytest.approx(4 * 7.0)
+
+
 @pytest.mark.parametrize(("name", "settings", "meant"), [("sinkhron", {}, "sinkhorn"), ("w2", {"leer": 1}, "lr")])
 def test_unknown_fields_and_settings_name_the_nearest(name, settings, meant):
     with pytest.raises(UsageError, match=f"did you mean '{meant}'"):
         fields.get(name, PlanePotential, **settings)
+
+
+def test_fields_have_names_for_people_and_closed_forms_no_state():
+    assert fields.title("w2") == "W2 critic" and fields.title("sinkhorn") == "Sinkhorn"
+    field = fields.get("mmd")
+    assert field.networks() == field.state_dict() == {} and repr(field) == "<MMD: MMD>"
+    learned = fields.get("w1", PlanePotential)
+    assert list(learned.networks()) == ["critic"] and set(learned.state_dict()) == {"critic", "optimiser"}
 
 
 def test_the_settings_of_fields_are_all_there():

@@ -7,6 +7,9 @@ import pytest
 import torch
 from pretended_device import DEVICE, pretended
 from safetensors.torch import load_file
+from scipy.spatial.distance import cdist
+from sklearn.gaussian_process.kernels import RBF, Matern
+from sklearn.metrics.pairwise import laplacian_kernel
 
 from gwf import fields
 from gwf.fields import kernels
@@ -124,6 +127,40 @@ def test_the_scale_of_a_linear_critic():
         s = fields.get("mmd_scaled", lambda layer=layer: layer).scale(y, generator(0, "signs"))[1]
         exact = 1 / (1 + 10 * float(layer.weight.detach().square().sum()))
         assert float(s.detach()) == pytest.approx(exact, rel=1e-5 if q == 1 else 0.05)
+
+
+def test_the_terms_of_the_mixture_are_scikit_learns():
+    """Squared exponentials of lengths 10, 1, 2, 4, 8, 16, Laplace in the norm |.|_1, the exponential, Matern 3/2 and 5/2, all of
+    length 10 or 100, and -r: float64, to rounding. Features from near to far beyond every length."""
+    for size in (0.3, 5.0, 80.0):
+        a, b = ((size * normal(n, 3, name)).double() for n, name in ((7, "a"), (5, "b")))
+        ours = kernels.profile(torch.cdist(a, b), torch.cdist(a, b, 1))
+        a, b = a.numpy(), b.numpy()
+        terms = [RBF(s)(a, b) for s in (10, 1, 2, 4, 8, 16)] + [Matern(10, nu=nu)(a, b) for nu in (0.5, 1.5, 2.5)]
+        terms += [laplacian_kernel(a, b, gamma=1 / 100), -cdist(a, b)]
+        assert ours.numpy() == pytest.approx(sum(terms) / 7, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mmd_learned", "mmd_scaled", "mmd_repulsive"])
+def test_losses_of_learned_kernels_by_sums_over_pairs(name):
+    """Linear features of three coordinates: every mean pair by pair, and what is known of the gradients in closed form."""
+    layer, x, y = torch.nn.Linear(3, 2).double(), normal(5, 3, "x").double(), normal(5, 3, "y", 1.0).double()
+    V = fields.get(name, lambda: layer, weight=0.3)
+    u, w = (layer(t).detach() for t in (x, y))
+    k = lambda a, b: float(kernels.profile((a - b).norm(), (a - b).norm(p=1))) + float(a.norm() + b.norm()) / 7
+    among = lambda u: sum(k(a, b) for i, a in enumerate(u) for j, b in enumerate(u) if i != j) / (len(u) * (len(u) - 1))
+    mmd2 = among(u) + among(w) - 2 * sum(k(a, b) for a in u for b in w) / 25
+    price = 0.3 * float(layer.weight.detach().sum(0).square().sum())  # of the sum of the features
+    loss = float(V.loss(x, y, generator(0, "signs")).detach())
+    if name == "mmd_scaled":
+        signs = 2 * torch.randint(2, (5, 2), generator=generator(0, "signs")).double() - 1
+        s = 1 / (1 + 10 * float((signs @ layer.weight.detach()).square().sum(1).mean()))
+        assert loss == pytest.approx(-s * mmd2, rel=1e-9)
+        plain = fields.get("mmd_learned", lambda: layer)
+        assert torch.allclose(V(x, y, None, generator(0, "signs")), s * plain(x, y), rtol=1e-9)
+    else:
+        gained = mmd2 if name == "mmd_learned" else among(u) - among(w)
+        assert loss == pytest.approx(price - gained, rel=1e-9)
 
 
 def test_ckgans_losses():

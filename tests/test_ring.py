@@ -123,6 +123,36 @@ def test_critic_loss_is_its_formula():
     assert ours != pytest.approx(direct_loss(p, e, y, x, 7.0, generator(0, "pairs")), rel=1e-2)
 
 
+def test_critic_loss_is_its_formula_where_the_constraint_is_broken_and_where_it_is_kept():
+    """Potentials raised by .45 break p + h <= c at some pairs and not at others: both one-sided terms count, gradients too."""
+    p, e, x, y = potentials(d=2)
+    with torch.no_grad():
+        e[-1].bias += 0.45
+    s, r = torch.rand(2, len(x), 1, generator=generator(1, "pairs"), dtype=x.dtype)
+    a, b = s * y + (1 - s) * x, r * x + (1 - r) * y
+    for at_y, at_x in ((y, x), (a, b)):
+        excess = p(at_y) + e(at_x) - p(at_x) - (at_y - at_x).square().sum(1, keepdim=True) / 2
+        assert 0.2 < float((excess > 0).double().mean()) < 0.8
+    ours = float(critic_loss(p, e, x, y, 3.0, generator(1, "pairs")).detach())
+    assert ours == pytest.approx(direct_loss(p, e, x, y, 3.0, generator(1, "pairs")), rel=1e-12)
+    # By hand: central differences along a random direction of all weights, whose error is their step squared.
+    weights, step = [*p.parameters(), *e.parameters()], 1e-6
+    way = [torch.randn(w.shape, generator=generator(2, "way"), dtype=w.dtype) for w in weights]
+    values = []
+    for sign in (1, -2):
+        with torch.no_grad():
+            for w, d in zip(weights, way, strict=True):
+                w += sign * step * d
+        values.append(direct_loss(p, e, x, y, 3.0, generator(1, "pairs")))
+    with torch.no_grad():
+        for w, d in zip(weights, way, strict=True):
+            w += step * d
+    by_hand = float(DualField(p, e, weight=3.0).backward(x, y, generator(1, "pairs")))
+    assert by_hand == pytest.approx(ours, rel=1e-12)
+    slope = sum(float((w.grad * d).sum()) for w, d in zip(weights, way, strict=True))
+    assert slope == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-6)
+
+
 @pytest.mark.parametrize("positive", [0.0, 5.0])
 def test_gradients_by_hand_are_autograd_s(positive):
     """Loss, gradients and velocity, to rounding; layers of unequal widths, with and without the penalty on positive h."""

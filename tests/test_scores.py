@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import gaussian_kde
+from scipy.stats import gaussian_kde, multivariate_normal
 
 from gwf.errors import UsageError
 from gwf.exact import covariance, gaussian
@@ -70,9 +70,8 @@ def test_sampling_floor_of_a_moment_fit(d, n, printed):
     assert math.log10(covariance.moment_fit_floor(d, n)) == pytest.approx(printed, abs=0.01)
     if n <= 1000:
         rng = np.random.default_rng(3)
-        found = np.mean(
-            [scores.symkl_moment_fit(rng.standard_normal((n, d)), np.zeros(d), np.eye(d)) for _ in range(20)]
-        )
+        fits = [scores.moments(rng.standard_normal((n, d))) for _ in range(20)]
+        found = np.mean([covariance.symkl_cov(*fit, np.zeros(d), np.eye(d)) for fit in fits])
         # 20 values of relative spread about sqrt(2 / 90): 10 % is 3 standard errors and the next order, d / n.
         assert found == pytest.approx(covariance.moment_fit_floor(d, n), rel=0.1)
 
@@ -88,7 +87,8 @@ def test_the_metric_decides_the_ranking_of_exact_particles():
     x = law.sample(1000, rng)
     assert math.log10(scores.symkl_kde(x, law, 2000, rng)) == pytest.approx(0.72, abs=0.03)
     assert math.log10(scores.symkl_kde(x, law, 2000, rng, draws="fresh")) == pytest.approx(0.43, abs=0.06)
-    assert math.log10(scores.symkl_moment_fit(x, np.zeros(12), np.eye(12))) == pytest.approx(-1.05, abs=0.2)
+    by_moments = covariance.symkl_cov(*scores.moments(x), np.zeros(12), np.eye(12))
+    assert math.log10(by_moments) == pytest.approx(-1.05, abs=0.2)
 
 
 def test_monte_carlo_symkl_of_gaussians_meets_the_closed_form():
@@ -113,6 +113,59 @@ def test_expectation_maximisation_finds_the_mixture():
     assert abs(scores.symkl_mixture(law.sample(4000, rng), law, 3, 5000, rng)) < 0.02
     moved = law.sample(4000, rng) + [0.5, 0]
     assert scores.symkl_mixture(moved, law, 3, 5000, rng) > 0.2, "negative control: shift .5 costs .25 nats"
+
+
+def test_the_scale_of_the_stein_kernel():
+    """Distances 3, 4, 5 of a triangle: the median is 4; of two points it is their distance."""
+    assert scores.ksd_scale([[0, 0], [3, 0], [0, 4]]) == pytest.approx(1 / 32, rel=1e-14)
+    assert scores.ksd_scale([[0.0], [0.5]]) == pytest.approx(2.0, rel=1e-14)
+
+
+def test_densities_of_mixtures_are_scipys():
+    """Unequal weights, one of them 0, full covariances, d = 3; and the law of draws, by moments: 5 standard errors."""
+    rng = np.random.default_rng(7)
+    A, w, m = rng.standard_normal((3, 3, 3)), np.array([0.7, 0.0, 0.3]), 2 * rng.standard_normal((3, 3))
+    law = scores.GaussianMixture(w, m, C := A @ A.mT + 0.2 * np.eye(3))
+    x = rng.standard_normal((6, 3))
+    parts = np.stack([multivariate_normal(m[j], C[j]).pdf(x) for j in range(3)], 1)
+    assert law.log_density(x) == pytest.approx(np.log(parts @ w), abs=1e-12)
+    z = law.sample(40_000, rng)
+    mean = w @ m
+    second = sum(w[j] * (C[j] + np.outer(m[j], m[j])) for j in range(3))
+    assert z.mean(0) == pytest.approx(mean, abs=5 * math.sqrt(np.trace(second) / 40_000))
+    assert z.T @ z / 40_000 == pytest.approx(second, abs=5 * 2 * np.trace(second) / math.sqrt(40_000))
+
+
+def test_draws_of_a_kernel_density_have_its_covariance():
+    """That of the points, divisor n, and n^(-2/(d+4)) times that with n - 1 (Scott); 100,000 draws leave one per cent."""
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((12, 2)) @ [[1.0, 0.8], [0.0, 0.5]] + [3.0, -1.0]
+    z = scores.KernelDensity(x).sample(100_000, rng)
+    C = np.cov(x.T, bias=True) + 12 ** (-1 / 3) * np.cov(x.T)
+    assert z.mean(0) == pytest.approx(x.mean(0), abs=0.02) and np.cov(z.T) == pytest.approx(C, abs=0.02 * np.trace(C))
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_one_component_has_the_moments_of_the_points_and_the_ridge(d):
+    """Expectation-maximisation of one Gaussian is its fit, divisor n, after any number of iterations."""
+    rng = np.random.default_rng(9)
+    x = 2 * rng.standard_normal((20, d)) + 1
+    for iterations in (1, 3):
+        law = scores.fit_mixture(x, 1, rng, iterations, ridge=0.3)
+        assert law.weights == pytest.approx([1.0]) and law.means[0] == pytest.approx(x.mean(0), abs=1e-12)
+        C = np.atleast_2d(np.cov(x.T, bias=True)) + 0.3 * np.eye(d)
+        assert law.covariances[0] == pytest.approx(C, abs=1e-12)
+
+
+def test_expectation_maximisation_of_two_points_clouds_finds_their_shares_and_moments():
+    """Two clouds a hundred spreads apart: responsibilities are 0 or 1, so weights, means and covariances are the clouds'."""
+    rng = np.random.default_rng(10)
+    a, b = rng.standard_normal((30, 2)), rng.standard_normal((10, 2)) @ [[0.5, 0.2], [0.0, 1.5]] + [100.0, 0.0]
+    law = scores.fit_mixture(np.concatenate([a, b]), 2, rng, ridge=0.0)
+    for j, cloud in zip(np.argsort(law.means[:, 0]), (a, b), strict=True):
+        assert law.weights[j] == pytest.approx(len(cloud) / 40, abs=1e-12)
+        assert law.means[j] == pytest.approx(cloud.mean(0), abs=1e-10)
+        assert law.covariances[j] == pytest.approx(np.cov(cloud.T, bias=True), abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -228,3 +228,80 @@ def test_laws_of_the_toys_are_counted():
     assert masses == pytest.approx(1 / 25) and inside > 0.99
     masses, inside = modes_toys.masses_of_circles(modes_toys.circles(1000, stream))
     assert masses == pytest.approx([0.5, 0.5]) and inside > 0.98
+
+
+def test_source_terms_by_hand():
+    """c enters where the source may be reweighted alone, KL's Psi* = e^s - 1, chi2's s + s^2 / 4; four points."""
+    v, c = torch.tensor([0.3, -0.2, 1.0, 0.0]), torch.tensor([0.5, 0.1, 0.2, 2.0])
+    target = entropy("kl")
+    assert sd.SemiDualStep(target, None, None).of_source(v, c).item() == pytest.approx(1.1 / 4)
+    for name, conjugate in (("kl", math.expm1), ("chi2", lambda s: s + s**2 / 4 if s > -2 else -1)):
+        pairs = [[conjugate(float(a - b)) for b in c] for a in v]
+        relaxed = sd.RelaxedSourceStep(entropy(name), target, None, None).of_source(v, c)
+        assert relaxed.item() == pytest.approx(sum(pairs[i][i] for i in range(4)) / 4, rel=1e-5)
+        released = sd.AllPairsStep(entropy(name), target, None, None).of_source(v, c)
+        assert released.item() == pytest.approx(sum(map(sum, pairs)) / 16, rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+def test_losses_of_the_steps_by_hand(weight):
+    """A linear potential v = 2 y_1 - y_2 + .5, of |grad v|^2 = 5: hard, with R1, and the non-saturating variant."""
+    v = lambda y: 2 * y[..., 0] - y[..., 1] + 0.5
+    x, y = torch.randn(2, 12, 2, generator=generator(1, "test"))
+    c, w = torch.rand(12, 1, generator=generator(2, "test")), torch.ones(12, 1)
+    u_hat, u = v(x), v(y)
+    step = sd.SemiDualStep(entropy("kl"), v, None, weight)
+    exact = u_hat.mean() + torch.expm1(-u).mean() + 5 * weight
+    assert step.potential_loss(x, c, y).item() == pytest.approx(exact.item(), rel=1e-5)
+    assert step.map_loss(x[:, None], c, w).item() == pytest.approx((c[:, 0] - u_hat).mean().item(), abs=1e-5)
+    step = sd.NonSaturatingStep(v, None, weight)
+    exact = torch.log1p(u_hat.exp()).mean() + torch.log1p((-u).exp()).mean() - 2 * math.log(2) + 5 * weight
+    assert step.potential_loss(x, c, y).item() == pytest.approx(exact.item(), rel=1e-5)
+    exact = (c[:, 0] + torch.log1p((-u_hat).exp())).mean()
+    assert step.map_loss(x[:, None], c, w).item() == pytest.approx(exact.item(), rel=1e-5)
+
+
+def test_the_choice_between_images_by_hand():
+    """Shares (.7, .3) and (.2, .8), losses (1, 3) and (2, 1): 1.6 and 1.2 in the mean, cross-entropies -log .7 and -log .8."""
+    loss, w = torch.tensor([[1.0, 3.0], [2.0, 1.0]]), torch.tensor([[0.7, 0.3], [0.2, 0.8]])
+    assert sd.choose(loss, w).item() == pytest.approx(1.4 - (math.log(0.7) + math.log(0.8)) / 2)
+    y, c = torch.arange(8.0).reshape(2, 2, 2).requires_grad_(True), torch.tensor([[5.0, 6.0], [7.0, 8.0]])
+    best, cost = sd.likeliest(y, c, w)
+    assert best.tolist() == [[0.0, 1.0], [6.0, 7.0]] and cost.tolist() == [5.0, 8.0] and not best.requires_grad
+
+
+def test_phases_call_out_their_progress_and_their_noise():
+    """60 + 50 updates: at 50, 100 and the last, with the phase's number; noise of the data, and rates, as their schedules say."""
+    T, v = AffineMap([0.0], [1.0], [0.0]), Quadratic()
+    shown, data = [], []
+    draw = lambda n, g: torch.zeros(n, 1)
+    step = sd.SemiDualStep(DV, v, sd.Anchor(1.0))
+    loss = step.outputs
+
+    def outputs(y_hat, y):
+        data.append(y)
+        return loss(y_hat, y)
+
+    step.outputs = outputs
+    asked = []
+    ends = sd.phases(
+        step,
+        T,
+        lambda n, g: tuple(torch.randn(2, n, 1, generator=g)),
+        draw,
+        [60, 50],
+        lr_map=1e-3,
+        lr_potential=1e-3,
+        batch=400,
+        generator=generator(0, "test"),
+        noise=lambda k: 0.5 * k,
+        schedule=lambda share: asked.append(share) or 1.0,
+        progress=lambda done, total, **more: shown.append((done, total, more["phase"])),
+    )
+    assert list(ends) == [0, 1]
+    assert shown == [(50, 110, 0), (100, 110, 1), (110, 110, 1)]
+    assert all(not y.any() for y in data[:60])
+    assert torch.cat(data[60:]).std().item() == pytest.approx(0.5, rel=0.03)  # 20,000 draws: 4 standard errors are 2 %
+    assert asked == pytest.approx([*(i / 60 for i in range(60)), *(i / 50 for i in range(50))])
+    assert [sd.cosine(share) for share in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.505, 0.01])
+    assert sd.constant(0.7) == 1 and sd.released_noise(2) == pytest.approx(1 / 96)

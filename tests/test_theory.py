@@ -371,3 +371,38 @@ def test_cells_of_the_step_sizes_share_their_start_and_their_batches():
     training = {"steps": 2, "iterations": 3, "width": 8, "depth": 1, "batch": 16, "penalty": 0.2}
     maps = [trained(0, "kl_dv", tau, lr_map=1e-3, lr_critic=1e-3, **training) for tau in (math.inf, 1e12)]
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*(T.parameters() for T in maps), strict=True))
+
+
+def test_increments_are_composed_in_their_order_and_the_critic_goes_on():
+    """Affine increments set by hand: T(z) is the last of all, latents of S_k are mu_k's; Adam and streams of the critic stay."""
+    made = []
+
+    def make_S():
+        S = torch.nn.Linear(2, 2)
+        with torch.no_grad():
+            S.weight.copy_(torch.eye(2))
+            S.bias.zero_()
+        made.append(S)
+        return S
+
+    h = torch.nn.Linear(2, 1)
+    settings = dict(
+        functional="kl_dv", h=h, tau=0.5, per_dimension=False, penalty=0.0, lr_map=1e-3, lr_critic=1e-3, batch=4
+    )
+    latent = lambda n, stream: torch.ones(n, 2)
+    flow = Increments(make_S, latent, data=lambda n, stream: torch.randn(n, 2, generator=stream), seed=0, **settings)
+    adam, streams = flow.inner.adams[1], flow.inner.streams
+    z, expected = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 1.0]])
+    for k, (scale, shift) in enumerate(((2.0, 1.0), (-1.0, 3.0))):
+        assert torch.equal(flow.latent(3, None), expected.expand(3, 2)) and len(flow.maps) == k
+        with torch.no_grad():
+            made[-1].weight.mul_(scale)
+            made[-1].bias.fill_(shift)
+        expected = scale * expected + shift
+        assert torch.equal(flow.T(z), expected)
+        flow.cycle(1, 0)
+        flow.advance()
+        assert not any(w.requires_grad for w in made[k].parameters()) and flow.S is made[-1] is not made[k]
+        assert flow.inner.adams[1] is adam and flow.inner.streams is streams
+        assert torch.equal(flow.T(z), expected), "the new increment is the identity"
+    assert adam.state[h.weight]["step"] == 2

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal, norm
 
 from gwf import divergences
 from gwf.errors import UsageError
@@ -12,15 +13,8 @@ from gwf.exact import gaussian
 from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
 from gwf.seeding import generator
 from gwf.steps import references as ref
-from gwf.steps.increments import (
-    Composition,
-    ParticleCache,
-    VariationalStep,
-    compose,
-    compositions,
-    passes,
-    standardised,
-)
+from gwf.steps.increments import Composition, ParticleCache, VariationalStep, compositions, passes, standardised
+from gwf.steps.jko import Players, quench
 from tests.notebook_code import load_notebook
 
 X = torch.linspace(-8, 8, 20001, dtype=torch.float64)
@@ -49,6 +43,32 @@ def test_kl_through_any_reference_is_the_same_kl(ratio):
     assert float(value) == pytest.approx(float(gaussian.kl(0.2, math.sqrt(0.6), 0.5, math.sqrt(2))), abs=1e-4)
 
 
+def normal_points(m, s, n=4001):
+    """n points of equal weight of N(m, s^2), (n, 1); their missing tails cost 1e-3 of a second moment."""
+    return torch.tensor(m + s * norm.ppf((np.arange(n) + 0.5) / n), dtype=torch.float32)[:, None]
+
+
+@pytest.mark.parametrize("ratio", sorted(ref.LOG_RATIO))
+def test_value_of_the_reference_is_the_divergence_at_the_true_ratio_and_below_elsewhere(ratio):
+    """KL(N(.3, .8^2) | N(1, 1.5^2)) with R = N(0, 1.1^2), by equal-weight points; r scaled by c loses c - 1 - log c."""
+    (m, s), (M, S), (m_R, s_R) = (0.3, 0.8), (1.0, 1.5), (0.0, 1.1)
+    nu, mu, R = (ref.GaussianReference([a], [[b**2]]) for a, b in ((M, S), (m, s), (m_R, s_R)))
+    step = ref.KLThroughReference(nu.log_density, ref.always(R), ratio)
+    step.begin(5, None)
+    x, y = normal_points(m, s), normal_points(m_R, s_R)
+    invert = {
+        "log": lambda l: l,
+        "squared": lambda l: (l / 2).exp(),
+        "capped": lambda l: 20 / 3 * torch.logit(torch.log1p(l.exp()) / 20),
+    }[ratio]
+    for c in (1.0, 1.7):
+        u_mu, u_R = (invert(mu.log_density(t) - R.log_density(t) + math.log(c))[:, None] for t in (x, y))
+        lost = c - 1 - math.log(c)
+        kl = float(gaussian.kl(m, s, M, S)) - lost
+        assert float(step.value(u_mu, u_R, x)) == pytest.approx(kl, abs=2e-3)
+        assert float(step.bound(u_mu, u_R)) == pytest.approx(float(gaussian.kl(m, s, m_R, s_R)) - lost, abs=2e-3)
+
+
 def test_references_of_a_step():
     x = torch.randn(500, 2, generator=generator(0, "x")) * 2 + 1
     matched = ref.moment_matched(0, x)
@@ -57,6 +77,47 @@ def test_references_of_a_step():
     assert released(0, x).C == pytest.approx(1.5 * np.eye(2)) and released(1, x).C == pytest.approx(matched.C)
     draws = matched.sample(200_000, generator(0, "z"))
     assert draws.mean(0).numpy() == pytest.approx(matched.m, abs=0.03), "5 standard errors of .0045"
+
+
+def test_gaussian_references_are_scipys_normal_laws():
+    """Full covariances in three dimensions: both classes' log-densities (float32: 1e-5 relative) and draws (5 standard errors)."""
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((3, 3))
+    C, m = A @ A.T + 0.3 * np.eye(3), np.array([1.0, -2.0, 0.5])
+    x = torch.tensor(m + rng.standard_normal((300, 3)) @ np.linalg.cholesky(C).T, dtype=torch.float32)
+    fitted = ref.MomentGaussian().fit(x)
+    own = np.cov(x.double().T.numpy())
+    for law, mean, cov in ((ref.GaussianReference(m, C), m, C), (fitted, x.double().mean(0).numpy(), own)):
+        exact = multivariate_normal(mean, cov).logpdf(x.numpy())
+        assert law.log_density(x).flatten().numpy() == pytest.approx(exact, rel=1e-4, abs=1e-4)
+        z = law.sample(40_000, generator(1, "z")).double().numpy()
+        assert z.mean(0) == pytest.approx(mean, abs=5 * math.sqrt(np.trace(cov) / 40_000))
+        assert np.cov(z.T) == pytest.approx(cov, abs=5 * 1.5 * np.trace(cov) / math.sqrt(40_000))
+    assert np.cov(fitted.coordinates(x).double().T.numpy()) == pytest.approx(np.eye(3), abs=1e-4)
+    moments = ref.GaussianReference.fitted(x)
+    assert moments.C == pytest.approx(own * 299 / 300, rel=1e-12) and moments.m == pytest.approx(
+        x.double().mean(0).numpy()
+    )
+    with pytest.raises(UsageError, match="3, 3"):
+        ref.GaussianReference(m, C[:2])
+
+
+@pytest.mark.parametrize("name", ["kl", "js", "chi2", "hellinger"])
+def test_against_samples_the_value_is_the_divergence(name):
+    """N(.4, .9^2) against N(0, 1) at the true ratio, equal-weight points: 2e-3 for their tails."""
+    D = divergences.get(name)
+    mu, nu = ref.GaussianReference([0.4], [[0.81]]), ref.GaussianReference.isotropic(1, 1.0)
+    step = ref.AgainstSamples(D, nu.sample)
+    x, y = normal_points(0.4, 0.9), normal_points(0.0, 1.0)
+    log_r = lambda t: (mu.log_density(t) - nu.log_density(t))[:, None]
+    u = {"js": lambda t: -log_r(t), "chi2": lambda t: log_r(t).exp()}.get(
+        name, log_r
+    )  # w = 2 / (1 + r) = 2 sigmoid(-log r)
+    p, q = (law.log_density(X[:, None].float()).double().exp() for law in (mu, nu))
+    exact = float(D.value(p, q, WEIGHTS))
+    assert float(step.value(u(x), u(y), x)) == pytest.approx(exact, abs=2e-3)
+    assert float(step.value(u(x) + 0.3, u(y) + 0.3, x)) < exact - 0.003
+    assert step.sample(7, generator(0, "n")).shape == (7, 1)
 
 
 def test_standardised_particles_have_exact_moments():
@@ -187,6 +248,53 @@ def test_the_first_map_update_reuses_the_pass_of_the_critic():
         assert torch.allclose(own, plain, atol=1e-6)
 
 
+def test_the_dual_value_of_a_step_is_that_of_the_moved_particles():
+    """KL at the true ratio of the image of N(0, 1) under x -> 2 x + 1 to its reference: equal-weight points, 1e-2 of 1.6."""
+    nu, R = ref.GaussianReference([0.5], [[1.2]]), ref.GaussianReference([1.0], [[3.0]])
+    image = ref.GaussianReference([1.0], [[4.0]])
+    log_r = lambda x: (image.log_density(x) - R.log_density(x))[:, None]
+    functional = ref.KLThroughReference(nu.log_density, ref.always(R))
+    T, r = affine([[2.0]], [1.0]), torch.nn.Linear(1, 1)
+    step = VariationalStep(functional, T, r, 0.1, generator(0, "z"), lr_map=1e-3, lr_critic=1e-3)
+    step.begin(0, None)
+    r.forward = log_r
+    value = step.dual_value(normal_points(0.0, 1.0), normal_points(1.0, math.sqrt(3.0)))
+    # r = dmu/dR has the tail e^(x^2 / 24): the points' cut costs half a per cent of E_R r.
+    assert value == pytest.approx(float(gaussian.kl(1.0, 2.0, 0.5, math.sqrt(1.2))), abs=0.01)
+
+
+def test_updates_of_both_players_are_as_many_as_asked_for():
+    """SGD by hand in place of Adam, for quadratic losses: three updates of r at one T, then two of T at the r reached."""
+
+    class Count(Players):
+        def critic_loss(self, x, z, y):
+            return (self.h.weight - 2 * x.detach().mean() - y).square().sum() / 2
+
+        def map_loss(self, x, z, y):
+            return (x - self.h.weight.detach()).square().mean() / 2
+
+    T, h = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+    T.weight.data.fill_(1.0)
+    h.weight.data.fill_(5.0)
+    players = Count(T, h, 0.1, 0.5)
+    players.adams = [torch.optim.SGD(net.parameters(), lr) for net, lr in ((T, 0.1), (h, 0.5))]
+    z = torch.ones(4, 1)
+    critic, maps = 5.0, 1.0
+    for _ in range(3):
+        critic -= 0.5 * (critic - 2 * maps - 0.25)
+    for _ in range(2):
+        loss = (maps - critic) ** 2 / 2
+        maps -= 0.1 * (maps - critic)
+    assert float(players.update(z, 0.25, 3, 2)) == pytest.approx(loss, rel=1e-6)
+    assert h.weight.item() == pytest.approx(critic, rel=1e-6) and T.weight.item() == pytest.approx(maps, rel=1e-6)
+    players.rates = [0.1, 0.5]
+    players.fall(0.3)
+    assert [adam.param_groups[0]["lr"] for adam in players.adams] == pytest.approx([0.03, 0.15])
+    assert [quench(i, 4) for i in range(5)] == pytest.approx(
+        [1, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4, 0]
+    )
+
+
 @pytest.mark.parametrize(
     "call, words",
     [
@@ -194,7 +302,7 @@ def test_the_first_map_update_reuses_the_pass_of_the_critic():
         (lambda: ref.KLThroughReference(None, ratio="lg"), "did you mean 'log'"),
         (lambda: ref.GaussianReference([0, 0], np.zeros((2, 2))), "positive definite"),
         (lambda: VariationalStep(None, None, None, math.inf, None, lr_map=1, lr_critic=1), "tau"),
-        (lambda: compose(None, None, steps=0, iterations=1, batch=1, stream=None), "steps"),
+        (lambda: next(compositions(None, None, steps=0, iterations=1, batch=1, stream=None)), "steps"),
         (lambda: passes(5, 1, 1, "whol"), "did you mean 'whole'"),
     ],
 )

@@ -1,13 +1,15 @@
 """Mutants of the mathematics by one token each, and how many of them the tests notice.
 
-A test suite is worth what it catches. Each mutant changes one operator, number or name of a function in gwf/exact,
-divergences, fields, steps or metrics; the tests that execute this line are run, and a mutant that passes them all has
-survived: a wrong formula that nobody would have seen, or one that computes the same (read the list).
+A test suite is worth what it catches. Each mutant changes one operator, number or name of a function, or of a formula
+that is a lambda, in gwf/exact, divergences, bounds, variants, fields, steps or metrics; the tests that execute this line
+are run, and a mutant that passes them all has survived: a wrong formula that nobody would have seen, or one that computes
+the same (read the list).
 
 Left alone are docstrings, annotations, messages of errors, and numbers that are tolerances (below 1e-4) or limits on
 work (above 20), as a change there is no change of the mathematics.
 
-Command line, from the root of the repository (the first call measures for some minutes which test executes which line)::
+Command line, from the root of the repository. The first call measures for some minutes which test executes which line;
+a change of one file of tests measures this file alone again, a change of gwf/ all of them::
 
     python tools/mutants.py --count 80 --seed 0
     python tools/mutants.py --files gwf/exact/atoms.py
@@ -15,9 +17,11 @@ Command line, from the root of the repository (the first call measures for some 
 
 import argparse
 import ast
+import collections
 import importlib.machinery
 import importlib.util
 import io
+import itertools
 import multiprocessing
 import os
 import sys
@@ -31,7 +35,10 @@ import pytest
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("gwf/exact", "gwf/divergences.py", "gwf/fields", "gwf/steps", "gwf/metrics")
+FILES = (
+    *("gwf/exact", "gwf/fields", "gwf/steps", "gwf/metrics"),
+    *("gwf/divergences.py", "gwf/bounds.py", "gwf/variants.py"),
+)
 KEPT = ROOT / "scratch" / "mutants"
 #: Seconds after which a mutant that makes its tests run on and on counts as noticed.
 LIMIT = 300
@@ -60,6 +67,9 @@ def computing(tree):
     """Line of a function's body -> the lines of its statement; and the (start, end) of what says rather than computes."""
     lines, said = {}, []
     for node in ast.walk(tree):  # breadth first: an inner statement comes after the one around it
+        if isinstance(node, ast.Lambda) and node.lineno not in lines:  # of a class or a table
+            rows = range(node.lineno, node.end_lineno + 1)
+            lines |= dict.fromkeys(rows, rows)
         if isinstance(node, ast.FunctionDef):
             for statement in (part for part in ast.walk(node) if isinstance(part, ast.stmt) and part is not node):
                 rows = range(statement.lineno, statement.end_lineno + 1)
@@ -113,33 +123,42 @@ class Contexts:
         self.measuring.switch_context(item.nodeid.partition("[")[0])
 
 
-def measure(data):
-    """Run the tests once and keep in the file `data` which of them executes which line."""
+def measure(test, data):
+    """Run the file `test` and keep in the file `data` which of its tests executes which line."""
     measuring = coverage.Coverage(data_file=str(data), source=["gwf"])
     measuring.erase()
-    # What starts processes of its own would not see a mutant, which lives in the memory of one process.
-    chosen = [str(path) for path in ROOT.glob("tests/test_*.py") if "subprocess" not in path.read_text()]
     measuring.start()
-    status = pytest.main(["-q", "-p", "no:cacheprovider", *chosen], plugins=[Contexts(measuring)])
+    status = pytest.main(["-q", "-p", "no:cacheprovider", str(test)], plugins=[Contexts(measuring)])
     measuring.stop()
     if status:
-        sys.exit("error: the tests fail without any mutant")
+        measuring.erase()
+        sys.exit(f"error: {test.name} fails without any mutant")
     measuring.save()
 
 
-def tests_of_lines():
-    """Path -> line -> tests, or files of them, that execute it; measured once for a state of gwf/ and tests/."""
+def tests_of_lines(names):
+    """Path -> line -> tests, or files of them, that execute it; a file is measured once for its state and that of gwf/."""
     KEPT.mkdir(parents=True, exist_ok=True)
-    data, sources = KEPT / "coverage", [*ROOT.glob("gwf/**/*.py"), *ROOT.glob("tests/*.py")]
-    if not data.exists() or data.stat().st_mtime < max(path.stat().st_mtime for path in sources):
-        process = FORK.Process(target=measure, args=(data,))
-        process.start()
-        process.join()
-        if process.exitcode:
-            sys.exit(process.exitcode)
-    measured = coverage.CoverageData(str(data))
-    measured.read()
-    return {os.path.relpath(name, ROOT): measured.contexts_by_lineno(name) for name in measured.measured_files()}
+    # What starts processes of its own would not see a mutant, which lives in the memory of one process.
+    chosen = [path for path in map(Path.resolve, map(Path, names)) if "subprocess" not in path.read_text()]
+    helpers = [path for path in ROOT.glob("tests/*.py") if not path.name.startswith("test_")]
+    changed = max(path.stat().st_mtime for path in [*ROOT.glob("gwf/**/*.py"), *helpers])
+    found = {}
+    for test in tqdm(chosen, unit="file"):
+        data = KEPT / test.stem
+        if not data.exists() or data.stat().st_mtime < max(changed, test.stat().st_mtime):
+            process = FORK.Process(target=measure, args=(test, data))
+            process.start()
+            process.join()
+            if process.exitcode:
+                sys.exit(process.exitcode)
+        measured = coverage.CoverageData(str(data))
+        measured.read()
+        for name in measured.measured_files():
+            lines = found.setdefault(os.path.relpath(name, ROOT), {})
+            for line, contexts in measured.contexts_by_lineno(name).items():
+                lines.setdefault(line, set()).update(contexts)
+    return found
 
 
 class Mutated(importlib.machinery.SourceFileLoader):
@@ -177,7 +196,12 @@ def attempt(mutant, tests):
         del sys.modules[name]
     if mutant:
         sys.meta_path.insert(0, Finder(mutant))
-    os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests])))
+    # A file after another: the first ones are quick to import and to run, and most mutants end there.
+    for _, own in itertools.groupby(tests, lambda test: test.partition("::")[0]):
+        status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *own])
+        if status:
+            break
+    os._exit(int(status))
 
 
 def survives(mutant, tests):
@@ -194,18 +218,36 @@ def survives(mutant, tests):
     return process.exitcode == pytest.ExitCode.OK
 
 
+def specific_first(tests):
+    """A function that sorts tests, file by file: those come first that execute few lines in all."""
+    lines = collections.Counter(
+        name
+        for of_file in tests.values()
+        for contexts in of_file.values()
+        for test in contexts
+        for name in {test, test.partition("::")[0]}
+    )
+    return lambda found: sorted(
+        found, key=lambda test: (lines[file := test.partition("::")[0]], file, lines[test], test)
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", nargs="*", default=FILES, help="files or folders to change")
+    parser.add_argument(
+        "--tests", nargs="*", default=sorted(ROOT.glob("tests/test_*.py")), help="files of tests to run"
+    )
     parser.add_argument("--count", type=int, default=80, help="mutants, drawn evenly from all")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     os.environ["OMP_NUM_THREADS"] = "1"
-    tests = tests_of_lines()
     for name in LIBRARIES:
         importlib.import_module(name)
+    tests = tests_of_lines(arguments.tests)
+    ordered = specific_first(tests)
     paths = [
         path
         for name in arguments.files
@@ -217,7 +259,7 @@ def main():
     alive = []
     for mutant in tqdm([every[i] for i in sorted(drawn)], unit="mutant"):
         contexts = tests.get(mutant.path, {})
-        found = sorted({test for line in mutant.lines for test in contexts.get(line, []) if test})
+        found = ordered({test for line in mutant.lines for test in contexts.get(line, []) if test})
         if not found or survives(mutant, found):
             alive.append(mutant)
             tqdm.write(

@@ -71,42 +71,14 @@ class Images(NamedTuple):
 
 
 def digits():
-    """5000 MNIST digits, 28x28: 4000 to train on (400 per class) and 1000 held out (100 per class).
-
-    Returns
-    -------
-    Images
-        `train` (4000, 28, 28), `train_labels` (4000,), `test` (1000, 28, 28), `test_labels` (1000,): uint8.
-
-    Raises
-    ------
-    DataError
-        A file is missing or its sha256 differs from `SHA256`.
-    """
+    """5000 MNIST digits, 28x28: `Images` of 4000 to train on (400 per class) and 1000 held out (100 per class)."""
     return _split(_read("digits_images.npy"), _read("digits_labels.npy"))
 
 
 def optdigits(size=8):
-    """1797 UCI digits, 1433 to train on and 364 held out: 8x8, or upsampled (`bilinear`) to 16 or 28.
+    """1797 UCI digits, `Images` of 1433 to train on and 364 held out: 8x8, or upsampled (`bilinear`) to 16 or 28.
 
-    The recorded counts v in 0..16 are stored as round(255 v / 16), ties upwards.
-
-    Parameters
-    ----------
-    size : {8, 16, 28}
-        Height and width in pixels.
-
-    Returns
-    -------
-    Images
-        `train` (1433, size, size), `train_labels`, `test` (364, size, size), `test_labels`, all uint8.
-
-    Raises
-    ------
-    UsageError
-        `size` is none of 8, 16, 28.
-    DataError
-        A file is missing or its sha256 differs from `SHA256`.
+    The recorded counts v in 0..16 are stored as round(255 v / 16), ties upwards. `UsageError` for another size.
     """
     if size not in OPTDIGITS_SIZES:
         raise UsageError(f"size = {size!r} is not available for optdigits: it must be 8, 16 or 28")
@@ -114,23 +86,9 @@ def optdigits(size=8):
 
 
 def eight_gaussians(n, generator):
-    """Draw n points of nu = 1/8 sum_k N(c_k, s^2 I), with c_k = `EIGHT_CENTRES` and s = `EIGHT_STD`.
+    """n points, float32 (n, 2), of nu = 1/8 sum_k N(c_k, s^2 I), with c_k = `EIGHT_CENTRES` and s = `EIGHT_STD`.
 
-    Its mean is 0 and its covariance (1/2 + s^2) I.
-
-    Parameters
-    ----------
-    n : int
-        Number of points.
-    generator : torch.Generator
-        Random stream; the points are made on its device.
-
-    Returns
-    -------
-    torch.Tensor
-        float32 (n, 2).
-
-    Source: `gwf` (section 7, two-dimensional data).
+    Its mean is 0 and its covariance (1/2 + s^2) I. Drawn on the generator's device. Source: gwf, section 7.
     """
     device = generator.device
     mode = torch.randint(len(EIGHT_CENTRES), (n,), generator=generator, device=device)
@@ -149,21 +107,9 @@ DATASETS = {"digits": digits, "optdigits": optdigits, "eight_gaussians": eight_g
 
 
 def to_model(images):
-    """Map uint8 pixels to what networks see: x = u / 127.5 - 1.
+    """Map uint8 pixels (n, h, w) or (n, c, h, w) to what networks see, x = u / 127.5 - 1 in [-1, 1].
 
-    Parameters
-    ----------
-    images : uint8 array or tensor (n, h, w) or (n, c, h, w)
-
-    Returns
-    -------
-    torch.Tensor
-        float32 (n, 1, h, w) or (n, c, h, w), in [-1, 1].
-
-    Raises
-    ------
-    UsageError
-        The images are not uint8, or do not have three or four axes.
+    float32 (n, 1, h, w) or (n, c, h, w); `UsageError` for images of another type or number of axes.
     """
     pixels = torch.as_tensor(images)
     if pixels.dtype != torch.uint8 or pixels.ndim not in (3, 4):
@@ -179,22 +125,8 @@ def to_model(images):
 def to_uint8(x):
     """Map images of a network back to pixels: u = round(127.5 (clip(x, -1, 1) + 1)), rounding once.
 
-    The inverse of `to_model`: `to_uint8(to_model(u))` equals `u`.
-
-    Parameters
-    ----------
-    x : torch.Tensor (n, h, w) or (n, c, h, w)
-        Finite floats; values outside [-1, 1] are clipped.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8 (n, h, w), or (n, c, h, w) if there is more than one channel.
-
-    Raises
-    ------
-    UsageError
-        `x` holds a NaN or an infinity.
+    The inverse of `to_model`: `to_uint8(to_model(u))` equals `u`. x (n, h, w) or (n, c, h, w), finite
+    (else `UsageError`); the result is uint8 (n, h, w), or (n, c, h, w) if there is more than one channel.
     """
     x = torch.as_tensor(x).detach()
     if not torch.isfinite(x).all():
@@ -209,14 +141,8 @@ def bilinear(images, size):
     """Resize square uint8 images (n, m, m) to (n, size, size), bilinearly and without rounding on the way.
 
     Output pixel i reads the input at (i + 1/2) m / size - 1/2, clipped to the image (half-pixel centres, what
-    `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)` does). These weights are multiples
-    of 1 / (2 size), so the sums are done in integers and the bytes are the same on every machine; ties round
-    upwards.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8 (n, size, size).
+    `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)` does). These weights are multiples of
+    1 / (2 size), so the sums are done in integers and the bytes are the same on every machine; ties round upwards.
     """
     m = images.shape[-1]
     if size == m:
@@ -233,18 +159,7 @@ def bilinear(images, size):
 
 
 def check():
-    """Compare the sha256 of every file of `data/` with `SHA256`, reading the files again.
-
-    Returns
-    -------
-    list of str
-        The names of the files, all sound.
-
-    Raises
-    ------
-    DataError
-        A file is missing or damaged.
-    """
+    """Compare the sha256 of every file of `data/` with `SHA256`, reading them again; returns their names, all sound."""
     _verified.clear()
     for name in SHA256:
         verified(name)
@@ -252,7 +167,7 @@ def check():
 
 
 def verified(name):
-    """Path of a file of `data/` whose sha256 is known to be right; each version of a file is hashed once."""
+    """Path of a file of `data/` with the right sha256, else `DataError`; each version of a file is hashed once."""
     path = DATA / name
     mend = f"mend it with `make data` (that is: {MEND})"
     try:

@@ -250,18 +250,9 @@ def _balanced(C, a, b):
 def jko_step(x, a, y, b, tau, divergence="kl"):
     r"""One exact JKO step for D_f(. | nu) from mu = sum a_i delta_{x_i}, nu = sum b_j delta_{y_j}, over all laws on R^d.
 
-    Parameters
-    ----------
-    x, y : array_like (n,) or (n, d), (m,) or (m, d)
-    a, b : array_like (n,), (m,), positive, of mass 1 (else `UsageError`)
-    tau : float in (0, inf)
-        Euclidean step: the cost is |x - y|^2 / (2 tau).
-    divergence : str, a name in `gwf.divergences` with `curvature`
-
-    Returns
-    -------
-    Step
-        mu_{k+1} has the weights `mu` on y and, where the recession slope of f is finite, `kept` on x.
+    Atoms (n,) or (n, d), (m,) or (m, d); positive weights a (n,), b (m,) of mass 1 (else `UsageError`); a divergence
+    with `curvature`. In the `Step`, mu_{k+1} has the weights `mu` on y and, where the recession slope of f is finite,
+    `kept` on x.
     """
     a, b = _weights(a, "a", mass=1), _weights(b, "b", mass=1)
     return solve(cost(x, y, tau), a, b, "hard", divergence, stay=recession(divergence))

@@ -16,7 +16,7 @@ from gwf.exact.gaussian import jko_step, jko_step_cov, kl_cov, power, w2_cov
 
 
 def jko_step_by_square_root(m, C, M, Sigma, tau):
-    r"""The JKO step for KL by the equation of the *inverse* map, which stays regular where C degenerates.
+    r"""The JKO step for KL by the equation of the *inverse* map, which stays regular where C degenerates: (m', C').
 
     With B = I + tau Sigma^{-1} the optimal map sends x' back to x = (B - tau C'^{-1}) x', so that
 
@@ -27,18 +27,8 @@ def jko_step_by_square_root(m, C, M, Sigma, tau):
     .. math:: D = \tfrac12 \big( E + (E^2 - 4 \tau^2 I)^{1/2} \big), \quad C' = B^{-1/2} D B^{-1/2}, \quad
               m' = B^{-1} (m + \tau \Sigma^{-1} M)
 
-    the root with D >= tau I, for which the map is positive. Derived here. C may be singular (a Dirac has a step too).
-
-    Parameters
-    ----------
-    m, M : array_like (d,)
-    C : array_like (d, d), symmetric positive semi-definite
-    Sigma : array_like (d, d), symmetric positive definite, else `UsageError`
-    tau : float in (0, inf)
-
-    Returns
-    -------
-    m' (d,), C' (d, d)
+    the root with D >= tau I, for which the map is positive. Derived here. C may be singular (a Dirac has a step too),
+    tau is finite; `UsageError` unless C is positive semi-definite and Sigma positive definite.
     """
     in_range(tau, 0, 1e300, "tau", open_low=True)
     precision = power(Sigma, -1.0, "Sigma")
@@ -127,16 +117,8 @@ TARGETS = {"vwgf": target_vwgf, "sjko": target_sjko}
 def jko_error(M, eigenvalues, tau, t):
     r"""log10 SymKL between t/tau exact JKO steps and the exact OU law at t, from N(0, I) to N(M, diag(eigenvalues)).
 
-    Parameters
-    ----------
-    M, eigenvalues : ndarray (n, d)
-        Means and variances of n targets, each in the eigenbasis of its covariance, where everything is a product.
-    tau, t : float
-        Step and time; t must be a multiple of tau (else `UsageError`).
-
-    Returns
-    -------
-    ndarray (n,)
+    M and the eigenvalues (n, d) are means and variances of n targets, each in the eigenbasis of its covariance, where
+    everything is a product; t must be a multiple of tau (else `UsageError`).
     """
     in_range(tau, 0, 1e300, "tau", open_low=True)
     steps = round(t / tau)
@@ -152,22 +134,9 @@ def jko_error(M, eigenvalues, tau, t):
 
 
 def ou_floor(d, tau, t, targets, recipe="vwgf", seed=0):
-    r"""`jko_error` for random targets of a paper's recipe: the floor of any solver of the step.
+    r"""`jko_error` of random `targets`, drawn by a paper's `recipe`, a key of `TARGETS`: the floor of any solver.
 
-    Parameters
-    ----------
-    d : int
-    tau, t : float
-        As in `jko_error`.
-    targets : int
-        How many random targets.
-    recipe : {"vwgf", "sjko"}
-    seed : int
-        Of the targets; equal for all tau and t.
-
-    Returns
-    -------
-    ndarray (targets,)
+    The targets in R^d are drawn from `seed`, and equal for all tau and t.
     """
     draw = TARGETS[nearest(recipe, TARGETS, "recipe")]
     rng = np.random.default_rng([seed, d])

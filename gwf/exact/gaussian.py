@@ -4,9 +4,10 @@ The functional is F(mu) = D(mu | nu) with nu Gaussian; the JKO step of size tau 
 
 .. math:: \mu_{k+1} = \operatorname{argmin}_\mu \; D(\mu \,|\, \nu) + \frac{1}{2\tau} W_2^2(\mu, \mu_k).
 
-Two forms are given. *Product Gaussians*: arrays `m, s` of means and standard deviations (last axis the d
-independent coordinates, a scalar is d = 1), target `M, S`. *General Gaussians*: a mean `m (d,)` and a
-covariance `C (d, d)`, target `M, Sigma`; these functions end in `_cov`. `tau = inf` is allowed and gives the
+Two forms are given. *Product Gaussians*: arrays `m, s` of means and standard deviations (positive, else `UsageError`),
+with target `M, S`; they broadcast together, the last axis has the d independent coordinates, and a scalar is d = 1.
+*General Gaussians*: a mean `m (d,)` and a symmetric positive definite covariance `C (d, d)` (else `UsageError`), target
+`M, Sigma`; these functions end in `_cov`. `tau` is in (0, inf], in squared units of x per nat; `tau = inf` gives the
 target: in this limit the JKO step is the GAN of the functional.
 
 The derivations are in notebooks/chapters/01_jko_gaussian.ipynb. Sources by key:
@@ -49,17 +50,9 @@ def _products(m, s, M, S):
 
 
 def w2(m_0, s_0, m_1, s_1):
-    r"""Wasserstein distance of product Gaussians, :math:`W_2^2 = |m_0 - m_1|^2 + |s_0 - s_1|^2`.
+    r"""Wasserstein distance of product Gaussians, :math:`W_2^2 = |m_0 - m_1|^2 + |s_0 - s_1|^2`, in the units of x.
 
-    Parameters
-    ----------
-    m_0, s_0, m_1, s_1 : array_like (..., d)
-        Means and standard deviations (positive, else `UsageError`); scalars mean d = 1.
-
-    Returns
-    -------
-    ndarray (...)
-        W_2, in the units of x. Source: gelbrich, with commuting covariances.
+    Arguments (..., d), result (...). Source: gelbrich, with commuting covariances.
     """
     m_0, s_0, m_1, s_1 = _products(m_0, s_0, m_1, s_1)
     return np.sqrt(((m_0 - m_1) ** 2 + (s_0 - s_1) ** 2).sum(-1))
@@ -68,15 +61,14 @@ def w2(m_0, s_0, m_1, s_1):
 def kl(m, s, M, S):
     r"""KL(N(m, s^2) | N(M, S^2)) :math:`= \sum_i \log(S/s) + (s^2 + (m - M)^2) / (2 S^2) - 1/2`, in nats.
 
-    Parameters as in `w2`; returns an array (...). Among all laws with given (m, s) the Gaussian has
-    the smallest KL.
+    Among all laws with given (m, s) the Gaussian has the smallest KL.
     """
     m, s, M, S = _products(m, s, M, S)
     return (np.log(S / s) + (s**2 + (m - M) ** 2) / (2 * S**2) - 0.5).sum(-1)
 
 
 def reverse_kl(m, s, M, S):
-    """KL(N(M, S^2) | N(m, s^2)), `kl` with the two laws exchanged, in nats; arguments as in `w2`."""
+    """KL(N(M, S^2) | N(m, s^2)), `kl` with the two laws exchanged, in nats."""
     return kl(M, S, m, s)
 
 
@@ -85,7 +77,7 @@ def chi2(m, s, M, S):
 
     .. math:: \chi^2 + 1 = \prod_i \frac{S^2}{s\sqrt{2S^2 - s^2}} \exp\frac{(m-M)^2}{2S^2 - s^2}
 
-    and infinity where some s^2 >= 2 S^2. Arguments as in `w2`; completing the square gives the formula.
+    and infinity where some s^2 >= 2 S^2; completing the square gives the formula.
     """
     m, s, M, S = _products(m, s, M, S)
     gap = 2 * S**2 - s**2
@@ -109,22 +101,12 @@ DIVERGENCES = {"kl": kl, "reverse_kl": reverse_kl, "chi2": chi2, "js": js}
 
 
 def jko_step(m, s, M, S, tau):
-    r"""One exact JKO step for KL(. | N(M, S^2)) from N(m, s^2), coordinate by coordinate.
+    r"""One exact JKO step for KL(. | N(M, S^2)) from N(m, s^2), coordinate by coordinate: (m', s').
 
     .. math:: m' = \frac{m/\tau + M/S^2}{A}, \quad
               s' = \frac{s/\tau + \sqrt{s^2/\tau^2 + 4A}}{2A}, \quad A = \frac1\tau + \frac1{S^2}
 
-    Parameters
-    ----------
-    m, s, M, S : array_like, broadcast together
-        Current and target means and standard deviations.
-    tau : float in (0, inf]
-        Step size, in squared units of x per nat; `inf` gives (M, S).
-
-    Returns
-    -------
-    m', s' : ndarrays of the broadcast shape
-        The minimiser over *all* laws (it is Gaussian). Source: jko for the step, formula derived here.
+    The minimiser over *all* laws (it is Gaussian). Source: jko for the step, formula derived here.
     """
     tau = _tau(tau)
     m, s, M, S = np.asarray(m, dtype=np.float64), _std(s, "s"), np.asarray(M, dtype=np.float64), _std(S, "S")
@@ -133,24 +115,12 @@ def jko_step(m, s, M, S, tau):
 
 
 def step_with_latent(m, s, r, M, S, tau, matched=True):
-    r"""One exact step of a generator T(x, z) = m + s x + r z with an auxiliary latent, for KL(. | N(M, S^2)).
+    r"""One exact step (m', s', r') for KL(. | N(M, S^2)) of a generator T(x, z) = m + s x + r z with a latent z.
 
-    x, z ~ N(0, 1) independent. The proximal term is E|T(x, z) - T_k(x, z')|^2 / (2 tau) with z' = z (`matched`), or with
-    z' independent of z as in sjko's algorithm. Matched: (s, r) are scaled by one factor, so r/s stays for ever, and the
-    deviation sqrt(s^2 + r^2) makes the JKO step. Independent: r' = 0, and s alone makes it.
-
-    Parameters
-    ----------
-    m, s, r : float
-        s > 0, r >= 0.
-    M, S : float
-        S > 0.
-    tau : float in (0, inf]
-
-    Returns
-    -------
-    m', s', r' : floats
-        Derived here (chapter sjko, section 6).
+    x, z ~ N(0, 1) independent; all arguments are floats, s, S > 0, r >= 0. The proximal term is
+    E|T(x, z) - T_k(x, z')|^2 / (2 tau) with z' = z (`matched`), or with z' independent of z as in sjko's algorithm.
+    Matched: (s, r) are scaled by one factor, so r/s stays for ever, and the deviation sqrt(s^2 + r^2) makes the JKO
+    step. Independent: r' = 0, and s alone makes it. Derived here (chapter sjko, section 6).
     """
     now = math.hypot(s, r) if matched else s
     m_next, s_next = jko_step(m, now, M, S, tau)
@@ -171,7 +141,7 @@ def jko_sequence(m, s, M, S, tau, steps):
 def jko_objective(m_next, s_next, m, s, M, S, tau, divergence="kl"):
     """Value D(N(m_next, s_next^2) | N(M, S^2)) + W_2^2(N(m_next, s_next^2), N(m, s^2)) / (2 tau) of the step.
 
-    `divergence` is a name in `DIVERGENCES`; the other arguments as in `jko_step`. Returns an array (...).
+    `divergence` is a name in `DIVERGENCES`. Returns an array (...).
     """
     D = DIVERGENCES[nearest(divergence, DIVERGENCES, "divergence")]
     return D(m_next, s_next, M, S) + w2(m_next, s_next, m, s) ** 2 / (2 * _tau(tau))
@@ -187,26 +157,11 @@ def jko_residual(m_next, s_next, m, s, M, S, tau):
 
 
 def jko_step_within(divergence, m, s, M, S, tau):
-    """JKO step for a divergence other than KL, restricted to product Gaussians, by numerical minimisation.
+    """JKO step (m', s') for a divergence in `DIVERGENCES` among product Gaussians (d,), by numerical minimisation.
 
-    Parameters
-    ----------
-    divergence : str
-        A name in `DIVERGENCES` ("js" for d <= 2 only). For KL this is the exact step; for chi2 and JS the
-        minimiser over all laws need not be Gaussian.
-    m, s, M, S : array_like (d,)
-        Current and target means and standard deviations.
-    tau : float in (0, inf]
-
-    Returns
-    -------
-    m', s' : ndarrays (d,)
-        BFGS in ((m - M) / S, log s / S), gradients by central differences: about eight digits, in units of S.
-
-    Raises
-    ------
-    RuntimeError
-        If no search ends where the gradient vanishes.
+    For KL this is the exact step; for chi2 and JS ("js" for d <= 2 only) the minimiser over all laws need not be
+    Gaussian. BFGS in ((m - M) / S, log s / S), gradients by central differences: about eight digits, in units of S.
+    `RuntimeError` if no search ends where the gradient vanishes.
     """
     m, s, M, S = _products(m, s, M, S)
     d = m.size
@@ -228,11 +183,10 @@ def jko_step_within(divergence, m, s, M, S, tau):
 
 
 def moreau_envelope(divergence, m, s, M, S, eps):
-    r"""Envelope :math:`F_\epsilon(\mu) = \min_\eta W_2^2(\mu, \eta) + \epsilon D(\eta|\nu)`, eta Gaussian.
+    r"""Envelope :math:`F_\epsilon(\mu) = \min_\eta W_2^2(\mu, \eta) + \epsilon D(\eta|\nu)`, eta a product Gaussian.
 
-    eta runs over product Gaussians. With eps = 2 tau the value is 2 tau times that of the JKO step and the
-    minimiser is the same; one explicit step :math:`(m, s) - \gamma \nabla F_\epsilon` with gamma = 1/2
-    lands on it (gwf, Proposition 3.2). Returns a float.
+    With eps = 2 tau the value, a float, is 2 tau times that of the JKO step and the minimiser is the same; one explicit
+    step :math:`(m, s) - \gamma \nabla F_\epsilon` with gamma = 1/2 lands on it (gwf, Proposition 3.2).
     """
     m_next, s_next = jko_step_within(divergence, m, s, M, S, eps / 2)
     return float(eps * jko_objective(m_next, s_next, m, s, M, S, eps / 2, divergence))
@@ -241,7 +195,7 @@ def moreau_envelope(divergence, m, s, M, S, eps):
 def optimal_critic(m, s, M, S):
     r"""Coefficients of the KL critic :math:`h = \log d\mu/d\nu = \sum_i q_i y_i^2/2 + r_i y_i + const`.
 
-    q = 1/S^2 - 1/s^2 and r = m/s^2 - M/S^2, arrays broadcast from the arguments (see `w2`).
+    q = 1/S^2 - 1/s^2 and r = m/s^2 - M/S^2.
     """
     m, s, M, S = (np.asarray(a, dtype=np.float64) for a in (m, s, M, S))
     return 1 / S**2 - 1 / s**2, m / s**2 - M / S**2
@@ -252,10 +206,9 @@ def dual_value(q, r, m, s, M, S, tau):
 
     .. math:: \int \min_y \Big[ \frac{|x-y|^2}{2\tau} + h(y) \Big] d\mu_k(x) - \log \int e^h d\nu
 
-    The inner minimiser y = (x - tau r)/(1 + tau q) needs q > -1/tau, the normaliser q < 1/S^2; outside this
-    range the value is -inf. At `optimal_critic` of the JKO step it equals the primal value `jko_objective`
-    (gwf, Proposition 3.1, in Donsker-Varadhan form); elsewhere it is smaller. Arguments (d,), returns a
-    float.
+    The inner minimiser y = (x - tau r)/(1 + tau q) needs q > -1/tau, the normaliser q < 1/S^2; outside this range the
+    value is -inf. At `optimal_critic` of the JKO step it equals the primal value `jko_objective` (gwf, Proposition 3.1,
+    in Donsker-Varadhan form); elsewhere it is smaller. Arguments (d,), returns a float.
     """
     m, s, M, S = _products(m, s, M, S)
     q, r = np.broadcast_to(q, m.shape), np.broadcast_to(r, m.shape)
@@ -268,12 +221,12 @@ def dual_value(q, r, m, s, M, S, tau):
 
 
 def ou_flow(m, s, M, S, t):
-    r"""Exact Wasserstein gradient flow of KL(. | N(M, S^2)) from N(m, s^2): the Ornstein-Uhlenbeck process.
+    r"""Exact Wasserstein gradient flow of KL(. | N(M, S^2)) from N(m, s^2), the Ornstein-Uhlenbeck process.
 
     .. math:: m(t) = M + e^{-t/S^2}(m - M), \qquad s(t)^2 = S^2 + e^{-2t/S^2}(s^2 - S^2)
 
-    the law of dX = -(X - M)/S^2 dt + sqrt(2) dW at time t >= 0 and the limit tau -> 0 of the JKO sequence at
-    k = t/tau (jko). Arguments are broadcast; returns (m(t), s(t)).
+    the law of dX = -(X - M)/S^2 dt + sqrt(2) dW at time t >= 0 and the limit tau -> 0 of the JKO sequence at k = t/tau
+    (jko).
     """
     m, s, M, S, t = (np.asarray(a, dtype=np.float64) for a in (m, s, M, S, t))
     decay = np.exp(-t / S**2)
@@ -301,13 +254,10 @@ def power(C, exponent, name="covariance"):
 
 
 def w2_cov(m_0, C_0, m_1, C_1):
-    r"""Wasserstein distance of Gaussians (Bures).
+    r"""Wasserstein distance of Gaussians (Bures), a float; their covariances may be singular. Source: gelbrich.
 
     .. math:: W_2^2 = |m_0 - m_1|^2
               + \operatorname{tr}\big(C_0 + C_1 - 2 (C_0^{1/2} C_1 C_0^{1/2})^{1/2}\big)
-
-    `m_i (d,)`, `C_i (d, d)` symmetric positive semi-definite (else `UsageError`); returns a float. Source:
-    gelbrich.
     """
     root, other = power(C_0, 0.5, "C_0"), power(C_1, 1, "C_1")
     m_0, m_1 = np.asarray(m_0, dtype=np.float64), np.asarray(m_1, dtype=np.float64)
@@ -321,11 +271,11 @@ def w2_cov(m_0, C_0, m_1, C_1):
 
 
 def monge_matrix(C_0, C_1):
-    r"""Matrix of the optimal map between Gaussians, x -> m_1 + T (x - m_0).
+    r"""Matrix of the optimal map between Gaussians, x -> m_1 + T (x - m_0); C_1 may be singular.
 
     .. math:: T = C_0^{-1/2} (C_0^{1/2} C_1 C_0^{1/2})^{1/2} C_0^{-1/2}
 
-    symmetric, positive semi-definite, with T C_0 T = C_1. C_0 must be positive definite (else `UsageError`).
+    symmetric, positive semi-definite, with T C_0 T = C_1.
     """
     root, inverse = power(C_0, 0.5, "C_0"), power(C_0, -0.5, "C_0")
     return inverse @ power(root @ symmetric(C_1, "C_1") @ root, 0.5) @ inverse
@@ -344,12 +294,10 @@ def fitted_map(x, y, ridge=0.0):
 
 
 def kl_cov(m, C, M, Sigma):
-    r"""KL(N(m, C) | N(M, Sigma)) in nats.
+    r"""KL(N(m, C) | N(M, Sigma)) in nats, a float.
 
     .. math:: \tfrac12 \big[ \operatorname{tr}(\Sigma^{-1} C) + (m-M)^T \Sigma^{-1} (m-M) - d
               + \log\det\Sigma - \log\det C \big]
-
-    C, Sigma symmetric positive definite (else `UsageError`); returns a float.
     """
     inverse = power(Sigma, -1.0, "Sigma")
     gap = np.asarray(m, dtype=np.float64) - np.asarray(M, dtype=np.float64)
@@ -359,7 +307,7 @@ def kl_cov(m, C, M, Sigma):
 
 
 def jko_step_cov(m, C, M, Sigma, tau):
-    r"""One exact JKO step for KL(. | N(M, Sigma)) from N(m, C); the covariances need not commute.
+    r"""One exact JKO step for KL(. | N(M, Sigma)) from N(m, C), (m', C' = T C T); the covariances need not commute.
 
     With A = I/tau + Sigma^{-1} the minimiser is the image of N(m, C) under x -> m' + T (x - m), where
     A m' = m/tau + Sigma^{-1} M and T is the positive root of T A T - T/tau - C^{-1} = 0:
@@ -367,18 +315,8 @@ def jko_step_cov(m, C, M, Sigma, tau):
     .. math:: T = A^{-1/2} Z A^{-1/2}, \qquad
               Z = \tfrac{1}{2\tau} I + \big(\tfrac{1}{4\tau^2} I + A^{1/2} C^{-1} A^{1/2}\big)^{1/2}
 
-    T is symmetric positive definite, hence the Monge map. When C and Sigma commute this is `jko_step` in
-    their common eigenbasis. Derived here (chapter jko_gaussian).
-
-    Parameters
-    ----------
-    m, M : array_like (d,)
-    C, Sigma : array_like (d, d), symmetric positive definite, else `UsageError`
-    tau : float in (0, inf]
-
-    Returns
-    -------
-    m' (d,), C' = T C T (d, d)
+    T is symmetric positive definite, hence the Monge map. When C and Sigma commute this is `jko_step` in their common
+    eigenbasis. Derived here (chapter jko_gaussian).
     """
     tau = _tau(tau)
     precision = power(Sigma, -1.0, "Sigma")

@@ -99,7 +99,7 @@ def _ascend(v, g, dv, y, tau, residual):
 
 
 def semidiscrete_step(source, y, b, tau, tolerance=1e-9, iterations=500, start=None):
-    r"""One exact JKO step for KL(. | sum b_j delta_{y_j}) from a law with a density on the line.
+    r"""One exact JKO step, `Cells`, for KL(. | sum b_j delta_{y_j}) from a law with a density on the line.
 
     Damped Newton steps on the concave semi-dual, whose gradient is b e^{-v} - mass(cells of v) and whose Hessian is
     tridiagonal; a step is shortened until no cell is empty and the dual has not been overshot.
@@ -113,18 +113,10 @@ def semidiscrete_step(source, y, b, tau, tolerance=1e-9, iterations=500, start=N
     tau : float in (0, inf)
         Euclidean step: the cost is |x - y|^2 / (2 tau).
     tolerance : float
-        On the sum of the absolute residuals, a probability. Few atoms (say 10) reach 1e-14.
+        On the sum of the absolute residuals, a probability; `RuntimeError` if not reached. Few atoms (say 10) reach
+        1e-14.
     start : array_like (m,), optional
         Potential to start from; zero (the nearest-atom cells) by default.
-
-    Returns
-    -------
-    Cells
-
-    Raises
-    ------
-    RuntimeError
-        If the tolerance is not reached.
     """
     in_range(tau, 0, 1e12, "tau", open_low=True)
     y, b = _line(y, b)

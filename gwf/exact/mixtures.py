@@ -57,16 +57,14 @@ def twenty_five_gaussians(tau, steps, method="jko", spacing=SPACING):
 
     Parameters
     ----------
-    tau : float
-        The papers' step, cost |x - y|^2 / (4 tau).
+    tau, spacing : float
+        The papers' step, of cost |x - y|^2 / (4 tau); spacing of the target's grid.
     steps : int
         Number of JKO steps; must be 1 for the other methods, which have no second step.
     method : {"jko", "uotm", "uotm_released", "ot"}
-        "jko": the exact JKO sequence for KL, whose first step is source-fixed UOTM. "uotm": both sides relaxed, law of the
-        generator (`uotm_twenty_five`). "uotm_released": uotm's code, which averages the exponential of its source term
-        over all pairs of a batch and thereby solves the source-fixed problem at tau / 2. "ot": both sides hard.
-    spacing : float
-        Of the target's grid.
+        "jko": the exact JKO sequence for KL, whose first step is source-fixed UOTM. "uotm": both sides relaxed, law of
+        the generator (`uotm_twenty_five`). "uotm_released": uotm's code, which averages the exponential of its source
+        term over all pairs of a batch and thereby solves the source-fixed problem at tau / 2. "ot": both sides hard.
 
     Returns
     -------

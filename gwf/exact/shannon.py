@@ -52,7 +52,12 @@ def _panels(M, S):
     reach = math.ceil(2 * (9 + math.sqrt(2 * abs(math.log(S)))))
     steps = np.arange(-reach, reach + 1) / 2
     edges = np.unique(np.clip(np.concatenate([steps[np.abs(steps) <= 9], M + S * steps]), -9, 9))
-    x, w = np.polynomial.legendre.leggauss(20)
-    half, middle = np.diff(edges) / 2, (edges[1:] + edges[:-1]) / 2
-    z = (middle[:, None] + half[:, None] * x).ravel()
-    return z, (half[:, None] * w).ravel() * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    z, w = gauss_legendre(edges, 20)
+    return z, w * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+
+
+def gauss_legendre(edges, n):
+    """Points and weights (k n,) of the n-point Gauss-Legendre rule on each of the k panels between k + 1 edges."""
+    x, w = np.polynomial.legendre.leggauss(n)
+    half, middle = np.diff(edges)[:, None] / 2, (edges[1:] + edges[:-1])[:, None] / 2
+    return (middle + half * x).ravel(), (half * w).ravel()

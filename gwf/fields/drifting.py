@@ -16,11 +16,8 @@ from gwf.fields.base import Field
 class Drifting(Field):
     """The field as written down, with the Gaussian kernel exp(-|x - y|^2 / (2 reg)).
 
-    Parameters
-    ----------
-    reg : float
-        Square of the kernel's width, > 0: in units of the cost |x - y|^2 / 2, or a multiple of its batch mean if `relative`.
-    relative : bool
+    `reg` > 0, the square of the kernel's width, is in units of the cost |x - y|^2 / 2, or a multiple of its batch mean
+    if `relative`.
     """
 
     title = "drifting"
@@ -30,7 +27,6 @@ class Drifting(Field):
         self.reg, self.relative = reg, relative
 
     def velocity(self, x, y, other, generator=None):
-        """V at x (n, ...), for data y (m, ...) and the second generated batch `other` (k, ...)."""
         across, within = entropic.half_squared(x, y), entropic.half_squared(x, other)
         reg = (self.reg * across.mean().clamp_min(1e-30)).double() if self.relative else self.reg
         return entropic.barycentre(across, 0, y, reg) - entropic.barycentre(within, 0, other, reg)
@@ -57,7 +53,6 @@ class DriftingReleased(Field):
     temperatures = (0.02, 0.05, 0.2)
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at x (n, ...), for data y (m, ...)."""
         n, flat = len(x), x.flatten(1)
         table = torch.cat([flat, y.flatten(1)])
         D = torch.cdist(flat, table)

@@ -33,7 +33,7 @@ def half_squared(x, y):
 
 
 def potentials(C, reg, iterations, relaxation=math.inf, g=None):
-    r"""The dual potentials (f, g) after `iterations` Sinkhorn updates of both,
+    r"""The dual potentials f (n,), g (m,) after `iterations` Sinkhorn updates of both,
 
         g_j = -s reg log sum_i a_i exp((f_i - C_ij) / reg),        s = relaxation / (relaxation + reg), or 1 if infinite,
         f_i =   -reg log sum_j b_j exp((g_j - C_ij) / reg).
@@ -47,21 +47,11 @@ def potentials(C, reg, iterations, relaxation=math.inf, g=None):
     reg : float or Tensor ()
         Entropic temperature, > 0, in units of the cost. A tensor is not looked at, which would wait for a GPU.
     iterations : int
-        At least 1.
+        At least 1. `UsageError` for a parameter out of range.
     relaxation : float or Tensor ()
         In (0, inf]; small values let data points go unserved. In units of the cost.
     g : Tensor (m,), optional
         Where to start, e.g. the potential of the step before.
-
-    Returns
-    -------
-    f : Tensor (n,)
-    g : Tensor (m,)
-
-    Raises
-    ------
-    UsageError
-        A parameter out of range.
     """
     for name, value in (("reg", reg), ("relaxation", relaxation)):
         if not isinstance(value, torch.Tensor):
@@ -136,10 +126,8 @@ def divergence(x, y, reg, iterations, tolerance=0.01):
         with torch.no_grad():
             missed = float((kept_mass(C, f, g, reg) - 1).abs().mean() / 2)
         if missed > tolerance:
-            message = (
-                f"{iterations} iterations at reg = {reg:g} leave {missed:.1%} of the mass in the wrong place: take more"
-            )
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
+            found = f"{iterations} iterations at reg = {reg:g} leave {missed:.1%} of the mass in the wrong place"
+            warnings.warn(f"{found}: take more", RuntimeWarning, stacklevel=3)
         return cost(C, f, g, reg)
 
     return value(x, y) - value(x, x) / 2 - value(y, y) / 2

@@ -21,16 +21,7 @@ def slope_of(potential, x):
 
 
 class Learned(Field):
-    """What fields with networks and an optimiser share.
-
-    Parameters
-    ----------
-    networks : dict
-        Name -> network.
-    lr, betas : float, pair of float
-        Of Adam.
-    critic_steps : int
-    """
+    """What fields with networks (name -> network) and an optimiser, Adam with `lr` and `betas`, share."""
 
     #: Key of the field's critic step among the units of `work`.
     name = ""
@@ -74,7 +65,6 @@ class Learned(Field):
         return self.critic_steps * unit[self.name]
 
     def networks(self):
-        """Name -> network."""
         return self._networks
 
     def state_dict(self):
@@ -84,7 +74,6 @@ class Learned(Field):
         }
 
     def load_state_dict(self, state):
-        """Go on from where `state_dict` was taken."""
         for name, net in self._networks.items():
             net.load_state_dict(state[name])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -93,23 +82,20 @@ class Learned(Field):
 class CriticField(Learned):
     """-grad h of the critic of a variational functional: for W1 the field of unit speed, for KL the score difference.
 
-    Right where h is the first variation of F, that is for W1 and the plain f-divergences; not for `chi2_tight` (sign and
-    scale are free), `js_ns` (another loss) or D(nu || mu), whose first variation is -f*(h): `FunctionalField` serves all.
+    Right where h is the first variation of F, that is for W1 and the plain f-divergences; not for `chi2_tight`
+    (sign and scale are free), `js_ns` (another loss) or D(nu || mu), whose first variation is -f*(h): `FunctionalField`
+    serves all.
 
     Parameters
     ----------
     functional : str or gwf.bounds.Functional
+        With a bound over one critic, else `UsageError`.
     critic : torch.nn.Module
         x (n, ...) -> u (n, 1).
     weight : float
         Of the critic's penalty: one-sided gradient penalty for W1, R1 else.
     penalty_of : callable (critic, x, y, generator) -> (u(y), value), optional
         Another penalty, e.g. `gwf.steps.penalties.two_sided`.
-
-    Raises
-    ------
-    UsageError
-        For a functional without a bound over one critic.
     """
 
     potentials = ("critic",)
@@ -158,7 +144,6 @@ class FunctionalField(CriticField):
         return -len(x) * slope
 
     def __call__(self, x, y, other=None, generator=None):
-        """`velocity`."""
         return self.velocity(x, y)
 
     @property

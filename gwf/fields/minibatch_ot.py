@@ -19,7 +19,6 @@ class MinibatchOT(Field):
     title = "minibatch OT"
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at x (n, ...), for data y (m, ...)."""
         a, b = (t.flatten(1).double().cpu().numpy() for t in (x, y))
         C = ot.dist(a, b, metric="sqeuclidean")
         if len(a) == len(b):

@@ -37,7 +37,6 @@ class MMD(Field):
         self.slope, self.bandwidth = SLOPES[nearest(kernel, SLOPES, "kernel")], bandwidth
 
     def velocity(self, x, y, other, generator=None):
-        """V at x (n, ...), for data y (m, ...) and the second generated batch `other`."""
         flat = x.flatten(1)
         return (self._repulsion(flat, other.flatten(1)) - self._repulsion(flat, y.flatten(1))).reshape(x.shape)
 

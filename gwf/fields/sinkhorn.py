@@ -36,7 +36,6 @@ class Sinkhorn(Field):
         self.reg, self.iterations, self.relative, self.relaxation = reg, iterations, relative, relaxation
 
     def velocity(self, x, y, other, generator=None):
-        """V at x (n, ...), for data y (m, ...) and the second generated batch `other` (k, ...)."""
         across, within = entropic.half_squared(x, y), entropic.half_squared(x, other)
         reg, relaxation = self.reg, self.relaxation
         if self.relative:
@@ -61,5 +60,4 @@ class SingleBatch(Sinkhorn):
     needs_other = False
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at x (n, ...), for data y (m, ...)."""
         return super().velocity(x, y, x)

@@ -10,14 +10,10 @@ class Sliced(Field):
 
         V(x) = d E_w[ (q_w(w . x) - w . x) w ],
 
-    q_w the monotone rearrangement of w# mu onto w# nu. The factor d gives the scale of the W2 displacement: a common
-    shift of all points is undone by V exactly, since E_w[w w^T] = I / d. In one dimension V is optimal transport.
-    Source: proposal (sliced-Wasserstein flows, A. Liutkus et al., ICML 2019).
-
-    Parameters
-    ----------
-    directions : int
-        Random lines per evaluation, drawn afresh each time.
+    q_w the monotone rearrangement of w# mu onto w# nu, for `directions` random lines w, drawn afresh each time. The
+    factor d gives the scale of the W2 displacement: a common shift of all points is undone by V exactly, since
+    E_w[w w^T] = I / d. In one dimension V is optimal transport. Source: proposal (sliced-Wasserstein flows, A. Liutkus
+    et al., ICML 2019).
     """
 
     title = "sliced W2"

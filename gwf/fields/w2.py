@@ -76,19 +76,9 @@ def critic_loss(p, e, x, y, weight, generator=None):
                                        + E (p(y) + h(T_y) - c(y, T_y))^2,      T_y = y - grad p(y),
                                        + E (p(T_x) + h(x) - c(T_x, x))^2,      T_x = x - grad h(x) },
 
-    with t_+ the positive part and c the cost |x - y|^2 / 2.
-
-    Parameters
-    ----------
-    p, e : callable
-        (n, ...) -> (n, 1). Each is called twice: on what is given, then on the images T_y, T_x, which have to wait for
-        the gradients.
-    x, y : Tensor (n, ...)
-        Generated points and data, without graph.
-    weight : float
-        >= 0.
-    generator : torch.Generator
-        Of the pairs in between.
+    with t_+ the positive part, c the cost |x - y|^2 / 2 and weight >= 0. x, y (n, ...) are generated points and data,
+    without graph; `generator` draws the pairs in between. p and e, (n, ...) -> (n, 1), are called twice each: on what
+    is given, then on the images T_y, T_x, which have to wait for the gradients.
     """
     n = len(x)
     between = torch.cat(relu_dual.pairs_between(x, y, generator))

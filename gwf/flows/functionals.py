@@ -90,7 +90,6 @@ class Sinkhorn(fields.Sinkhorn):
         self.warm = {}
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at x (n, d), for data y (m, d)."""
         return self._across(x, y)[1] - (self._self(x, "x")[1] if self.debias else x)
 
     def value(self, x, y, generator=None):
@@ -161,7 +160,6 @@ class MMD(mmd.MMD):
         self.of_data = self._mean(y.detach(), y.detach())
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at x (n, d), for data y (m, d)."""
         return torch.cat([super(MMD, self).velocity(r, y, x if other is None else other) for r in x.split(ROWS)])
 
     def value(self, x, y, generator=None):
@@ -237,7 +235,6 @@ class Blurred(Field):
         self.natural_step = self.h**2 / float(self._gain(torch.zeros(1)).detach())
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at x (n, d), for data y (m, d)."""
         V = 0
         for _ in range(max(self.draws, 1)):
             s, pull = self._ratio(self._blur(x, generator) if self.draws else x, x, y)
@@ -283,7 +280,6 @@ class OfFunction(Field):
         return self.function(x, y)
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at x (n, d)."""
         graph = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
         with torch.enable_grad():
             z = x if x.requires_grad else x.detach().requires_grad_()

@@ -68,16 +68,12 @@ def minibatch_bias(
     whole(draws, 2, 10**6, "draws"), whole(seeds, 1, 10**6, "seeds")
     for batch in batches:
         whole(batch, 2, min(len(p), len(q)), "batch")
-    rows, own = [], reference is None
+    rows, given_V = [], None if reference is None else pair(reference, p, ("reference", "x"))[0]
     with torch.no_grad():
         for temperature in [None] if reg is None else reg:
             given = settings if temperature is None else settings | {"reg": temperature}
             F = prepared(p, q, functional, 0, given)
-            V = (
-                F.velocity(p, q, p, generator(0, "flow", p.device))
-                if own
-                else pair(reference, p, ("reference", "x"))[0]
-            )
+            V = F.velocity(p, q, p, generator(0, "flow", p.device)) if given_V is None else given_V
             if V.shape != p.shape or not V.any():
                 raise UsageError("the velocity to compare with must have the shape of x, and not vanish")
             for batch in batches:
@@ -90,10 +86,8 @@ def minibatch_bias(
 
 def _bias(F, x, y, batch, draws, seed, V):
     """Bias, noise and length, over |V|, from `draws` partitions of x."""
-    stream, fields = (
-        generator(seed, "minibatches", x.device),
-        torch.empty(draws, *x.shape, dtype=x.dtype, device=x.device),
-    )
+    stream = generator(seed, "minibatches", x.device)
+    fields = torch.empty(draws, *x.shape, dtype=x.dtype, device=x.device)
     for k in range(draws):
         order = torch.randperm(len(x), generator=stream, device=x.device)
         # The last part is filled up with points of others, whose velocity it then gives.

@@ -75,6 +75,15 @@ class Explicit:
         look = generator(self.seed, "values", x.device)
         return float(self.F.value(x, self.y, look)) if hasattr(self.F, "value") else math.nan
 
+    def masses(self, x):
+        """Weights (n,) of the particles x."""
+        return np.full(len(x), 1 / len(x)) if self.weights is None else self.weights
+
+    def w2(self, x):
+        """W_2 to y, by POT."""
+        square = ot.emd2(self.masses(x), [], ot.dist(array(x), array(self.y)), numItermax=10**7)
+        return math.sqrt(max(square, 0))
+
     def plan(self, x):
         """The plan of V, or None."""
         return self.F.plan(x, self.y) if hasattr(self.F, "plan") else None
@@ -103,8 +112,8 @@ class Atoms(Explicit):
 
     def advance(self, x):
         """y and the x where mass stays; and the distance that mass went, whose mean square is W_2^2."""
-        a = np.full(len(x), 1 / len(x)) if self.weights is None else self.weights
-        there, b, y = a > 0, np.full(len(self.y), 1 / len(self.y)), array(self.y)
+        a, b, y = self.masses(x), np.full(len(self.y), 1 / len(self.y)), array(self.y)
+        there = a > 0
         self.found = found = atoms.jko_step(array(x)[there], a[there], y, b, self.step, self.F.divergence)
         stays = found.kept > 1e-8  # an interior point has no exact zeros
         weights = np.concatenate([found.mu, found.kept[stays]])
@@ -279,10 +288,8 @@ def flow(
     every = max(steps // 20, 1) if every is None else whole(every, 1, 10**9, "every")
     kind = {"explicit": Explicit, "jko": Proximal}[nearest(method, ("explicit", "jko"), "method")]
     F = prepared(p, q, functional, seed, settings)
-    step, reach = (
-        functionals.positive(getattr(F, of_field, other) if given is None else given, what)
-        for given, of_field, other, what in ((step, "natural_step", 1.0, "step"), (reach, "reach", math.inf, "reach"))
-    )
+    step = functionals.positive(getattr(F, "natural_step", 1.0) if step is None else step, "step")
+    reach = functionals.positive(getattr(F, "reach", math.inf) if reach is None else reach, "reach")
     if kind is Proximal:
         if batch or isinstance(F, Learned) or not hasattr(F, "value"):
             raise UsageError("method = 'jko' takes a functional with a value, and no batch")
@@ -298,11 +305,7 @@ def _run(scheme, given, x, steps, tolerance, every, exact, keep):
 
     @torch.no_grad()
     def record(slope):
-        w2 = math.nan
-        if exact:
-            w2 = math.sqrt(
-                max(ot.emd2(_uniform(scheme, x), [], ot.dist(array(x), array(scheme.y)), numItermax=10**7), 0)
-            )
+        w2 = scheme.w2(x) if exact else math.nan
         seconds = time.monotonic() - began
         rows.append((k, k * scheme.step, scheme.value(x), slope, scheme.limited, w2, seconds))
         path.extend([x.detach()] * keep)
@@ -330,7 +333,3 @@ def _run(scheme, given, x, steps, tolerance, every, exact, keep):
     path = torch.stack(path) if keep else None
     plan, weights, path = (t if t is None else like(t, given) for t in (plan, scheme.weights, path))
     return Flow(like(x, given), history, converged, message, plan, weights, path)
-
-
-def _uniform(scheme, x):
-    return np.full(len(x), 1 / len(x)) if scheme.weights is None else scheme.weights

@@ -9,6 +9,7 @@ import torch
 from gwf.bounds import xlogy
 from gwf.errors import UsageError
 from gwf.exact import atoms, grids
+from gwf.exact.shannon import gauss_legendre
 from gwf.flows.clouds import array, like, pair
 
 
@@ -124,8 +125,5 @@ def _transport(law, cuts, y, tau):
     bins = isinstance(law, grids.Bins)
     corners = [law.y - law.half, law.y + law.half] if bins else [[law.ppf(1e-15)], [law.isf(1e-15)]]
     ends = np.unique(np.clip(np.concatenate([*corners, cuts]), np.min(corners), np.max(corners)))
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-    half, middle = np.diff(ends) / 2, (ends[1:] + ends[:-1]) / 2
-    x = middle[:, None] + half[:, None] * nodes
-    gaps = x - y[np.searchsorted(cuts, middle)][:, None]
-    return float((gaps**2 * law.pdf(x) * weights * half[:, None]).sum() / (2 * tau))
+    x, weights = gauss_legendre(ends, 64)
+    return float(((x - y[np.searchsorted(cuts, x)]) ** 2 * law.pdf(x) * weights).sum() / (2 * tau))

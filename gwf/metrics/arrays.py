@@ -6,22 +6,9 @@ from gwf.errors import UsageError
 
 
 def as_samples(x, name, *, at_least=1):
-    """Return `x` as a finite float64 array of shape (n, d).
+    """`x` (n, d), samples or features, one per row, as a finite float64 array with d >= 1 and n >= `at_least`.
 
-    Parameters
-    ----------
-    x : array_like, shape (n, d)
-        Samples or features, one per row.
-    name : str
-        What the caller calls them, for the message.
-    at_least : int
-        The smallest n for which the metric is defined.
-
-    Raises
-    ------
-    UsageError
-        If `x` is not two-dimensional, has no column, fewer than `at_least` rows, or a value that is not
-        finite.
+    `UsageError` for anything else; `name` is what the caller calls them.
     """
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 2 or x.shape[1] == 0:

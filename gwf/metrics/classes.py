@@ -6,24 +6,9 @@ from gwf.errors import UsageError
 
 
 def class_histogram(labels, classes=10):
-    """Share of samples in each class.
+    """Share of the samples in each class, float64 (classes,), 0 where nobody is, of `labels` (n,), n >= 1.
 
-    Parameters
-    ----------
-    labels : array_like of int, shape (n,)
-        Class of every sample, 0 <= label < classes, n >= 1.
-    classes : int
-        Number of classes.
-
-    Returns
-    -------
-    ndarray, shape (classes,)
-        float64 shares that sum to 1; a class nobody is in has share 0.
-
-    Raises
-    ------
-    UsageError
-        If `labels` is empty, not one-dimensional, not integer, or holds a value out of range.
+    `UsageError` unless the labels are integers with 0 <= label < `classes`.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
@@ -34,22 +19,10 @@ def class_histogram(labels, classes=10):
 
 
 def total_variation(p, q):
-    r"""Total variation distance :math:`\tfrac12 \sum_c |p_c - q_c|` between two vectors of shares.
+    r"""Total variation distance :math:`\tfrac12 \sum_c |p_c - q_c|` between two vectors of shares (c,), in [0, 1].
 
-    Parameters
-    ----------
-    p, q : array_like, shape (c,)
-        Non-negative, each summing to 1 within 1e-6.
-
-    Returns
-    -------
-    float
-        In [0, 1]: the share of mass that would have to change class.
-
-    Raises
-    ------
-    UsageError
-        If the shapes differ or one of them is not a vector of shares.
+    It is the share of mass that would have to change class. `UsageError` unless both are non-negative and sum to 1
+    within 1e-6.
     """
     p, q = as_shares(p, "p"), as_shares(q, "q")
     if p.shape != q.shape:

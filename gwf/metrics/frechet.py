@@ -1,8 +1,8 @@
 """Frechet distance between Gaussian fits of two sets of features.
 
-With a feature extractor phi, FD(x, y) compares N(mean, cov) of phi(x) with that of phi(y). The number is
-called FID only when phi is Inception-v3 on 50000 samples; with the LeNet of `gwf.metrics.lenet` it is
-FD-LeNet. It falls as n grows (the bias of both fits is positive), so values are comparable at equal n only.
+With a feature extractor phi, FD(x, y) compares N(mean, cov) of phi(x) with that of phi(y). The number is called FID
+only when phi is Inception-v3 on 50000 samples; with the LeNet of `gwf.metrics.lenet` it is FD-LeNet. It falls as n
+grows (the bias of both fits is positive), so values are comparable at equal n only.
 """
 
 import numpy as np
@@ -12,32 +12,20 @@ from gwf.metrics.arrays import as_samples, same_dimension
 
 
 class FrechetStats:
-    r"""Mean and covariance of features that arrive in batches.
+    r"""Mean and covariance of features in batches, float64; their order and sizes change the result by rounding only.
 
-    A batch of m rows with mean :math:`\bar b` and scatter
-    :math:`S_b = \sum_i (b_i - \bar b)(b_i - \bar b)^\top` joins n earlier rows with mean :math:`\bar a` and
-    scatter :math:`S_a` by
+    A batch of m rows with mean :math:`\bar b` and scatter :math:`S_b = \sum_i (b_i - \bar b)(b_i - \bar b)^\top` joins
+    n earlier rows with mean :math:`\bar a` and scatter :math:`S_a` by
 
     .. math::
         \bar a' = \bar a + \tfrac{m}{n+m}\,\delta, \qquad
         S' = S_a + S_b + \tfrac{nm}{n+m}\,\delta\delta^\top, \qquad \delta = \bar b - \bar a,
 
-    which never subtracts large numbers, unlike sums of :math:`x x^\top` [1]_. All in float64. The order and
-    the sizes of the batches change the result by rounding only.
+    which never subtracts large numbers, unlike sums of :math:`x x^\top` [1]_. Of the n rows seen so far there are
+    `mean` (d,) and the unbiased covariance `cov` = S / (n - 1) (d, d); `UsageError` while n < 1, n < 2.
 
-    Attributes
-    ----------
-    n : int
-        Rows seen so far.
-    mean : ndarray, shape (d,)
-        Sample mean. `UsageError` before the first row.
-    cov : ndarray, shape (d, d)
-        Unbiased covariance S / (n - 1). `UsageError` while n < 2.
-
-    References
-    ----------
-    .. [1] T. Chan, G. Golub, R. LeVeque. Algorithms for computing the sample variance. The American
-       Statistician 37(3), 1983.
+    .. [1] T. Chan, G. Golub, R. LeVeque. Algorithms for computing the sample variance. The American Statistician 37(3),
+       1983.
     """
 
     def __init__(self):
@@ -46,14 +34,7 @@ class FrechetStats:
         self._scatter = None
 
     def update(self, feats):
-        """Add a batch of features, shape (m, d) with m >= 1, and return `self`.
-
-        Raises
-        ------
-        UsageError
-            If the batch is empty, not two-dimensional, not finite, or its d differs from earlier batches; the
-            statistics are then left as they were.
-        """
+        """Add a batch of features (m, d), m >= 1; returns `self`. After a `UsageError` the statistics are as before."""
         feats = as_samples(feats, "feats")
         mean = feats.mean(axis=0)
         centred = feats - mean
@@ -83,37 +64,24 @@ class FrechetStats:
 
 
 def frechet_from_moments(mean_x, cov_x, mean_y, cov_y):
-    r"""Squared Frechet (Bures-Wasserstein) distance between two Gaussians.
+    r"""Squared Frechet (Bures-Wasserstein) distance between two Gaussians, >= 0, in the squared unit of the features.
 
     .. math::
         \mathrm{FD} = |m_x - m_y|^2 + \operatorname{tr}\Sigma_x + \operatorname{tr}\Sigma_y
             - 2 \operatorname{tr} \bigl(\Sigma_x^{1/2} \Sigma_y \Sigma_x^{1/2}\bigr)^{1/2},
 
-    that is :math:`W_2^2(\mathcal N(m_x, \Sigma_x), \mathcal N(m_y, \Sigma_y))` [1]_. The last trace is the
-    sum of square roots of the eigenvalues of :math:`R \Sigma_y R^\top`, where R is :math:`\Sigma_x^{1/2}` in
-    the coordinates of the eigenvectors of :math:`\Sigma_x`: two symmetric eigenproblems, no matrix square
-    root, no complex numbers.
+    that is :math:`W_2^2(\mathcal N(m_x, \Sigma_x), \mathcal N(m_y, \Sigma_y))` [1]_. The last trace is the sum of
+    square roots of the eigenvalues of :math:`R \Sigma_y R^\top`, where R is :math:`\Sigma_x^{1/2}` in the coordinates
+    of the eigenvectors of :math:`\Sigma_x`: two symmetric eigenproblems, no matrix square root, no complex numbers.
 
     Parameters
     ----------
-    mean_x, mean_y : array_like, shape (d,)
-    cov_x, cov_y : array_like, shape (d, d)
+    mean_x, mean_y : array_like (d,)
+    cov_x, cov_y : array_like (d, d)
         Symmetric positive semi-definite; only rounding may make an eigenvalue negative. May be singular.
 
-    Returns
-    -------
-    float
-        In the squared unit of the features, >= 0.
-
-    Raises
-    ------
-    UsageError
-        If shapes disagree or a value is not finite.
-
-    References
-    ----------
-    .. [1] D. Dowson, B. Landau. The Frechet distance between multivariate normal distributions. Journal of
-       Multivariate Analysis 12(3), 1982.
+    .. [1] D. Dowson, B. Landau. The Frechet distance between multivariate normal distributions. J. Multivariate
+       Analysis 12(3), 1982.
     """
     mean_x, mean_y = (np.asarray(m, dtype=np.float64) for m in (mean_x, mean_y))
     if mean_x.ndim != 1 or mean_y.ndim != 1:
@@ -139,34 +107,26 @@ def frechet_from_moments(mean_x, cov_x, mean_y, cov_y):
 
 
 def frechet_from_stats(x, y):
-    """Frechet distance between two `FrechetStats` of at least two rows each: `frechet_from_moments` of their
-    means and unbiased covariances. Raises `UsageError` if one has fewer rows or their d differ."""
+    """Frechet distance between two `FrechetStats`: `frechet_from_moments` of their means and unbiased covariances."""
     return frechet_from_moments(x.mean, x.cov, y.mean, y.cov)
 
 
 def frechet_distance(x, y):
     """Frechet distance between Gaussian fits of two sets of features [1]_.
 
-    The formula is that of `frechet_from_moments` with sample means and unbiased (n - 1) covariances. When n
-    is not above d the covariance is singular; the value is still exact for the fitted Gaussians, but heavily
-    biased.
+    `frechet_from_moments` of sample means and unbiased (n - 1) covariances. When n is not above d the covariance is
+    singular; the value is still exact for the fitted Gaussians, but heavily biased.
 
     Parameters
     ----------
-    x : array_like, shape (n, d)
-        Features of one set, n >= 2.
-    y : array_like, shape (m, d)
-        Features of the other, m >= 2.
+    x, y : array_like (n, d), (m, d)
+        Features of the two sets, n, m >= 2.
 
     Returns
     -------
     float
         In the squared unit of the features, >= 0, symmetric in x and y.
-
-    Raises
-    ------
-    UsageError
-        If n or m is below 2, the dimensions differ, or a value is not finite.
+        `UsageError` if n or m is below 2, the dimensions differ, or a value is not finite.
 
     References
     ----------

@@ -6,7 +6,6 @@ are worth and the held-out digits are new to it. See notebooks/runs/lenet.ipynb.
 
 import hashlib
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from safetensors import torch as safetensors
 from gwf.data.embedded import to_model, verified
 from gwf.errors import UsageError, in_range, whole
 from gwf.nets.lenet import LeNet
+from gwf.paths import replace
 from gwf.progress import Progress
 from gwf.seeding import derive, generator
 
@@ -28,21 +28,11 @@ SHIFT = 2 / 28 * 2
 
 
 def random_affine(x, stream):
-    """Move every image by an affine map of its own: rotated, scaled, sheared and shifted a little.
+    """Move every image of x (n, 1, h, w) by an affine map of its own: rotated, scaled, sheared and shifted a little.
 
-    y(p) = x(A p + b) with A = (1 + s) R(a) [[1, c], [0, 1]], where a, s, c and b are uniform:
-    |a| <= 10 degrees, |s| <= .1, |c| <= .15, and |b_i| <= 2 pixels of 28. The sampling is bilinear; what
-    comes from outside the image is background.
-
-    Parameters
-    ----------
-    x : torch.Tensor (n, 1, h, w)
-        Images in [-1, 1].
-    stream : torch.Generator
-
-    Returns
-    -------
-    torch.Tensor (n, 1, h, w)
+    y(p) = x(A p + b) with A = (1 + s) R(a) [[1, c], [0, 1]], where a, s, c and b are uniform: |a| <= 10 degrees,
+    |s| <= .1, |c| <= .15, and |b_i| <= 2 pixels of 28. The sampling is bilinear; what comes from outside the image is
+    background, -1.
     """
     u = torch.rand(5, len(x), generator=stream, device=x.device) * 2 - 1
     angle, scale, shear = ROTATION * u[0], 1 + SCALE * u[1], SHEAR * u[2]
@@ -64,14 +54,12 @@ def train_lenet(digits, epochs, batch=100, lr=3e-3, seed=0, augment=True):
     ----------
     digits : gwf.data.Images
         28x28 images; the test part is not looked at.
-    epochs : int
-        Passes over the train part, 1 to 1000.
-    batch : int
-        Images per update, 1 to the number of images.
+    epochs, batch : int
+        Passes over the train part, 1 to 1000; images per update, 1 to their number. Else `UsageError`.
     lr : float
-        Highest learning rate, in (0, 1].
+        Highest learning rate, in (0, 1], else `UsageError`.
     seed : int
-        Seed of the streams for weights, order, augmentation and dropout.
+        Of the streams for weights, order, augmentation and dropout.
     augment : bool
         Whether every image is moved by `random_affine` each time it is used.
 
@@ -79,11 +67,6 @@ def train_lenet(digits, epochs, batch=100, lr=3e-3, seed=0, augment=True):
     -------
     LeNet
         In evaluation mode, with `scale` set from the train digits.
-
-    Raises
-    ------
-    UsageError
-        A parameter is out of range.
     """
     whole(epochs, 1, 1000, "epochs")
     whole(batch, 1, len(digits.train), "batch")
@@ -120,20 +103,13 @@ def train_lenet(digits, epochs, batch=100, lr=3e-3, seed=0, augment=True):
 
 @torch.inference_mode()
 def extract(net, images, batch=500):
-    """Features and predicted classes of images.
-
-    Parameters
-    ----------
-    net : LeNet
-    images : uint8 array (n, 28, 28) or (n, 1, 28, 28)
-    batch : int
-        Images per pass.
+    """Features and predicted classes of images, uint8 (n, 28, 28) or (n, 1, 28, 28), `batch` of them at a time.
 
     Returns
     -------
     features : numpy.ndarray
-        float32 (n, 128), in units in which the train digits have a mean variance of 1 per feature: how large a
-        trained network makes its features is arbitrary, and squared it would be the unit of every Frechet distance.
+        float32 (n, 128), in units in which the train digits have a mean variance of 1 per feature: how large a trained
+        network makes its features is arbitrary, and squared it would be the unit of every Frechet distance.
     labels : numpy.ndarray
         int64 (n,), the class with the highest score.
     """
@@ -164,27 +140,16 @@ def serialised(net):
 
 def save(net, path):
     """Write the weights, whole or not at all, and return the sha256 of the file."""
-    path, content = Path(path), serialised(net)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    content = serialised(net)
+    replace(path, lambda part: part.write_bytes(content))
     return hashlib.sha256(content).hexdigest()
 
 
 def load(path=None):
-    """Read the weights written by `save`; without a path the embedded ones, the yardstick of every table.
+    """The `LeNet` that `save` wrote, in evaluation mode, and the sha256 of its file: which extractor a number is of.
 
-    Returns
-    -------
-    net : LeNet
-        In evaluation mode.
-    sha256 : str
-        Of the file, so that a number can name the extractor it was measured with.
-
-    Raises
-    ------
-    UsageError
-        The file is missing, or does not hold the weights of a `LeNet`.
+    Without a path the embedded one, the yardstick of every table. `UsageError` if the file is missing or no such
+    weights.
     """
     path = verified("lenet.safetensors") if path is None else Path(path)
     try:

@@ -11,42 +11,19 @@ from gwf.metrics.classes import as_shares, total_variation
 
 
 def wasserstein(x, y, p=2, *, max_iterations=10_000_000):
-    r"""Exact Wasserstein distance between two clouds of points with uniform weights.
+    r"""Exact Wasserstein distance between two clouds of points with uniform weights, x (n, d) and y (m, d).
 
     .. math::
         W_p(x, y) = \Bigl( \min_{\pi \ge 0} \sum_{i, j} |x_i - y_j|^p \, \pi_{ij}
             \;:\; \sum_j \pi_{ij} = \tfrac1n, \ \sum_i \pi_{ij} = \tfrac1m \Bigr)^{1/p}
 
-    solved as a linear program by the network simplex of POT [1]_ [2]_, with no regularisation. It needs the
-    (n, m) table of costs and about 0.1 s for n = m = 1000, 0.4 to 2 s for 2000. As an estimate of the
-    distance between laws it is biased upwards: compare with `two_sample_floor` at the same n.
+    (the distance, not its p-th power, in the unit of x; 1 <= p < inf) solved as a linear program by the network simplex
+    of POT [1]_ [2]_, with no regularisation. It needs the (n, m) table of costs and about 0.1 s for n = m = 1000, 0.4
+    to 2 s for 2000. As an estimate of the distance between laws it is biased upwards: compare with `two_sample_floor`
+    at the same n. `RuntimeError` if the solver has not reached the optimum within `max_iterations` pivots.
 
-    Parameters
-    ----------
-    x : array_like, shape (n, d)
-    y : array_like, shape (m, d)
-        n and m may differ.
-    p : float
-        Order, 1 <= p < inf.
-    max_iterations : int
-        Pivots the solver may take.
-
-    Returns
-    -------
-    float
-        The distance :math:`W_p`, not its p-th power, in the unit of x.
-
-    Raises
-    ------
-    UsageError
-        If p is out of range, the dimensions differ, or a value is not finite.
-    RuntimeError
-        If the solver stops before it has reached the optimum.
-
-    References
-    ----------
-    .. [1] N. Bonneel, M. van de Panne, S. Paris, W. Heidrich. Displacement interpolation using Lagrangian
-       mass transport. ACM Transactions on Graphics 30(6), 2011.
+    .. [1] N. Bonneel, M. van de Panne, S. Paris, W. Heidrich. Displacement interpolation using Lagrangian mass
+       transport. ACM Transactions on Graphics 30(6), 2011.
     .. [2] R. Flamary et al. POT: Python optimal transport. Journal of Machine Learning Research 22(78), 2021.
     """
     x, y = as_pair(x, y)
@@ -76,35 +53,24 @@ def wasserstein(x, y, p=2, *, max_iterations=10_000_000):
 
 
 def two_sample_floor(sampler, n, p, repeats, rng):
-    r"""Distance between two independent samples of one law, :math:`W_p(\hat\nu_n, \hat\nu_n')`: mean and
-    spread.
+    r"""Distance between two independent samples of one law, :math:`W_p(\hat\nu_n, \hat\nu_n')`: mean and spread.
 
-    A perfect generator scores this, not 0, against n points of data. For modes far apart it falls slowly:
-    their counts differ by a share of order :math:`n^{-1/2}`, which has to travel, so the floor is of order
-    :math:`n^{-1/(2p)}`.
+    A perfect generator scores this, not 0, against n points of data. For modes far apart it falls slowly: their counts
+    differ by a share of order :math:`n^{-1/2}`, which has to travel, so the floor is of order :math:`n^{-1/(2p)}`.
 
     Parameters
     ----------
     sampler : callable
-        `sampler(n, rng)` returns n fresh points of the law, shape (n, d), and advances `rng`.
-    n : int
-        Points of each sample, >= 1.
+        `sampler(n, rng)` returns n >= 1 fresh points of the law, (n, d), and advances `rng`, numpy's or torch's.
     p : float
         Order of the distance, 1 <= p < inf.
     repeats : int
         Independent pairs, >= 2.
-    rng : numpy.random.Generator or torch.Generator
-        Handed to `sampler`, which says the kind.
 
     Returns
     -------
     mean, sd : float
         Over the pairs; the sd (n - 1) is the spread of one pair's distance, in the unit of the points.
-
-    Raises
-    ------
-    UsageError
-        If `repeats` < 2, or for the reasons of `wasserstein`.
     """
     if repeats < 2:
         raise UsageError(f"repeats = {repeats} is out of range: at least 2 are needed for a spread")
@@ -115,38 +81,26 @@ def two_sample_floor(sampler, n, p, repeats, rng):
 def mode_statistics(x, centres, std, radius=3.0, weights=None):
     r"""Which modes of a mixture of round Gaussians a sample has found, and in what proportions.
 
-    Every point belongs to its nearest centre :math:`c_j`. A point is inside its mode if it lies within
-    `radius` standard deviations of it; for the mixture itself that holds for a share of 0.989 in d = 2 at
-    radius 3 (the chi-squared law with d degrees of freedom at radius^2). A mode is found if the points inside
-    it are at least one tenth of its fair share :math:`w_j n` of the whole sample, so that a few stray points
-    find nothing.
+    Every point belongs to its nearest centre :math:`c_j`. A point is inside its mode if it lies within `radius`
+    standard deviations of it; for the mixture itself that holds for a share of 0.989 in d = 2 at radius 3 (the
+    chi-squared law with d degrees of freedom at radius^2). A mode is found if the points inside it are at least one
+    tenth of its fair share :math:`w_j n` of the whole sample, so that a few stray points find nothing.
 
     Parameters
     ----------
-    x : array_like, shape (n, d)
-    centres : array_like, shape (k, d)
-    std : float
-        Standard deviation of each mode per coordinate, > 0, in the unit of x.
-    radius : float
-        In standard deviations, > 0.
-    weights : array_like, shape (k,), optional
-        Masses of the modes in the mixture, shares that sum to 1; uniform by default. A mode of mass 0 is
-        never counted as found.
+    x, centres : array_like (n, d), (k, d)
+    std, radius : float
+        Standard deviation of each mode per coordinate, in the unit of x, and a multiple of it; both > 0.
+    weights : array_like (k,), optional
+        Masses of the modes in the mixture, shares that sum to 1; uniform by default. A mode of mass 0 is never found.
 
     Returns
     -------
     dict
         `modes` : int, number of modes found, 0 to k.
-        `share_3sd` : float, share of all points that are inside their mode (within 3 std at the default
-        radius).
+        `share_3sd` : float, share of all points that are inside their mode (within 3 std at the default radius).
         `masses` : ndarray (k,), share of all points per nearest mode, inside or not; sums to 1.
         `mode_tv` : float in [0, 1], total variation between `masses` and `weights`.
-
-    Raises
-    ------
-    UsageError
-        If the dimensions differ, a value is not finite, `std` or `radius` is not positive, or `weights` are
-        no shares or not one per centre.
     """
     x = as_samples(x, "x")
     centres = as_samples(centres, "centres")
@@ -173,35 +127,18 @@ def mode_statistics(x, centres, std, radius=3.0, weights=None):
 
 
 def energy_distance(x, y):
-    r"""Energy distance between two clouds of points (V-statistic) [1]_.
+    r"""Energy distance between two clouds of points x (n, d) and y (m, d), a V-statistic, in the unit of x [1]_.
 
     .. math::
         \mathcal E(x, y) = \frac{2}{nm} \sum_{i, j} |x_i - y_j| - \frac{1}{n^2} \sum_{i, j} |x_i - x_j|
             - \frac{1}{m^2} \sum_{i, j} |y_i - y_j|,
 
-    the squared MMD of the kernel -|a - b|; in d = 1 it equals :math:`2 \int (F_x - F_y)^2`. The diagonal
-    terms are kept, so the value is >= 0 and 0 only for equal clouds; two samples of one law are apart by
-    about :math:`(1/n + 1/m) E|a - a'|`.
+    the squared MMD of the kernel -|a - b| (no root is taken); in d = 1 it equals :math:`2 \int (F_x - F_y)^2`. The
+    diagonal terms are kept, so the value is >= 0 and 0 only for equal clouds; two samples of one law are apart by about
+    :math:`(1/n + 1/m) E|a - a'|`.
 
-    Parameters
-    ----------
-    x : array_like, shape (n, d)
-    y : array_like, shape (m, d)
-
-    Returns
-    -------
-    float
-        In the unit of x (no square root is taken), >= 0, symmetric.
-
-    Raises
-    ------
-    UsageError
-        If the dimensions differ or a value is not finite.
-
-    References
-    ----------
-    .. [1] G. Szekely, M. Rizzo. Energy statistics: a class of statistics based on distances. Journal of
-       Statistical Planning and Inference 143(8), 2013.
+    .. [1] G. Szekely, M. Rizzo. Energy statistics: a class of statistics based on distances. J. Statistical Planning
+       and Inference 143(8), 2013.
     """
     x, y = as_pair(x, y)
     return float(max(2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y), 0.0))

@@ -8,11 +8,11 @@ from gwf.metrics.arrays import as_pair, row_blocks
 
 
 def precision_recall(real, fake, k=3):
-    r"""Improved precision and recall by k nearest neighbours [1]_.
+    r"""Improved precision and recall [1]_ of features `fake` (m, d), with those of the data, `real` (n, d): shares.
 
-    The support of a set :math:`\Phi` is estimated by the union of closed balls :math:`B(\phi, r_k(\phi))`,
-    where :math:`r_k(\phi)` is the distance of :math:`\phi` to its k-th nearest other point of :math:`\Phi`.
-    Then
+    The support of a set :math:`\Phi` is estimated by the union of closed balls :math:`B(\phi, r_k(\phi))`, where
+    :math:`r_k(\phi)` is the distance of :math:`\phi` to its k-th nearest other point of :math:`\Phi`,
+    1 <= k < min(n, m). Then
 
     .. math::
         \mathrm{precision} = \frac{\#\{\text{fake} \in \bigcup B(\text{real})\}}{n_{\text{fake}}}, \qquad
@@ -20,29 +20,8 @@ def precision_recall(real, fake, k=3):
 
     Both depend on n, and neither is 1 for two samples of one law: print the real-vs-real values beside them.
 
-    Parameters
-    ----------
-    real : array_like, shape (n, d)
-        Features of the data.
-    fake : array_like, shape (m, d)
-        Features of the generated samples.
-    k : int
-        Neighbour that sets the radius, 1 <= k < min(n, m).
-
-    Returns
-    -------
-    precision, recall : float
-        Shares in [0, 1].
-
-    Raises
-    ------
-    UsageError
-        If k is out of range, the dimensions differ, or a value is not finite.
-
-    References
-    ----------
-    .. [1] T. Kynkaanniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila. Improved precision and recall metric
-       for assessing generative models. NeurIPS 2019, arXiv 1904.06991.
+    .. [1] T. Kynkaanniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila. Improved precision and recall metric for
+       assessing generative models. NeurIPS 2019, arXiv 1904.06991.
     """
     real, fake = as_pair(real, fake, ("real", "fake"), at_least=2)
     smallest = min(len(real), len(fake))

@@ -3,8 +3,8 @@ r"""How far a law is from a known one: kernel Stein discrepancy and estimators o
 SymKL(p, q) = KL(p | q) + KL(q | p), the sum, in nats. It asks for a density of p, which samples do not have, and every
 estimator pays for one in its own way:
 
-- `symkl_moment_fit`: the Gaussian of the samples' moments. Exact for Gaussian p up to a sampling error of mean
-  d (d + 3) / (2 n); blind to everything that is not Gaussian.
+- `gwf.exact.covariance.symkl_cov` of the samples' `moments`. Exact for Gaussian p up to a sampling error of mean
+  d (d + 3) / (2 n), its `moment_fit_floor`; blind to everything that is not Gaussian.
 - `symkl_kde`: a Gaussian kernel density. Its bias grows fast with d and dominates the error for d > 2.
 - `symkl_mixture`: a Gaussian mixture fitted by EM. Blind to what the mixture cannot follow.
 - `symkl_densities`: log densities that are known, as those of stored invertible maps by change of variables
@@ -20,7 +20,6 @@ from scipy.spatial.distance import pdist
 from scipy.special import logsumexp
 
 from gwf.errors import UsageError, nearest
-from gwf.exact.covariance import symkl_cov
 from gwf.metrics.arrays import as_pair, as_samples, row_blocks, same_dimension
 
 
@@ -30,14 +29,10 @@ def ksd_scale(x):
 
 
 def ksd(x, score, beta):
-    r"""Squared kernel Stein discrepancy of samples x (n, d) from the law with score s = grad log nu; U-statistic.
+    """Squared kernel Stein discrepancy, the formula of `gwf.flows.measures.ksd`, of samples x (n, d); U-statistic.
 
-    .. math::
-        \frac{1}{n(n-1)} \sum_{i \ne j} k_{ij} \big[ s_i \cdot s_j + 2\beta (s_i - s_j)\cdot(x_i - x_j)
-            + 2\beta d - 4\beta^2 |x_i - x_j|^2 \big], \qquad k_{ij} = e^{-\beta |x_i - x_j|^2}
-
-    Its mean is 0 for x from nu, and it may be negative. nu is needed up to its constant only. `score` (n, d) holds
-    s at the samples, `beta` > 0 else `UsageError`. Source: the kernel and its scale from vwgf; formula derived here.
+    `score` (n, d) holds s = grad log nu at the samples, `beta` > 0 else `UsageError`. Source: the kernel and its scale
+    from vwgf; formula derived here.
     """
     x, score = as_pair(x, score, ("x", "score"), at_least=2)
     if not 0 < beta < math.inf:
@@ -61,11 +56,6 @@ def moments(x):
     if len(x) <= x.shape[1]:
         raise UsageError(f"x holds n = {len(x)} samples: more than d = {x.shape[1]} are needed for a covariance")
     return x.mean(0), np.atleast_2d(np.cov(x.T))
-
-
-def symkl_moment_fit(x, M, Sigma):
-    """SymKL of the Gaussian fitted to samples x (n, d) and N(M, Sigma); its floor is `moment_fit_floor` of gwf.exact.covariance."""
-    return symkl_cov(*moments(x), M, Sigma)
 
 
 class KernelDensity:

@@ -51,19 +51,8 @@ class _ConvexQuadratic(nn.Module):
 class DenseICNN(nn.Module):
     """T = grad psi of an input-convex psi; `forward` is the map, x (n, d) -> (n, d).
 
-    Parameters
-    ----------
-    d : int
-    width, layers : int
-        `layers` counts the z_l, >= 1. With one layer psi is quadratic and T affine.
-    rank : int
-        Squares in each q, >= 1.
-    eps : float
-        Strong convexity, >= 0: Hess psi >= eps I.
-
-    Notes
-    -----
-    Convexity needs W_l, w >= 0: call `project` after every update.
+    `layers` >= 1 counts the z_l (with one psi is quadratic and T affine), `rank` >= 1 the squares in each q; eps >= 0
+    is the strong convexity: Hess psi >= eps I. Convexity needs W_l, w >= 0: call `project` after every update.
     """
 
     def __init__(self, d, width=64, layers=2, rank=5, eps=1e-6):

@@ -10,13 +10,8 @@ class LeNet(nn.Module):
 
     features(x) = relu(W_3 vec(pool(relu(C_2 pool(relu(C_1 x)))))),    logits = W_4 features(x),
 
-    with 5x5 convolutions C_1 (1 to 16 channels) and C_2 (16 to 32), 2x2 maximum pooling, and, in training
-    only, dropout on the way to W_3 and to W_4. 80 thousand parameters.
-
-    Parameters
-    ----------
-    dropout : float
-        Share of hidden units dropped in training, in [0, 1).
+    with 5x5 convolutions C_1 (1 to 16 channels) and C_2 (16 to 32), 2x2 maximum pooling, and, in training only, dropout
+    of a share `dropout` in [0, 1) on the way to W_3 and to W_4. 80 thousand parameters.
     """
 
     num_features = 128

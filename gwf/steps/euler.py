@@ -26,11 +26,9 @@ class Euler:
 
     Parameters
     ----------
-    T : torch.nn.Module
-        z (m, ...) -> x (m, ...).
+    T, optimiser : torch.nn.Module, torch.optim.Optimizer
+        z (m, ...) -> x (m, ...), and the optimiser over its weights.
     field : see `gwf.fields.learned`
-    optimiser : torch.optim.Optimizer
-        Over the weights of T.
     eps : float
         Euler step, > 0; 1 goes all the way of a W2 field.
     persistency : int
@@ -89,13 +87,7 @@ class Descent:
 def iterate(step, data, latent, batch, stream):
     """One outer iteration of any `step` with any field: improve the field, then move the map. Returns the step's loss.
 
-    Parameters
-    ----------
-    step : Euler or Descent
-    data, latent : callables (n, stream) -> Tensor
-    batch : int
-    stream : torch.Generator
-        Every draw comes from it.
+    `step` is an `Euler` or `Descent`; `data` and `latent` are (n, stream) -> Tensor; every draw comes from `stream`.
     """
     field = step.field
     for _ in range(field.critic_steps):
@@ -116,23 +108,17 @@ def particle_flow(field, x, data, eps, steps, generator=None, other=None, batch=
     field : see `gwf.fields.learned`
         Its critics, if any, are improved before each step.
     x : Tensor (n, d)
-        Start; not changed.
+        Start; not changed. Returned is the end.
     data : Tensor (m, d), or callable (n, generator) -> Tensor
         A fixed cloud, or a sampler of fresh batches.
     eps : float or callable step -> float
-    steps : int
-    generator : torch.Generator, optional
     other : {None, "halves", "same"}
-        What a field's self term compares with: "halves": the other half of the cloud, an independent sample; "same": the
-        cloud itself; None: "halves" where the field needs it.
+        What a field's self term compares with: "halves": the other half of the cloud, an independent sample; "same":
+        the cloud itself; None: "halves" where the field needs it.
     batch : int, optional
         Move the cloud in random parts of this size, each against a batch of data of the same size.
     after : callable (step, x), optional
         Looks at the cloud after each step.
-
-    Returns
-    -------
-    Tensor (n, d)
     """
     if other not in (None, "halves", "same"):
         raise UsageError(f"other = {other!r}: valid are None, 'halves' and 'same'")

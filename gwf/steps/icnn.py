@@ -32,15 +32,9 @@ class StochasticLogDet:
 
     .. math:: \nabla\log\det H = tr(H^{-1}\nabla H) = E_v[(H^{-1}v)^T (\nabla H) v],\quad v \text{ of independent signs}
 
-    (Hutchinson). H^{-1} v comes from conjugate gradients, which need only products H u: no Hessian is formed. Source:
-    Alvarez-Melis, Schiff & Mroueh (2021), who use it in the same step; called JKO-ICNN-a by vwgf.
-
-    Parameters
-    ----------
-    generator : torch.Generator
-        Of v.
-    iterations : int
-        Conjugate-gradient iterations at most, >= 1; d of them are exact in exact arithmetic.
+    (Hutchinson). H^{-1} v comes from conjugate gradients, at most `iterations` >= 1 of them (d are exact in exact
+    arithmetic), which need only products H u: no Hessian is formed. v is drawn from `generator`. Source: Alvarez-Melis,
+    Schiff & Mroueh (2021), who use it in the same step; called JKO-ICNN-a by vwgf.
     """
 
     def __init__(self, generator, iterations=20):

@@ -105,15 +105,10 @@ def standardised(x):
 
 
 class ParticleCache:
-    """N particles of mu_k, which spare the inner iterations the passes through all earlier maps.
+    """N particles x (N, d) of mu_k, mu_0 at first: they spare the inner iterations the passes through earlier maps.
 
-    Parameters
-    ----------
-    x : Tensor (N, d)
-        Particles of mu_0.
-    fresh : callable, optional
-        () -> (N, d) new particles of mu_0: the cache is re-simulated from them through all maps after every step
-        (k passes, K^2/2 in all), as in vwgf. Without it the cache itself moves on through the newest map (K in all).
+    With `fresh`, () -> (N, d) new particles of mu_0, the cache is re-simulated from them through all maps after every
+    step (k passes, K^2/2 in all), as in vwgf. Without it the cache itself moves on through the newest map (K in all).
     """
 
     def __init__(self, x, fresh=None):
@@ -192,16 +187,12 @@ def compositions(step, cache, *, steps, iterations, batch, stream, first=None):
     cache : ParticleCache
         Starts at mu_0, ends at mu_K.
     iterations, batch : int
-        Batches per step and their size.
+        Batches per step and their size, at least 1, as `steps` is (else `UsageError`); `stream` draws them.
     first : int, optional
         Batches of the first step, which starts from untrained networks; `iterations` unless given.
-    stream : torch.Generator
-        Of the batches.
 
     Raises
     ------
-    UsageError
-        `steps`, `iterations` or `batch` below 1.
     FloatingPointError
         A step ends with a loss that is not finite.
     """
@@ -221,12 +212,6 @@ def compositions(step, cache, *, steps, iterations, batch, stream, first=None):
         maps.append(step.T)
         cache.advance(maps)
         yield maps, loss
-
-
-def compose(step, cache, **settings):
-    """The `Composition` that `compositions` ends with."""
-    *_, (maps, _) = compositions(step, cache, **settings)
-    return maps
 
 
 HOW = ("composition", "cache", "resimulated", "whole")

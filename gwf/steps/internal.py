@@ -32,15 +32,10 @@ from gwf.steps.jko import Players, positive, proximal, quench
 
 
 class EntropyDual:
-    """The variational form of an internal energy: entropy, ratio network and reference law.
+    """The variational form of an internal energy, a `gwf.divergences.Power` or `Boltzmann`, with its reference law.
 
-    Parameters
-    ----------
-    entropy : gwf.divergences.Power or Boltzmann
-    net : torch.nn.Module
-        Reference coordinates (n, d) -> u (n, 1).
-    reference : UniformBox, UniformBall or MomentGaussian
-        Must be fitted (`refit`) before use.
+    The ratio network `net` is a function of reference coordinates, (n, d) -> u (n, 1). The reference, a `UniformBox`,
+    `UniformBall` or `MomentGaussian`, must be fitted (`refit`) before use.
     """
 
     def __init__(self, entropy, net, reference):
@@ -81,10 +76,8 @@ class VariationalStep:
     dual : EntropyDual
     T : torch.nn.Module
         x (n, d) -> (n, d), best started at the identity.
-    tau : float
-        Step > 0.
-    weight : float
-        Factor of the internal energy.
+    tau, weight : float
+        Step > 0; factor of the internal energy.
     energies : sequence of callables
         y (n, d) -> scalar, further energies that samples y of T# mu_k give directly: a potential energy
         `lambda y: V(y).mean()`, or of pairs of particles.
@@ -103,7 +96,7 @@ class VariationalStep:
 
 
 class VariationalFlow(Players):
-    """A sequence of variational steps on a cache of particles.
+    """A sequence of variational steps on a cache of particles x (n, d) of mu_0, float32.
 
     The cache is pushed once through every new map, so the cost of a step does not depend on k. Map, network and
     Adam's moments carry on from step to step; within each step the learning rates fall to zero along a cosine,
@@ -111,13 +104,8 @@ class VariationalFlow(Players):
 
     Parameters
     ----------
-    step : VariationalStep
-    x : torch.Tensor (n, d)
-        Particles of mu_0, float32.
-    stream : torch.Generator
     iterations, ratio_updates, batch : int
         Per JKO step: `iterations` rounds of `ratio_updates` updates of r and one of T, each on a fresh batch.
-    lr_map, lr_ratio : float
     warm_up : int
         Updates of r alone before the first step, T being the identity: the paper's first step begins untrained.
     push : callable or None

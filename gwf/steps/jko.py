@@ -45,17 +45,16 @@ def positive(tau):
 
 
 class JKO:
-    """The proximal term of the JKO step: the frozen map T_k and its weight.
+    """The proximal term of the JKO step: the frozen map T_k, a copy of T at the start, and its weight.
 
     Parameters
     ----------
     T : torch.nn.Module
-        The map being trained, z (batch, ...) -> x (batch, ...). `T_k` starts as a copy of it.
+        The map being trained, z (batch, ...) -> x (batch, ...).
     tau : float
         Step of the scheme, in (0, inf]. `math.inf` drops the term: T_k is then never made nor evaluated.
     per_dimension : bool
-        False: |x|^2 is the squared Euclidean norm, and `tau` the step of the mathematics. True: the mean over the d
-        coordinates, as in the released codes of gwf and sjko; the Euclidean step is then d * tau (`euclidean_tau`).
+        The convention of `proximal`, True in the released codes of gwf and sjko; see `euclidean_tau`.
     """
 
     def __init__(self, T, tau, per_dimension=False):
@@ -107,7 +106,7 @@ class JKOStep:
         x -> u (batch, 1), any real output.
     prox : JKO
     weight : float
-        Weight of the critic's penalty, >= 0.
+        Of the critic's penalty, >= 0.
     every : int
         The penalty is added, `every` times as heavy, to every `every`-th critic loss only. Its mean over the
         updates is the same, and it is the dearest part of an update. Source: T. Karras et al. Analyzing and
@@ -151,16 +150,9 @@ class Players:
         T <- T - lr grad_T map_loss(x, z, y),         for the critic just updated
 
     A subclass gives the two losses, which are the equation of its step, and says what z and y are: latents and data of
-    a whole map, particles and draws of a reference law of an increment.
-
-    Parameters
-    ----------
-    T, h : torch.nn.Module
-        Trained in place; h is None for a step without a critic.
-    lr_map, lr_critic : float
-        Of Adam, kept as `rates`.
-    betas, critic_betas : pair of float
-        Of Adam; the critic's are the map's unless given.
+    a whole map, particles and draws of a reference law of an increment. Both networks are trained in place by Adam,
+    with the learning rates `rates` and the critic's betas those of the map unless given; h is None for a step without
+    critic.
     """
 
     def __init__(self, T, h, lr_map, lr_critic=None, betas=(0.5, 0.9), critic_betas=None):
@@ -229,21 +221,15 @@ class Alternation(Players):
     functional : str
         Name in `gwf.divergences`.
     T, h : torch.nn.Module
-        Map z (n, d) -> x (n, d) and critic x -> (n, 1); trained in place.
+        Map z (n, d) -> x (n, d) and critic x -> (n, 1); trained in place by Adam with betas (.5, .9), as in gwf.
     latent, data : callable
         (n, generator) -> (n, d), draws of mu_0 and nu.
     tau : float in (0, inf]
-        `inf` is the GAN of the functional.
-    per_dimension : bool
-        The convention of the proximal cost, see `JKO`.
+        `inf` is the GAN of the functional; `per_dimension` as in `JKO`.
     penalty : float
         Weight of the functional's critic penalty, >= 0.
-    lr_map, lr_critic : float
-        Rates of Adam with betas (.5, .9), as in gwf.
-    batch, seed : int
-        Batch of either law; seed of the streams (the networks' weights are the caller's).
-    device : torch.device
-        Of the streams.
+    seed, device : int, torch.device
+        Of the streams (the networks' weights are the caller's).
     """
 
     def __init__(
@@ -295,16 +281,8 @@ class Increments:
     """The same scheme with one small map per step: T_{k+1} = S_k o T_k, S_k started at the identity (vwgf).
 
     What is trained is S_k alone, on points of mu_k; a latent costs k passes through frozen maps, so K steps cost
-    O(K^2) passes where whole maps cost O(K) (sjko, section 4.2).
-
-    Parameters
-    ----------
-    make_S : callable
-        () -> a map x (n, d) -> (n, d) that is the identity.
-    settings : dict
-        Arguments of `Alternation` but T and latent.
-    latent : callable
-        As in `Alternation`.
+    O(K^2) passes where whole maps cost O(K) (sjko, section 4.2). `make_S`: () -> a map x (n, d) -> (n, d) that is the
+    identity; `latent` and `settings`, all but T, are those of `Alternation`.
     """
 
     def __init__(self, make_S, latent, **settings):

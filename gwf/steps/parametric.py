@@ -21,12 +21,8 @@ from gwf.errors import UsageError
 def vectorised(module):
     """A `torch.nn.Module` as a map T(theta, z) of one parameter vector, and its present parameters.
 
-    Returns
-    -------
-    T : callable
-        (theta (p,), z (n, ...)) -> x (n, d), differentiable in theta.
-    theta : torch.Tensor, (p,)
-        The module's parameters, flattened in the order of `named_parameters`, float64.
+    T: (theta (p,), z (n, ...)) -> x (n, d), differentiable in theta, the module's parameters in the order of
+    `named_parameters`, flattened, float64.
     """
     module = module.double()
     named = [(name, p.detach()) for name, p in module.named_parameters()]
@@ -51,12 +47,7 @@ class ParametricFlow:
     z : torch.Tensor, (n, ...)
         Latents: draws of mu_0, or the nodes of a quadrature of it.
     weights : torch.Tensor, (n,), optional
-        Weights of the nodes, positive of sum 1; 1/n each by default.
-
-    Raises
-    ------
-    UsageError
-        If `weights` are not positive of sum 1, one per latent.
+        Weights of the nodes, positive of sum 1 (else `UsageError`); 1/n each by default.
     """
 
     def __init__(self, T, F, z, weights=None):
@@ -120,27 +111,13 @@ class ParametricFlow:
 
 
 def minimise(f, theta, tolerance=1e-12, iterations=300):
-    r"""A local minimiser of a smooth f, by a damped Newton method that only goes downhill.
+    r"""A local minimiser of a smooth f, by a damped Newton method that only goes downhill from theta (p,).
 
-    The step is -(|H| + lam)^{-1} g, with |H| the Hessian with its eigenvalues replaced by their absolute values: downhill
-    also where f is not convex, Newton's own where it is and lam is small. lam falls after a step that was good and
-    rises until one is. It ends when max |g| <= tolerance * (1 + max |H|), about rounding for the default, or when
-    rounding stops the progress within 10^4 times that.
-
-    Parameters
-    ----------
-    f : callable
-        theta (p,) -> scalar, twice differentiable by `torch.func`; p up to a few hundred.
-    theta : torch.Tensor, (p,)
-
-    Returns
-    -------
-    torch.Tensor, (p,)
-
-    Raises
-    ------
-    RuntimeError
-        If no such point was reached in `iterations` steps.
+    The step is -(|H| + lam)^{-1} g, with |H| the Hessian with its eigenvalues replaced by their absolute values:
+    downhill also where f is not convex, Newton's own where it is and lam is small. lam falls after a step that was good
+    and rises until one is. It ends when max |g| <= tolerance * (1 + max |H|), about rounding for the default, or when
+    rounding stops the progress within 10^4 times that; `RuntimeError` if it does not in `iterations` steps. f is a
+    scalar, twice differentiable by `torch.func`; p up to a few hundred.
     """
     slope, curvature = grad(f), hessian(f)
     lam = None

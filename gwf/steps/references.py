@@ -21,16 +21,7 @@ LOG_2_PI = math.log(2 * math.pi)
 
 
 class GaussianReference:
-    """N(m, C) to draw from and to evaluate.
-
-    Parameters
-    ----------
-    m : array_like (d,)
-    C : array_like (d, d)
-        Symmetric positive definite, else `UsageError`.
-    device : torch.device
-        Where it is drawn from and evaluated.
-    """
+    """N(m, C), drawn from and evaluated on `device`; m (d,), C (d, d) symmetric positive definite, else `UsageError`."""
 
     def __init__(self, m, C, device="cpu"):
         m, C = np.asarray(m, dtype=np.float64), np.asarray(C, dtype=np.float64)
@@ -109,21 +100,13 @@ def log_ratio(name):
 
 
 class KLThroughReference:
-    r"""KL(. | nu) through a Gaussian reference; nu is known by log nu up to a constant.
+    r"""KL(. | nu) through a Gaussian reference; nu is known by log nu, x (n, d) -> (n,), up to a constant.
 
     .. math:: KL(T_\#\mu_k | \nu) = 1 + \sup_r E_{\mu_k}[\log r(T) + \log R_k(T) - \log\nu(T)] - E_{R_k} r
 
-    Between Gaussians log r is quadratic at the optimum, so a quadratic log r makes the bound exact. Source: vwgf,
-    section 5.2.
-
-    Parameters
-    ----------
-    log_nu : callable
-        x (n, d) -> (n,), differentiable.
-    choose : callable
-        (k, particles of mu_k) -> `GaussianReference` of step k.
-    ratio : {"log", "squared", "capped"}
-        What the network's output means, see `LOG_RATIO`.
+    Between Gaussians log r is quadratic at the optimum, so a quadratic log r makes the bound exact. `choose`
+    (k, particles of mu_k) is the `GaussianReference` of step k, `ratio` what the network's output means, see
+    `LOG_RATIO`. Source: vwgf, section 5.2.
     """
 
     def __init__(self, log_nu, choose=moment_matched, ratio="log"):
@@ -154,11 +137,7 @@ class KLThroughReference:
 class AgainstSamples:
     """D_f(. | nu) by a divergence's ratio losses, against nu itself, of which only samples are needed.
 
-    Parameters
-    ----------
-    divergence : gwf.bounds.Generator
-    sample : callable
-        (n, generator) -> (n, d) draws of nu.
+    `divergence` is a `gwf.bounds.Generator`, and `sample` (n, generator) -> (n, d) draws of nu.
     """
 
     def __init__(self, divergence, sample):

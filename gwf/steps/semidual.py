@@ -115,9 +115,8 @@ class SemiDualStep:
     ----------
     target : Entropy
         Psi_2 of the data's marginal; `divergences.entropy("linear")` makes it hard (OTM).
-    v : torch.nn.Module
-        Potential, y (n, d) -> (n,).
-    anchor : Anchor
+    v, anchor : torch.nn.Module, Anchor
+        Potential, y (n, d) -> (n,), and the cost.
     weight : float
         Weight of the penalty E_nu |grad v|^2 (R1), >= 0. sjko's released code halves the published one.
     """
@@ -271,13 +270,9 @@ def phases(
     T : torch.nn.Module
         Map (x, z) -> y, trained in place.
     sources, data : callable (n, generator) -> tensors
-        x (n, d) and z (n, latent) as a pair; y (n, d).
+        x (n, d) and z (n, latent) as a pair; y (n, d). All draws are from `generator`.
     iterations : sequence of K ints
         Updates in each step, e.g. [N_0, N, N].
-    lr_map, lr_potential : float
-        Learning rates of Adam.
-    generator : torch.Generator
-        The stream of all draws.
     noise : callable k -> float
         Standard deviation of the noise on the data in phase k.
     schedule : callable share -> float

@@ -12,23 +12,10 @@ class Trainer:
     """What every run has: map, its average, its optimiser, random streams, counters.
 
     A time step adds `takes(functional)`, whether it can use the functional of that name; `update()`, one update of the
-    map, which returns (critic loss, map loss, proximal term) as tensors without graph; `phase()`, the number of the time
-    step that the latest update belongs to, from 1; its `Settings` and its `title`.
-
-    Parameters
-    ----------
-    functional : str
-        A name that the time step `takes`.
-    task : see `gwf.training.tasks`
-    settings : `Settings` of the class
-    seed : int
-    device : torch.device
-
-    Attributes
-    ----------
-    T, critic : the networks in full precision
-    curve : one row of losses per evaluation
-    samples : the samples at each evaluation
+    map, which returns (critic loss, map loss, proximal term) as tensors without graph; `phase()`, the number of the
+    time step that the latest update belongs to, from 1; its `Settings` and its `title`. `T` and `critic` are the
+    networks in full precision, the critic an empty list where there is none; `curve` has a row of losses and
+    `samples` the samples of each evaluation; the task is one of `gwf.training.tasks`.
     """
 
     #: Attributes that a checkpoint keeps as they are.

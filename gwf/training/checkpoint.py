@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
 import torch
+
+from gwf.paths import replace
 
 #: Seconds between two checkpoints, at least; a killed run loses not much more.
 EVERY = 10.0
@@ -24,26 +25,11 @@ def fingerprint(parameters):
     return digest.hexdigest()
 
 
-def replace(path, write):
-    """Write a file by `write(temporary path)` and move it into place: readers see the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 class Checkpoint:
-    """The one checkpoint of a run, kept in `folder` until the run has ended.
+    """The one checkpoint of a run, kept in its scratch `folder` until the run has ended.
 
-    Parameters
-    ----------
-    folder : Path
-        The run's scratch folder.
-    key : str
-        `fingerprint` of the run. A checkpoint of another key (the code was edited, a parameter changed) is ignored.
+    `key` is the `fingerprint` of the run: a checkpoint of another one (the code was edited, a parameter changed) is
+    ignored.
     """
 
     def __init__(self, folder, key):

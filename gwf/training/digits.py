@@ -13,11 +13,7 @@ LATENT = 32
 class Task:
     """Generate digits from mu_0 = N(0, I_32). Training sees the 4000 train digits.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the run; the latents of the samples have a stream of their own, the same at every evaluation.
-    device : torch.device
+    The latents of the samples have a stream of their own under the run's `seed`, the same at every evaluation.
     """
 
     #: Settings that suit the data set, of the steps that have them.

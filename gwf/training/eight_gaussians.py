@@ -10,11 +10,7 @@ from gwf.seeding import generator
 class Task:
     """Move mu_0 = U([-1, 1]^2) to eight Gaussians of standard deviation .1 on the unit circle (gwf's 2-D demo).
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the run; the latents of the samples have a stream of their own, the same at every evaluation.
-    device : torch.device
+    The latents of the samples have a stream of their own under the run's `seed`, the same at every evaluation.
     """
 
     #: Settings that suit the data set, of the steps that have them.

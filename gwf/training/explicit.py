@@ -87,7 +87,6 @@ class Euler(base.Trainer):
         return self.critic_loss, loss.detach(), loss.new_zeros(())
 
     def parts(self):
-        """See `Trainer.parts`."""
         return super().parts() | {"field": self.field}
 
 

@@ -89,7 +89,6 @@ class JKO(base.Trainer):
         return critic_loss.detach(), map_loss.detach(), proximal.detach()
 
     def parts(self):
-        """See `Trainer.parts`."""
         return super().parts() | {"opt_h": self.opt_h} | ({"T_k": self.prox.T_k} if self.prox.active else {})
 
 

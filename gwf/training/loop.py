@@ -13,10 +13,10 @@ import pandas as pd
 from safetensors.torch import save_file
 
 from gwf.errors import whole
-from gwf.paths import SCRATCH
+from gwf.paths import SCRATCH, replace
 from gwf.progress import Progress
 from gwf.training import machine, recipes, tasks
-from gwf.training.checkpoint import Checkpoint, fingerprint, replace
+from gwf.training.checkpoint import Checkpoint, fingerprint
 from gwf.training.settings import complete
 
 #: Updates between two looks at the losses off the CPU, where each waits for the device. NaN stays: nothing is missed.

@@ -60,7 +60,6 @@ class Matching(base.Trainer):
         return Flow(self.task.shape, self.settings.ode_steps).to(self.device), nn.ModuleList()
 
     def update(self):
-        """See `Trainer.update`."""
         x, y = self.draw_latent()[:, : self.task.d], self.draw_data()
         V, t = self.pairs(x, y), torch.rand(len(x), 1, generator=self.streams["latent"], device=x.device)
         loss = (self.v(torch.cat([x + t * V, t], 1)) - V).square().sum() / len(x)

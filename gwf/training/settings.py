@@ -71,10 +71,7 @@ def checked(name, value, kind):
 def complete(kind, defaults, given):
     """Settings of the class `kind`: its own defaults, then those of the data set that it knows, then what is given.
 
-    Raises
-    ------
-    UsageError
-        `given` names a setting that `kind` has not (with the nearest one), or a value is out of range.
+    `UsageError` for a setting that `kind` has not (with the nearest one), or a value out of range.
     """
     known = [field.name for field in dataclasses.fields(kind)]
     for name in given:
