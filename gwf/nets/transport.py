@@ -44,8 +44,11 @@ class Transport(nn.Module):
 
     def __init__(self, shape, latent=0, bounded=False):
         super().__init__()
-        self.shape, self.d = shape, math.prod(shape)
-        self.end = torch.tanh if bounded and len(shape) > 1 else nn.Identity()
+        self.shape, self.d, self.end = (
+            shape,
+            math.prod(shape),
+            torch.tanh if bounded and len(shape) > 1 else nn.Identity(),
+        )
         self.net = ConvTransport(latent) if len(shape) > 1 else ToyMap(self.d, latent, blocks=2, layers=2)
 
     def forward(self, x, z=None):

@@ -17,8 +17,9 @@ class SJKOSettings(implicit.JKOSettings):
     """Settings of `SJKO`."""
 
     independent: bool = False  # the anchor sees a latent of its own, as in sjko's algorithm
-    #: Standard deviation of noise on the data in the first phase, 1/(k+1) of it in phase k; 1/32 as released.
-    noise: float = 0.0
+    noise: float = (
+        0.0  # standard deviation of noise on the data in the first phase, 1/(k+1) of it in phase k; 1/32 as released
+    )
 
 
 @dataclass(frozen=True)
