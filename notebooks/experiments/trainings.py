@@ -59,6 +59,8 @@ STEPS = {
     "gaussian": "Gaussian",
     "real": "real data",
 }
+REFERENCES = ("gaussian", "real")
+"""Steps that train nothing: what a method is compared with, and no method."""
 ALSO = {
     ("w2", "euler"): "W2-FE",
     ("w1", "euler"): "W1-FE",
@@ -146,12 +148,13 @@ def functional_title(name):
 
 def label(functional, step):
     """Short name of a method for legends and axes, `KL-DV, no JKO`."""
-    return f"{functional_title(functional)}, {STEPS[step]}"
+    return STEPS[step] if step in REFERENCES else f"{functional_title(functional)}, {STEPS[step]}"
 
 
 def method_title(functional, step):
     """Full name of a method: `KL-DV, JKO (GWF-KL-DV)`, `KL-DV, no JKO (f-GAN)`."""
-    others = {"euler": "explicit flow", "jko": f"GWF-{functional_title(functional)}", "gan": "f-GAN"}
+    others = {"euler": "explicit flow", "jko": f"GWF-{functional_title(functional)}"}
+    others |= {"gan": "f-GAN"} if divergences.has_critic(functional) else {}
     also = ALSO.get((functional, step)) or others.get(step)
     return f"{label(functional, step)} ({also})" if also else label(functional, step)
 
