@@ -63,7 +63,7 @@ class TestComparisons:
         assert list(frame["step"]) == ["gan", "jko", "sjko", "euler", "real"]
         assert trainings.paired(frame, "fd_lenet", 1)[0]["functional"].tolist() == ["mmd_learned"]
         assert trainings.method_title("kl", "sjko") == "KL, semi-dual JKO (S-JKO)"
-        assert trainings.method_title("w2", "real") == "W₂, real data"
+        assert trainings.method_title("w2", "real") == "real data"
 
     def test_names_for_people(self):
         assert trainings.method_title("kl_dv", "jko") == "KL-DV, JKO (GWF-KL-DV)"
