@@ -173,7 +173,7 @@ class Costs:
 def telling(found, todo, costs, budget):
     """Of the stages `todo` those that tell most within `budget` seconds: of every family one, the cheapest first, then more.
 
-    A family is an experiment, a chapter, or a data set with a time step; a training comes with its measuring, and what
+    A family is an experiment, a chapter, or a data set with one of the chief time steps; a training comes with its measuring, and what
     is the first of an experiment with the time of its sheet.
     """
     by_cost = [found[name] for name in todo if found[name].kind in ("run", "train", "chapter", "measure")]
@@ -185,7 +185,8 @@ def telling(found, todo, costs, budget):
         for stage in by_cost:
             kind, words, training = stage.kind, stage.cmd.split(), stage.name.replace("measure@", "train@")
             both = {stage.name, stage.name.replace("train@", "measure@")}
-            family = (kind, words[4], words[5].split("-")[1] if kind == "train" else "")
+            step = words[5].split("-")[1] if kind == "train" else ""
+            family = (kind, words[4], step if step in ("gan", "jko", "euler") else "")
             sheet = {f"show@{words[4]}"} & set(found) - sheets
             cost = sum(costs[found[name]] for name in both | sheet)
             waits = kind == "measure" and training in todo
