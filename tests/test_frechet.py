@@ -199,3 +199,15 @@ def test_frechet_refuses_what_it_cannot_measure():
     assert stats.n == 1
     with pytest.raises(UsageError, match=r"\(3, 3\)"):
         metrics.frechet_from_moments(x[0], np.eye(3), x[1], np.eye(2))
+
+
+@pytest.mark.parametrize("wrong", [[[1.0, 0.9], [0.0, 1.0]], [[1.0, 0.0], [0.0, -1.0]], [[1.0, 2.0], [2.0, 1.0]]])
+def test_frechet_refuses_what_is_no_covariance(wrong):
+    """Asymmetric and indefinite matrices gave numbers, 0 among them; float32 rounding is no reason to refuse."""
+    good, zero = np.eye(2), np.zeros(2)
+    for pair in ((good, wrong), (wrong, good), (wrong, wrong)):
+        with pytest.raises(UsageError, match="no covariance"):
+            metrics.frechet_from_moments(zero, pair[0], zero, pair[1])
+    x = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
+    C = np.cov(x.T).astype(np.float32)  # rank 4 of 40, symmetric and >= 0 to seven digits
+    assert metrics.frechet_from_moments(np.zeros(40), C, np.zeros(40), C) == pytest.approx(0, abs=1e-4)

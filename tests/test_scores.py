@@ -179,3 +179,15 @@ def test_expectation_maximisation_of_two_points_clouds_finds_their_shares_and_mo
 def test_arguments_out_of_range_are_named(call, words):
     with pytest.raises(UsageError, match=words):
         call()
+
+
+def test_samples_without_a_density_are_named():
+    """A constant column ended in a LinAlgError, equal rows in "Probabilities contain NaN"."""
+    rng = np.random.default_rng(0)
+    flat = np.column_stack([rng.normal(size=50), np.full(50, 2.0)])
+    two = np.repeat([[0.0, 1.0], [2.0, 3.0]], 25, axis=0)
+    for make in (lambda: scores.KernelDensity(flat), lambda: scores.fit_mixture(flat, 3, rng)):
+        with pytest.raises(UsageError, match="constant"):
+            make()
+    with pytest.raises(UsageError, match="2 different points: 3 components"):
+        scores.fit_mixture(two, 3, rng)

@@ -206,8 +206,8 @@ def test_affine_steps_in_closed_form():
 
 def test_outlier_toy_in_closed_form():
     """Share of the outlier in per cent: hard, source fixed, both relaxed; given to two digits."""
-    exact = load_notebook("outlier").EXACT
-    share = lambda method, a=0.05: round(100 * exact[method](1 / (2 * a)), 2)
+    exact_share = load_notebook("outlier").exact_share
+    share = lambda method, a=0.05: round(100 * exact_share(method, 1 / (2 * a)), 2)
     assert [share(m) for m in ("ot", "source_fixed", "uotm")] == [1.00, 1.53, 2.24]
     assert share("uotm_released") == share("source_fixed", 0.1), "all pairs halve tau"
     assert share("ot", 0.1) < share("source_fixed", 0.1) < share("uotm", 0.1), "relaxation raises the outlier's share"

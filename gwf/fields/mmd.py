@@ -37,8 +37,10 @@ class MMD(Field):
         self.slope, self.bandwidth = SLOPES[nearest(kernel, SLOPES, "kernel")], bandwidth
 
     def velocity(self, x, y, other, generator=None):
-        flat = x.flatten(1)
-        return (self._repulsion(flat, other.flatten(1)) - self._repulsion(flat, y.flatten(1))).reshape(x.shape)
+        # Distances come from a matrix product, which far from the origin would leave rounding alone.
+        centre = y.flatten(1).mean(0)
+        flat, other, y = (points.flatten(1) - centre for points in (x, other, y))
+        return (self._repulsion(flat, other) - self._repulsion(flat, y)).reshape(x.shape)
 
     def work(self, batch, unit):
         """Two kernel matrices, each passed over 4 times."""

@@ -78,7 +78,7 @@ def frechet_from_moments(mean_x, cov_x, mean_y, cov_y):
     ----------
     mean_x, mean_y : array_like (d,)
     cov_x, cov_y : array_like (d, d)
-        Symmetric positive semi-definite; only rounding may make an eigenvalue negative. May be singular.
+        Symmetric positive semi-definite, to 1e-6 of the largest eigenvalue (features may be float32). May be singular.
 
     .. [1] D. Dowson, B. Landau. The Frechet distance between multivariate normal distributions. J. Multivariate
        Analysis 12(3), 1982.
@@ -93,6 +93,12 @@ def frechet_from_moments(mean_x, cov_x, mean_y, cov_y):
     if cov_x.shape != (d, d) or cov_y.shape != (d, d):
         raise UsageError(f"the covariances have shapes {cov_x.shape}, {cov_y.shape}: both must be ({d}, {d})")
 
+    for C, name in ((cov_x, "cov_x"), (cov_y, "cov_y")):
+        eigenvalues, slack = np.linalg.eigvalsh(C), 1e-6 * np.abs(C).max()
+        if np.abs(C - C.T).max() > slack or eigenvalues[0] < -d * slack:
+            raise UsageError(
+                f"{name} is no covariance: it must be symmetric, its eigenvalues >= 0 ({eigenvalues[0]:.3g})"
+            )
     w, V = np.linalg.eigh(cov_x)
     # Null directions add nothing to the trace in exact arithmetic, but each would add sqrt(rounding error).
     kept = w > d * np.finfo(np.float64).eps * np.abs(w).max()

@@ -58,13 +58,21 @@ def moments(x):
     return x.mean(0), np.atleast_2d(np.cov(x.T))
 
 
+def root_of(C):
+    """Cholesky root of a covariance (d, d) of samples; `UsageError` where they do not fill the space."""
+    try:
+        return np.linalg.cholesky(C)
+    except np.linalg.LinAlgError:
+        raise UsageError("x has no density: a column, or a combination of columns, is constant") from None
+
+
 class KernelDensity:
     """Gaussian kernel density with covariance Cov(x) n^(-2/(d+4)) (Scott's rule), of points x (n, d)."""
 
     def __init__(self, x):
         m, C = moments(x)
         n, d = x.shape
-        self.root = np.linalg.cholesky(C * n ** (-2 / (d + 4)))
+        self.root = root_of(C * n ** (-2 / (d + 4)))
         self._inverse = np.linalg.inv(self.root)
         self.x = as_samples(x, "x")
         self._y = self.x @ self._inverse.T
@@ -135,7 +143,8 @@ class GaussianMixture:
 def fit_mixture(x, components, rng, iterations=60, ridge=1e-6):
     """`GaussianMixture` of full covariances fitted to x (n, d) by expectation-maximisation from a k-means++ start.
 
-    `iterations` >= 1 of EM; `ridge` is added to the diagonals, so that no component collapses onto a point.
+    `iterations` >= 1 of EM; `ridge` is added to the diagonals, so that no component collapses onto a point. `UsageError`
+    for samples with fewer different points than components, or with a constant column.
     """
     x = as_samples(x, "x", at_least=components + 1)
     n, d = x.shape
@@ -143,8 +152,11 @@ def fit_mixture(x, components, rng, iterations=60, ridge=1e-6):
     gap = np.full(n, np.inf)
     for _ in range(components - 1):
         gap = np.minimum(gap, ((x - means[-1]) ** 2).sum(1))
+        if not gap.sum() > 0:
+            raise UsageError(f"x holds {len(means)} different points: {components} components need as many")
         means.append(x[rng.choice(n, p=gap / gap.sum())])
     spread = np.cov(x.T).reshape(d, d) / components ** (2 / d)
+    root_of(spread)
     law = GaussianMixture(np.full(components, 1 / components), np.array(means), np.tile(spread, (components, 1, 1)))
     for _ in range(iterations):
         parts = law.log_parts(x)

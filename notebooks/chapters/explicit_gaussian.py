@@ -190,23 +190,6 @@ def persistent_euler(A, b, m_1, C_1, eps, lr, persistency, steps, frozen=True):
 # How good a learned field is.
 
 
-def l2_uvp(learned, exact, variance):
-    r"""Unexplained variance of a map in per cent, :math:`100\, E|\hat t(x) - t(x)|^2 / \mathrm{Var}(\nu)`.
-
-    0 for the exact map, 100 for the map to the mean of nu. Source: A. Korotin et al., Do neural optimal transport solvers
-    work?, NeurIPS 2021.
-
-    Parameters
-    ----------
-    learned, exact : array_like (n, d)
-        Two maps, or two velocities (the difference is the same), at the same samples of mu.
-    variance : float
-        Var(nu) = tr C_1.
-    """
-    gap = np.asarray(learned, dtype=np.float64) - np.asarray(exact, dtype=np.float64)
-    return float(100 * (gap**2).sum(1).mean() / variance)
-
-
 def cosine(learned, exact):
     """E <u, v> / sqrt(E |u|^2 E |v|^2) of two velocities (n, d): the direction of a field, whatever its length; in [-1, 1]."""
     u, v = np.asarray(learned, dtype=np.float64), np.asarray(exact, dtype=np.float64)
