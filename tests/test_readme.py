@@ -39,7 +39,9 @@ def between(name):
 def test_the_table_is_the_reports():
     """Its rows of more than one seed."""
     lines = (REPORT / "sheets" / "digits" / "digits.md").read_text().splitlines()
-    assert between("digits").splitlines() == [line for line in lines if line.startswith("|") and not line.endswith("| 1 |")]
+    assert between("digits").splitlines() == [
+        line for line in lines if line.startswith("|") and not line.endswith("| 1 |")
+    ]
 
 
 def test_the_claims_are_the_ledgers():
