@@ -28,10 +28,10 @@ def folder(experiment, profile, case, seed):
     return RESULTS / profile / experiment / f"{case}-{seed}"
 
 
-def keep(experiment, profile, case, seed, **tables):
+def keep(experiment, profile, case, seed, digits=8, **tables):
     """Write the tables of one case and seed, DataFrames by name; older tables of it go.
 
-    Floats are written with eight significant digits, so that a table is the same bytes at every run.
+    Floats are written with eight significant digits, or fewer, so that a table is the same bytes at every run.
     """
     target = folder(experiment, profile, case, seed)
     shutil.rmtree(target, ignore_errors=True)
@@ -40,7 +40,7 @@ def keep(experiment, profile, case, seed, **tables):
         if name == "timing":
             path = SCRATCH / "timing" / profile / experiment / f"{case}-{seed}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
+        table.to_csv(path, index=False, float_format=f"%.{digits}g", lineterminator="\n")
 
 
 def read(experiment, profile):

@@ -100,7 +100,7 @@ def test_kernels_of_particles_and_of_the_line_are_the_same(name):
 def learned(scheme, kernel, std, K, iterations, seed=0):
     """Laws k = 0..K, arrays (n, d), of the learned sequence with eps = .5 and tau = .1."""
     torch.manual_seed(seed)
-    T, log_r = aggregation.NETWORKS[kernel](len(std), 16)
+    log_r, T = aggregation.NETWORKS[kernel](len(std), 16)
     dual = EntropyDual(Boltzmann(), log_r, MomentGaussian())
     step, push = aggregation.STEPS[scheme](dual, T, KERNELS[kernel], 0.5, 0.1, 300)
     x = torch.tensor(aggregation.start(std, 2000, np.random.default_rng(seed)), dtype=torch.float32)

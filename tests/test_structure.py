@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import os
 import re
 import shutil
@@ -183,8 +184,10 @@ def test_what_notebooks_use_of_the_companion_is_there():
                 for alias in node.names:
                     if node.module == "companion":
                         names[alias.asname or alias.name] = importlib.import_module(f"companion.{alias.name}")
-                    elif not hasattr(importlib.import_module(node.module), alias.name):
+                    elif (found := getattr(importlib.import_module(node.module), alias.name, None)) is None:
                         faults.append(f"{path.name}: {node.module}.{alias.name}")
+                    elif inspect.ismodule(found):
+                        names[alias.asname or alias.name] = found
         for node in nodes:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
                 looked_at += 1
