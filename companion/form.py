@@ -1,15 +1,17 @@
 """Notebooks as files: their parameters, the form they must have, their code alone, their normal form."""
 
 import ast
+import functools
 import io
+import math
 import os
 import re
 import tokenize
 from pathlib import Path
 
 from companion.files import read_file, short, write_text
-from gwf.errors import UsageError, nearest
-from gwf.paths import NOTEBOOKS, ROOT
+from gwf.errors import UsageError, in_range, nearest
+from gwf.paths import CONF, NOTEBOOKS, ROOT
 
 
 def path_of(name):
@@ -85,11 +87,32 @@ def parameters_of(notebook):
     return found
 
 
+@functools.cache
+def ranges():
+    """Name of a parameter -> its range in conf/ranges.yaml."""
+    table = read_file(CONF / "ranges.yaml")
+    return {name: entry for entry in table for name in entry["of"]}
+
+
+def in_its_range(name, value, of):
+    """Raise `UsageError` if the parameter `name` of `of`, or a number in it, is outside its range."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            in_its_range(key, entry, of)
+    elif isinstance(value, list):
+        for entry in value:
+            in_its_range(name, entry, of)
+    elif name in ranges() and type(value) in (int, float):
+        own = ranges()[name]
+        low, high = own.get("above", own.get("from")), own.get("to", math.inf)
+        in_range(value, low, high, f"parameter {name} of {of}", open_low="above" in own)
+
+
 def accept(notebook, given, where=None):
-    """Return `given` if every name is a parameter of `notebook` and every type is that of its default.
+    """Return `given` if every name is a parameter of `notebook`, every type that of its default, every number in range.
 
     An int is accepted where the default is a float, and anything where the default is None. `UsageError` names the
-    nearest valid parameter, or the type.
+    nearest valid parameter, the type, or the range.
     """
     defaults, of = parameters_of(notebook), Path(notebook).name
     for name, value in given.items():
@@ -99,6 +122,7 @@ def accept(notebook, given, where=None):
             raise UsageError(f"parameter {name} = {value!r} of {of} must be of type {kind.__name__}")
         if kind is int and value < 0 <= defaults[name]:
             raise UsageError(f"parameter {name} = {value!r} of {of} must not be negative")
+        in_its_range(name, value, of)
     return given
 
 
