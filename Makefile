@@ -2,6 +2,7 @@
 # make reproduce MINUTES=15 a spot check: the stages that tell most within that time, beside what git has
 # make test                 the tests
 # make lab                  JupyterLab, from notebooks/index.ipynb on
+# make site                 the reading site, report/site/index.html
 # make claims               the ledger: every claim of the papers and its verdict, from the last make reproduce
 # make plan                 the stages that make reproduce would run
 # make data                 bring data/ back to what data.dvc says, from embedded/
@@ -20,6 +21,7 @@ ENGINE ?= local
 VENV ?= .venv
 STAMP := $(VENV)/.installed
 STAMP_LAB := $(VENV)/.installed-lab
+STAMP_SITE := $(VENV)/.installed-site
 NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/chapters/*.ipynb notebooks/experiments/*.ipynb)
 ifeq ($(wildcard companion/driver.py),)
 $(error this Makefile works in its own folder: cd to it, or use make -C)
@@ -43,7 +45,7 @@ DRIVE = "$(PY)" -m companion.driver $(call quoted,$(PROFILE)) --engine=$(call qu
 # Kernels as the pipeline starts them, whatever is set up for the user's own Jupyter and matplotlib.
 KERNELS := JUPYTER_PREFER_ENV_PATH=1 JUPYTER_PATH= MATPLOTLIBRC=/dev/null MPLBACKEND=
 
-.PHONY: reproduce plan test lab data notebooks claims bench clean python restored
+.PHONY: reproduce plan test lab site data notebooks claims bench clean python restored
 
 reproduce: $(STAMP)
 	@$(DRIVE)
@@ -66,11 +68,15 @@ $(STAMP_LAB): $(STAMP)
 	@$(INSTALL) -e '.[lab]'
 	@touch "$@"
 
+$(STAMP_SITE): $(STAMP)
+	@$(INSTALL) -e '.[site]'
+	@touch "$@"
+
 # The pipeline restores data/ by itself; what reads it without the pipeline needs it here.
 restored: $(STAMP)
 	@"$(PY)" -m companion.driver --data
 
-test: restored
+test: restored $(STAMP_SITE)
 	@rm -rf results/lab
 	@OMP_NUM_THREADS=1 "$(PY)" -m pytest tests --numprocesses 2 --dist loadfile
 	@$(KERNELS) OMP_NUM_THREADS=1 GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 "$(PY)" -m pytest -q --nbval \
@@ -78,6 +84,12 @@ test: restored
 
 lab: $(STAMP_LAB) restored
 	@"$(PY)" -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/index.ipynb
+
+# Written anew from the notebooks and report/, whatever profile ran last; nothing is executed.
+site: $(STAMP_SITE)
+	@"$(PY)" -m website.pages
+	@"$(PY)" -m sphinx -q -c website -d scratch/site/doctrees scratch/site/source report/site
+	@echo report/site/index.html
 
 data: $(STAMP)
 	@if test -e .git; then git checkout -q -- data.dvc embedded; fi

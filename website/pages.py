@@ -1,0 +1,389 @@
+"""The sources of the reading site, from the notebooks and the committed report: Markdown and notebooks for Sphinx.
+
+Command line (`make site` runs it, then Sphinx)::
+
+    python -m website.pages
+
+writes scratch/site/source, scratch/site/extra, and report/README.md, the short form that a code host shows. The same
+files give the same bytes, and only what has changed is written, so that Sphinx reads nothing twice.
+"""
+
+import html
+import re
+import shutil
+import sys
+from collections import Counter
+
+from companion import driver, form, ledger, params, sheet
+from companion.claims import VERDICTS
+from companion.files import write_text
+from companion.guard import command_line
+from gwf.paths import NOTEBOOKS, REPORT, ROOT, SCRATCH
+from website import demos
+from website.evidence import (
+    CHAPTERS,
+    CLAIMS,
+    EXPERIMENTS,
+    KINDS,
+    LEDGER,
+    SHEETS,
+    alt,
+    badge,
+    escaped,
+    first_sentence,
+    image,
+    kind,
+    page_of,
+    plain,
+    prose_claims,
+    table,
+)
+from website.notebooks import FILES, MODULES, USES, converted, linked, stage
+
+SOURCE, EXTRA = SCRATCH / "site" / "source", SCRATCH / "site" / "extra"
+WIDE = "---\nhide-toc: true\n---\n\n"
+
+
+def toctree(*pages, caption=""):
+    """The pages below a page, for the navigation at the side."""
+    head = f":caption: {caption}\n" if caption else ""
+    return "```{toctree}\n:hidden:\n" + head + "\n" + "\n".join(pages) + "\n```\n"
+
+
+def counts(groups):
+    """Counts of verdicts as rows of a table: `groups` is name -> whether a claim is of this group."""
+    found = []
+    for name, member in groups.items():
+        tally = Counter(row["verdict"] for row in CLAIMS.values() if member(row))
+        found.append([name, str(sum(tally.values())), *(str(tally[verdict] or "–") for verdict in VERDICTS)])
+    return ["claims", "all", *VERDICTS], found
+
+
+def by_kind():
+    """The counts by how a claim is judged."""
+    return counts({words: lambda row, name=name: kind(row) == name for name, words in KINDS.items()})
+
+
+def claims_index():
+    """The page with every claim in one table."""
+    rows = []
+    for name, row in CLAIMS.items():
+        link = f'<a href="{name.split("-")[0]}.html#{name}">{name}</a>'
+        where = row["notebook"].removesuffix(".ipynb")
+        place = where and f'<a href="../{where}.html#judged-{name}">{where.split("/")[-1]}</a>'
+        rows.append([link, row["claim"], badge(row["verdict"]), KINDS[kind(row)], place])
+    header = ["claim", "in our words", "verdict", "how it is judged", "judged in"]
+    works = {paper.split(":")[0]: paper for paper in LEDGER["paper"].unique()}
+    by_work = counts({name: lambda row, paper=paper: row["paper"] == paper for name, paper in works.items()})
+    meaning = "\n".join(f"- {badge(name)}: {words}." for name, words in VERDICTS.items())
+    return f"""{WIDE}# Claims
+
+{ledger.summary(LEDGER)} Every claim has its check, its evidence, and a control: the same check on evidence broken on
+purpose, which must turn the verdict.
+
+{table(header, rows, "Every claim", find="Find a claim")}
+<p class="files">Everything in one file: <a href="../claims.csv" download>claims.csv</a></p>
+
+## By work
+
+{table(*by_work, "Verdicts by work")}
+
+## What the verdicts mean
+
+{meaning}
+
+Every verdict follows from the measured value and a stated band, by one rule for all claims. Claims are in our own words.
+
+{toctree(*dict.fromkeys(name.split("-")[0] for name in CLAIMS))}"""
+
+
+def claims_of(paper, rows, named):
+    """The page of the claims of one work."""
+    tally = Counter(row["verdict"] for row in rows)
+    short, _, long = paper.partition(": ")
+    head = " · ".join(f"{count} {badge(name)}" for name, count in tally.items())
+    return f"# {short}: claims\n\n{long}.\n\n{head}\n\n" + "\n".join(claim(row, named) for row in rows)
+
+
+def claim(row, named):
+    """A claim: what was published, how it is checked, what came out, where, and how to run it."""
+    name, page = row["id"], row["notebook"].removesuffix(".ipynb")
+    told = {f"Published ({row['trust']})": row["published"], "Check": row["check"]}
+    if row["value"]:
+        told |= {"Measured": f"{row['value']}. {row['finding']}", "Accepted": row["band"]}
+    elif row["finding"]:
+        told["Not run"] = row["finding"]
+    lines = [f"**{title}**: {escaped(words)}" for title, words in told.items()]
+    if row["control_verdict"] not in ("", "not-run"):
+        lines.append(f"**Control**: {escaped(row['control'])} Verdict then: {badge(row['control_verdict'])}.")
+    if page:
+        shows = SHEETS.get(page.split("/")[-1], {})
+        title = html.escape(shows.get("title", page.split("/")[-1]))
+        links = [f'<a href="../{page}.html#judged-{name}">{title}</a>']
+        for what in ("table", "figure"):
+            links += [
+                f'<a href="../{page}.html#{what}-{x["name"]}">{what} {x["name"]}</a>' for x in shows.get(f"{what}s", [])
+            ]
+        lines += [f"**Evidence**: {', '.join(links)}", f"**Command**: `dvc repro {stage(page)}`"]
+    if others := [other for other in named.get(name, []) if other != page]:
+        links = [f'<a href="../{other}.html">{other.split("/")[-1]}</a>' for other in others]
+        lines.append(f"**Also named in**: {', '.join(links)}")
+    if row["gpu"]:
+        lines.append(f"**Published scale**: {escaped(row['gpu'])}")
+    text = "\n".join(f"- {line}" for line in lines)
+    return f'<span class="anchor" id="{name}"></span>\n\n## {name}\n\n{badge(row["verdict"])} {escaped(row["claim"])}\n\n{text}\n'
+
+
+def experiments():
+    """The gallery of experiments."""
+    cards = []
+    for path in EXPERIMENTS:
+        shows = SHEETS[path.stem]
+        picture = image(path.stem, shows["figures"][0], "experiments") if shows["figures"] else ""
+        words = first_sentence(plain(next((entry["reading"] for entry in shows["tables"] if entry["reading"]), "")))
+        text = f"<b>{html.escape(plain(shows['title']))}</b><span>{html.escape(words)}</span>"
+        cards.append(f'<a class="card" href="{page_of(path)}.html"><span class="thumb">{picture}</span>{text}</a>')
+    runs = [page for page in FILES if "/runs/" in page]
+    return f"""{WIDE}# Experiments
+
+Each page is one notebook: what is asked, what was published, the code, the table, the figure, what the numbers say, and
+the claims that it settles. Numbers are those of the laptop profile.
+
+<div class="cards">{"".join(cards)}</div>
+
+{toctree(*map(page_of, EXPERIMENTS), *runs)}"""
+
+
+def chapters():
+    """The chapters in reading order, with what each answers."""
+    index = "\n".join(form.source(cell) for cell in form.load(NOTEBOOKS / "index.ipynb")["cells"])
+    lines = [
+        f"{n}. [{title}](/notebooks/{path}) ({minutes} minutes). {words}\n"
+        for n, title, path, words, minutes in re.findall(
+            r"^\| (\d) \| \[(.+?)\]\((.+?)\) \| (.+?) \| (\d+) \|$", index, re.M
+        )
+    ]
+    head = "# Chapters\n\nDerivations beside the code that runs them, in reading order.\n\n"
+    return head + "\n".join(lines) + "\n" + toctree(*map(page_of, CHAPTERS))
+
+
+def differences(rows):
+    """Paired differences, JKO minus no JKO, mean and standard deviation, as a drawing; rows are those of a table `paired`."""
+    points = []
+    for name, _, _, words, *_ in rows:
+        numbers = [float(part) for part in words.replace("−", "-").split(" ± ") if part not in ("", "–")]
+        if len(numbers) == 2:
+            points.append((name, words, *numbers))
+    far = max(abs(centre) + spread for *_, centre, spread in points)
+
+    def at(x):
+        # A root scale: differences run from tenths to nearly a hundred.
+        return round(330 + 190 * (abs(x) / far) ** 0.5 * (1 if x >= 0 else -1))
+
+    height, parts = 28 * len(points) + 34, []
+    for tick in (-100, -25, -5, 0, 5, 25, 100):
+        if abs(tick) <= far:
+            parts.append(f'<line class="grid" x1="{at(tick)}" x2="{at(tick)}" y1="6" y2="{height - 26}"/>')
+            parts.append(
+                f'<text x="{at(tick)}" y="{height - 10}" text-anchor="middle">{str(tick).replace("-", "−")}</text>'
+            )
+    for i, (name, words, centre, spread) in enumerate(points):
+        y = 22 + 28 * i
+        parts.append(f'<text x="128" y="{y + 4}" text-anchor="end">{html.escape(name)}</text>')
+        parts.append(f'<line class="bar" x1="{at(centre - spread)}" x2="{at(centre + spread)}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<circle cx="{at(centre)}" cy="{y}" r="4.5"/><text x="540" y="{y + 4}">{words}</text>')
+    said = "; ".join(f"{name} {words}" for name, words, *_ in points)
+    label = f"Difference of FD-LeNet with the JKO step and without, mean and standard deviation by functional: {html.escape(said)}"
+    return f'<svg class="drawing" viewBox="0 0 660 {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def front():
+    """The first page."""
+    stages, costs = driver.stages(params.compose("laptop")), driver.Costs("laptop")
+    ran, hours = Counter(stage.kind for stage in stages.values()), sum(map(costs.__getitem__, stages.values())) / 3600
+    points = next(entry for entry in SHEETS["eight_gaussians"]["figures"] if entry["name"] == "points")
+    digits = {entry["name"]: entry for entry in SHEETS["digits"]["tables"]}
+    fd, paired = digits["digits"], digits["paired"]
+    return f"""{WIDE}# Wasserstein gradient flows: derived, run, checked
+
+<div class="hero"><div>
+<p class="lead">Five works on generative modelling with Wasserstein gradient flows: every derivation beside the code that runs
+it, every claim beside the evidence that settles it.</p>
+{table(*by_kind(), "Claims by kind and verdict")}
+<p>Run for this: {ran["train"]} trainings, {ran["run"]} runs of experiments and {ran["chapter"]} chapters, on 2 CPU cores without a GPU, in about
+{hours:.0f} processor hours.</p>
+<pre>make reproduce   # everything, computed anew
+make lab         # the notebooks, in JupyterLab</pre>
+</div><figure><a href="notebooks/experiments/eight_gaussians.html">{image("eight_gaussians", points, "index", late=False)}</a>
+<figcaption>Eight Gaussians (circles), and what each functional generates, with the JKO step and without.</figcaption></figure></div>
+
+<p class="ways"><a href="chapters.html">Read the derivations</a> <a href="claims/index.html">Look up a claim</a>
+<a href="experiments.html">See the experiments</a> <a href="play.html">Play with the exact flows</a></p>
+
+## Which method comes near real digits?
+
+{{.reading}}
+{escaped(fd["reading"])}
+
+<div>{table(fd["header"], fd["rows"], fd["title"])}
+<p class="files">The whole table: <a href="sheets/digits/digits.csv" download>digits.csv</a>;
+<a href="notebooks/experiments/digits.html">the experiment</a></p></div>
+
+## Does the JKO step help?
+
+{{.reading}}
+{escaped(paired["reading"])}
+
+<figure>{differences(paired["rows"])}<figcaption>FD-LeNet with the JKO step minus without it, paired by seed: mean and standard deviation over seeds.
+Left of zero the step helps. The axis is a root scale.</figcaption></figure>
+
+{toctree("notebooks/index", "notebooks/guide", "chapters", caption="Read")}
+{toctree("claims/index", "experiments", "play", caption="Evidence")}
+{toctree("methods", "functions/index", "reproduce", "CONTRIBUTING", "bibliography", caption="Use")}"""
+
+
+def reproduce():
+    """How to reproduce: sections of the README."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = {block.split("\n", 1)[0]: block for block in re.split(r"^## ", text, flags=re.M)}
+    names = ("Two commands", "One run, one change", "Data", "Licence, and how to cite", "What this is not")
+    return "# How to reproduce\n\n" + linked("\n".join(f"## {found[name]}" for name in names), ROOT)
+
+
+def methods():
+    """The methods by what they choose: functional, velocity field, time step."""
+    from gwf import divergences, fields
+    from gwf.training import recipes
+
+    def of(thing):
+        place = f"functions/{thing.__module__}.html#{thing.__module__}.{thing.__qualname__}"
+        doc = first_sentence(" ".join((thing.__doc__ or "").replace("`", "").split()))
+        return [f'<a href="{place}">{thing.__name__}</a>', re.sub(r":math:|\\", "", doc)]
+
+    chosen = {name: divergences.get(name) for name in divergences.names()}
+    functionals = [[name, divergence.title, *of(type(divergence))] for name, divergence in chosen.items()]
+    velocities = [[name, fields.title(name), *of(field)] for name, field in fields.FIELDS.items()]
+    steps = [[name, *of(trainer)] for name, trainer in recipes.STEPS.items()]
+    return f"""# Methods
+
+Every method moves samples downhill on a functional, the distance of their law to that of the data. It chooses a
+functional or a velocity field, and a time step. A training is named by both: `kl_dv-jko`, `sinkhorn-euler`.
+
+## Functionals
+
+{table(["name", "title", "code", "what it is"], functionals, "Functionals")}
+
+## Velocity fields
+
+{table(["name", "title", "code", "what it is"], velocities, "Velocity fields")}
+
+## Time steps
+
+{table(["name", "code", "what it is"], steps, "Time steps")}
+
+How near each comes to real digits: [digits](/notebooks/experiments/digits.ipynb). Where they come from:
+[the unifying view](/notebooks/chapters/03_unifying.ipynb).
+"""
+
+
+def functions():
+    """Name -> text of the pages of the library, in reStructuredText, as its docstrings are."""
+    import gwf
+
+    def title(text):
+        return f"{text}\n{'=' * len(text)}\n\n"
+
+    texts = {}
+    for name in MODULES:
+        used = "".join(f"- :doc:`/{page}`\n" for page, names in USES.items() if name in names)
+        texts[name] = f"{title(name)}.. automodule:: {name}\n   :members:\n" + (
+            f"\n.. rubric:: Used in\n\n{used}" if used else ""
+        )
+    listed = "\n".join(f"   gwf.{name}" for name in gwf.__all__)
+    docs = "\n".join(f".. auto{'class' if name[0].isupper() else 'function'}:: gwf.{name}\n" for name in gwf.__all__)
+    texts["gwf"] = f"{title('gwf: functions to call')}.. autosummary::\n\n{listed}\n\n{docs}"
+    tree = "\n".join(f"   {name}" for name in MODULES)
+    lead = "The functions to call are in :doc:`gwf`; every other module has its page too.\n\n"
+    texts["index"] = f"{title('Functions')}{lead}.. toctree::\n   :maxdepth: 1\n\n{tree}\n"
+    return {f"functions/{name}.rst": text for name, text in texts.items()}
+
+
+def readme():
+    """The report as a code host shows it: verdicts, the distances, and of every experiment its reading and its figure."""
+
+    def grid(header, rows):
+        return sheet.markdown({"header": header, "rows": rows, "reading": ""}).rstrip()
+
+    fd = SHEETS["digits"]["tables"][0]
+    seeds = fd["header"].index("seeds")
+    most = max((row[seeds] for row in fd["rows"]), key=int)
+    blocks = []
+    for path in EXPERIMENTS:
+        name, shows = path.stem, SHEETS[path.stem]
+        blocks.append(f"## [{shows['title']}](../notebooks/experiments/{name}.ipynb)")
+        blocks += [escaped(entry["reading"]) for entry in shows["tables"] if entry["reading"]]
+        blocks += [f"![{alt(figure)}](sheets/{name}/{figure['name']}.png)" for figure in shows["figures"][:1]]
+        tables = [f"[{entry['title']}](sheets/{name}/{entry['name']}.md)" for entry in shows["tables"]]
+        judged = [f"{x['id']} {x['verdict']}" for x in CLAIMS.values() if x["notebook"].endswith(f"/{name}.ipynb")]
+        blocks.append(
+            f"Tables: {', '.join(tables)}." + (f" [Claims](claims.md): {', '.join(judged)}." if judged else "")
+        )
+    text = "\n\n".join(blocks)
+    return f"""# What was computed, and which claims hold
+
+{ledger.summary(LEDGER)} [Every claim](claims.md) has its check, its evidence and its control. `make site` builds all of this with the
+derivations beside it, and with search: `report/site/index.html`.
+
+{grid(*by_kind())}
+
+## Fréchet distance on digits
+
+{fd["caption"]}
+
+{grid(fd["header"], [row for row in fd["rows"] if row[seeds] == most])}
+
+{escaped(fd["reading"])} [The whole table](sheets/digits/digits.md).
+
+{text}
+"""
+
+
+BIBLIOGRAPHY = "# Bibliography\n\nChapters and docstrings cite by these keys.\n\n```{bibliography}\n:all:\n```\n"
+
+
+def sources():
+    """Name -> text of every page."""
+    named = prose_claims()
+    texts = {"index.md": front(), "claims/index.md": claims_index(), "experiments.md": experiments()}
+    for paper, _, rows in ledger.works(LEDGER):
+        texts[f"claims/{rows[0]['id'].split('-')[0]}.md"] = claims_of(paper, rows, named)
+    texts |= {
+        "chapters.md": chapters(),
+        "reproduce.md": reproduce(),
+        "methods.md": methods(),
+        "bibliography.md": BIBLIOGRAPHY,
+    }
+    texts["play.md"] = (ROOT / "website" / "play.md").read_text(encoding="utf-8")
+    texts["CONTRIBUTING.md"] = linked((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), ROOT)
+    return texts | {f"{page}.ipynb": converted(page) for page in FILES} | functions()
+
+
+def write():
+    """Write the sources of the site, and report/README.md."""
+    texts = sources()
+    for name, text in texts.items():
+        write_text(text.rstrip() + "\n", SOURCE / name)
+    for path in [path for path in SOURCE.rglob("*") if path.is_file()]:
+        if path.relative_to(SOURCE).as_posix() not in texts:
+            path.unlink()
+    shutil.rmtree(EXTRA, ignore_errors=True)
+    shutil.copytree(REPORT / "sheets", EXTRA / "sheets", ignore=shutil.ignore_patterns("*.json", "*.md", "*.tex"))
+    shutil.copy(REPORT / "claims.csv", EXTRA)
+    write_text(demos.script(), EXTRA / "demos-data.js")
+    write_text(readme().rstrip() + "\n", REPORT / "README.md")
+
+
+main = command_line(main=write)
+
+if __name__ == "__main__":
+    sys.exit(main())
