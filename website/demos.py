@@ -12,9 +12,8 @@ START, TARGET, HORIZON = (-2.0, 0.4), (1.0, 1.0), 4.0  # mean and standard devia
 TAUS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8, 1.0, 1.5, 2.0, 4.0)
 MODE_TAUS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 MODE_STEPS = 5
-TEMPERATURES = (0.02, 0.05, 0.1, 0.3, 1.0)
-BATCHES = (4, 8, 16, 32, 64, 128)
-POINTS, ARROWS, DRAWS = 256, 48, 40
+TEMPERATURES, BATCHES = (0.03, 0.1, 0.3, 1.0), (4, 8, 16, 32)
+POINTS, ARROWS, DRAWS = 64, 32, 16
 
 
 def gaussians():
@@ -47,30 +46,30 @@ def modes():
 
 
 def batches():
-    """Bias and noise of the Sinkhorn field by temperature and batch, and its mean at some points."""
+    """The Sinkhorn field of all points, and its mean, bias and noise over random batches (see `gwf.minibatch_bias`)."""
     import gwf
 
     rng = np.random.default_rng(0)
-    angle = rng.integers(0, 8, POINTS) * np.pi / 4
+    angle = np.arange(POINTS) % 8 * np.pi / 4
     y = np.stack([np.cos(angle), np.sin(angle)], 1) + 0.08 * rng.normal(size=(POINTS, 2))
-    x = 0.35 * rng.normal(size=(POINTS, 2))
-    table = gwf.minibatch_bias(x, y, "sinkhorn", batches=BATCHES, reg=TEMPERATURES, draws=10, seeds=2, debias=True)
+    x, unit = 0.35 * rng.normal(size=(POINTS, 2)), y.var(0).sum()
+    size = lambda V: np.square(V).sum(-1).mean()
     fields = []
-    for reg in TEMPERATURES:
-        total = {"reg": reg, "all": gwf.velocity(x, y, "sinkhorn", reg=reg)[:ARROWS], "batch": []}
-        for size in BATCHES:
-            mean, times = np.zeros_like(x), np.zeros((POINTS, 1))
-            for _ in range(max(1, DRAWS * size // POINTS)):
-                order, data = rng.permutation(POINTS), rng.permutation(POINTS)
-                for i in range(0, POINTS - size + 1, size):
-                    rows = order[i : i + size]
-                    if (rows < ARROWS).any():
-                        mean[rows] += gwf.velocity(x[rows], y[data[i : i + size]], "sinkhorn", reg=reg)
-                        times[rows] += 1
-            total["batch"].append((mean / np.maximum(times, 1))[:ARROWS])
-        fields.append(total)
-    rows = table[["reg", "batch", "bias", "noise", "length"]].to_dict("records")
-    return {"x": x[:ARROWS], "y": y, "temperatures": TEMPERATURES, "batches": BATCHES, "rows": rows, "fields": fields}
+    for temperature in TEMPERATURES:
+        settings = {"reg": temperature * unit, "relative": False}
+        V, means = gwf.velocity(x, y, "sinkhorn", **settings), []
+        for batch in BATCHES:
+            drawn = np.empty((DRAWS, POINTS, 2))
+            for k in range(DRAWS):
+                pairs = zip(*(rng.permutation(POINTS).reshape(-1, batch) for _ in range(2)), strict=True)
+                for at, data in pairs:
+                    drawn[k, at] = gwf.velocity(x[at], y[data], "sinkhorn", **settings)
+            noise = size(drawn - drawn.mean(0)) * DRAWS / (DRAWS - 1)
+            bias = max(size(drawn.mean(0) - V) - noise / DRAWS, 0.0)
+            measured = {"bias": np.sqrt(bias / size(V)), "noise": np.sqrt(noise / size(V))}
+            means.append({"mean": drawn.mean(0)[:ARROWS]} | measured)
+        fields.append({"all": V[:ARROWS], "batches": means})
+    return {"points": POINTS, "x": x[:ARROWS], "y": y, "temperatures": TEMPERATURES, "sizes": BATCHES, "fields": fields}
 
 
 def rounded(value):

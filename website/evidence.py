@@ -54,7 +54,7 @@ def plain(text):
 
 def first_sentence(text):
     """The first sentence of plain text."""
-    return re.split(r"(?<=[.:?])\s(?=[A-Z\d(])", text, maxsplit=1)[0]
+    return re.split(r"(?<=[.?])\s(?=[A-Z\d(])", text, maxsplit=1)[0]
 
 
 def escaped(text):
@@ -81,8 +81,8 @@ def claim_link(name, page):
 def table(header, rows, label, find=""):
     """A table: `site.js` shows its first rows and columns, sorts it, and with `find` has a field to search in.
 
-    Cells are text, or HTML where they begin with `<`. Of a table that is wider than the view, columns with one value in
-    all rows stand above it.
+    Cells are text, or HTML where they begin with `<`. Columns without numbers are set to the left. Of a table that is wider
+    than the view, columns with one value in all rows stand above it.
     """
     above, same = "", []
     if len(header) > COLUMNS and len(rows) > 1:
@@ -90,9 +90,9 @@ def table(header, rows, label, find=""):
     if same:
         words = "; ".join(f"{header[i]}: {rows[0][i]}" for i in same)
         above = f'<p class="same">In every row: {html.escape(words)}.</p>'
-    kept = [i for i in range(len(header)) if i not in same]
-    head = "".join(f'<th scope="col">{html.escape(header[i])}</th>' for i in kept)
-    body = "".join(f"<tr>{''.join(cell(row[i], i) for i in kept)}</tr>" for row in rows)
+    columns = [(i, kind_of(row[i] for row in rows)) for i in range(len(header)) if i not in same]
+    head = "".join(f'<th scope="col" class="{look}">{html.escape(header[i])}</th>' for i, look in columns)
+    body = "".join(f"<tr>{''.join(cell(row[i], i, look) for i, look in columns)}</tr>" for row in rows)
     named = f'aria-label="{html.escape(label)}"' + (f' data-find="{find}"' if find else "")
     return (
         f'{above}<div class="data" data-rows="{ROWS}" data-columns="{COLUMNS}" tabindex="0" role="region" {named}>'
@@ -100,12 +100,18 @@ def table(header, rows, label, find=""):
     )
 
 
-def cell(text, column):
-    """A cell of a table; the first of a row is its heading, and long ones break."""
+def kind_of(column):
+    """The look of a column: of numbers, of words, or of sentences."""
+    texts = [re.sub(r"<[^>]+>", "", text) for text in column]
+    if all(re.match(r"[−–∞<>≤≥]|\d|\.\d|[τε] =", text) or not text for text in texts):
+        return "number"
+    return "words" if max(map(len, texts)) <= 24 else "sentences"
+
+
+def cell(text, column, look):
+    """A cell of a table; the first of a row is its heading."""
     inside = text if text.startswith("<") else html.escape(text)
-    if not column:
-        return f'<th scope="row">{inside}</th>'
-    return f"<td{' class=text' if len(re.sub(r'<[^>]+>', '', text)) > 24 else ''}>{inside}</td>"
+    return f'<th scope="row" class="{look}">{inside}</th>' if not column else f'<td class="{look}">{inside}</td>'
 
 
 def alt(figure):

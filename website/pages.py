@@ -134,15 +134,24 @@ def claim(row, named):
     return f'<span class="anchor" id="{name}"></span>\n\n## {name}\n\n{badge(row["verdict"])} {escaped(row["claim"])}\n\n{text}\n'
 
 
+def index_rows(pattern):
+    """What the notebooks' index says of chapters or experiments: groups of `pattern`."""
+    text = "\n".join(form.source(cell) for cell in form.load(NOTEBOOKS / "index.ipynb")["cells"])
+    return re.findall(pattern, text, re.M)
+
+
 def experiments():
-    """The gallery of experiments."""
-    cards = []
+    """The gallery of experiments: each with its question and its verdicts."""
+    questions, cards = dict(index_rows(r"^\| \[(\w+)\]\(experiments/.+?\) \| (.+?) \|")), []
     for path in EXPERIMENTS:
-        shows = SHEETS[path.stem]
+        shows, page = SHEETS[path.stem], page_of(path)
         picture = image(path.stem, shows["figures"][0], "experiments") if shows["figures"] else ""
-        words = first_sentence(plain(next((entry["reading"] for entry in shows["tables"] if entry["reading"]), "")))
-        text = f"<b>{html.escape(plain(shows['title']))}</b><span>{html.escape(words)}</span>"
-        cards.append(f'<a class="card" href="{page_of(path)}.html"><span class="thumb">{picture}</span>{text}</a>')
+        text = f"<b>{html.escape(plain(shows['title']))}</b><span>{html.escape(plain(questions[path.stem]))}</span>"
+        judged = [row for row in CLAIMS.values() if row["notebook"] == f"{page}.ipynb"]
+        found = ", ".join(f"{row['id']} {badge(row['verdict'])}" for row in judged)
+        cards.append(
+            f'<a class="card" href="{page}.html"><span class="thumb">{picture}</span>{text}<span class="files">{found}</span></a>'
+        )
     runs = [page for page in FILES if "/runs/" in page]
     return f"""{WIDE}# Experiments
 
@@ -156,12 +165,9 @@ the claims that it settles. Numbers are those of the laptop profile.
 
 def chapters():
     """The chapters in reading order, with what each answers."""
-    index = "\n".join(form.source(cell) for cell in form.load(NOTEBOOKS / "index.ipynb")["cells"])
     lines = [
         f"{n}. [{title}](/notebooks/{path}) ({minutes} minutes). {words}\n"
-        for n, title, path, words, minutes in re.findall(
-            r"^\| (\d) \| \[(.+?)\]\((.+?)\) \| (.+?) \| (\d+) \|$", index, re.M
-        )
+        for n, title, path, words, minutes in index_rows(r"^\| (\d) \| \[(.+?)\]\((.+?)\) \| (.+?) \| (\d+) \|$")
     ]
     head = "# Chapters\n\nDerivations beside the code that runs them, in reading order.\n\n"
     return head + "\n".join(lines) + "\n" + toctree(*map(page_of, CHAPTERS))

@@ -88,20 +88,19 @@ function modes({ centres, laws }) {
   });
 }
 
-function batches({ x, y, temperatures, batches, rows, fields }) {
-  const regs = temperatures.map((reg) => `ε = ${reg}`), sizes = batches.map((size) => `B = ${size}`);
-  demo("demo-batches", "Sinkhorn field of all points and its mean over batches", "0 0 640 340", [["temperature", regs, 2], ["batch", sizes, 1]], (svg, i, j) => {
-    const X = (u) => 320 + 125 * u, Y = (u) => 170 - 125 * u;
-    y.forEach(([a, b]) => draw(svg, "circle", { cx: X(a), cy: Y(b), r: 1.5, "fill-opacity": 0.35 }));
+function batches({ points, x, y, temperatures, sizes, fields }) {
+  const regs = temperatures.map((reg) => `ε = ${reg}`), texts = sizes.map((size) => `B = ${size}`);
+  demo("demo-batches", "Sinkhorn field of all points and its mean over batches", "0 0 640 340", [["temperature", regs, 1], ["batch", texts, 0]], (svg, i, j) => {
+    const X = (u) => 320 + 125 * u, Y = (u) => 170 - 125 * u, of = fields[i].batches[j];
+    y.forEach(([a, b]) => draw(svg, "circle", { cx: X(a), cy: Y(b), r: 2, "fill-opacity": 0.35 }));
     const arrow = (name, [a, b], [u, v]) => draw(svg, "path", { class: name, d: path([[X(a), Y(b)], [X(a + u / 2), Y(b + v / 2)]]) });
     x.forEach((at, n) => {
       arrow("flow", at, fields[i].all[n]);
-      arrow("law", at, fields[i].batch[j][n]);
+      arrow("law", at, of.mean[n]);
       draw(svg, "circle", { class: "dot", cx: X(at[0]), cy: Y(at[1]), r: 2.5 });
     });
-    const row = rows.find((entry) => entry.reg === temperatures[i] && entry.batch === batches[j]);
-    return `Temperature ${row.reg}, batches of ${row.batch}: bias ${row.bias.toFixed(3)}, noise ${row.noise.toFixed(2)}, length ${row.length.toFixed(2)}, `
-      + "each relative to the field of all points.";
+    return `Temperature ${temperatures[i]}, batches of ${sizes[j]} out of ${points}: bias ${of.bias.toFixed(2)}, noise ${of.noise.toFixed(2)}, `
+      + "relative to the field of all points.";
   });
 }
 
