@@ -156,7 +156,7 @@ FAULTS = """() => {
   for (const x of document.querySelectorAll(".math"))
     if (!x.querySelector("mjx-container")) faults.push(`not rendered: ${x.textContent.slice(0, 80)}`);
   for (const x of document.querySelectorAll("[data-mjx-error]")) faults.push(`formula: ${x.getAttribute("data-mjx-error")}`);
-  for (const x of document.querySelectorAll(".data")) {
+  for (const x of document.querySelectorAll(".grid")) {
     if ([...x.querySelectorAll("tbody tr")].filter(seen).length > 12) faults.push(`rows of ${x.ariaLabel}`);
     if ([...x.querySelectorAll("thead th")].filter(seen).length > 8) faults.push(`columns of ${x.ariaLabel}`);
   }
@@ -192,7 +192,7 @@ def test_a_broken_page_is_found(site, page):
         '<span class="math">x</span>',
         '<script src="no.js"></script>',
     ]
-    broken.write_text("".join(parts) + f'<div class="data" aria-label="t"><table><tbody>{rows}</tbody></table></div>')
+    broken.write_text("".join(parts) + f'<div class="grid" aria-label="t"><table><tbody>{rows}</tbody></table></div>')
     try:
         found = "\n".join(faults(page, broken, widths=[420]))
     finally:
@@ -219,7 +219,7 @@ def test_search_finds_a_claim_by_its_id(site, page, claim):
 
 def test_tables_sort_open_and_filter(site, page):
     page.goto((site / "claims" / "index.html").as_uri())
-    box, rows = page.locator(".data").first, page.locator(".data").first.locator("tbody tr:visible")
+    box, rows = page.locator(".grid").first, page.locator(".grid").first.locator("tbody tr:visible")
     assert rows.count() == 12
     page.get_by_role("button", name=re.compile(r"^All \d+ rows")).first.press("Enter")
     assert rows.count() > 60
@@ -232,7 +232,7 @@ def test_tables_sort_open_and_filter(site, page):
 
 def test_numbers_sort_as_numbers(site, page):
     page.goto((site / "notebooks" / "experiments" / "digits.html").as_uri())
-    box = page.locator("#table-digits .data")
+    box = page.locator("#table-digits .grid")
     box.get_by_role("button", name="FD-LeNet").press("Enter")
     cells = box.locator("tbody tr:visible td:nth-child(3)").all_inner_texts()
     numbers = [float(cell.split(" ")[0]) for cell in cells]

@@ -95,7 +95,7 @@ def table(header, rows, label, find=""):
     body = "".join(f"<tr>{''.join(cell(row[i], i, look) for i, look in columns)}</tr>" for row in rows)
     named = f'aria-label="{html.escape(label)}"' + (f' data-find="{find}"' if find else "")
     return (
-        f'{above}<div class="data" data-rows="{ROWS}" data-columns="{COLUMNS}" tabindex="0" role="region" {named}>'
+        f'{above}<div class="grid" data-rows="{ROWS}" data-columns="{COLUMNS}" tabindex="0" role="region" {named}>'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -189,7 +189,7 @@ def differences(rows):
     height, parts = 28 * len(points) + 34, []
     for tick in (-100, -25, -5, 0, 5, 25, 100):
         if abs(tick) <= far:
-            parts.append(f'<line class="grid" x1="{at(tick)}" x2="{at(tick)}" y1="6" y2="{height - 26}"/>')
+            parts.append(f'<line class="line" x1="{at(tick)}" x2="{at(tick)}" y1="6" y2="{height - 26}"/>')
             parts.append(
                 f'<text x="{at(tick)}" y="{height - 10}" text-anchor="middle">{str(tick).replace("-", "−")}</text>'
             )
@@ -243,7 +243,7 @@ make lab         # the notebooks, in JupyterLab</pre>
 <figure>{differences(paired["rows"])}<figcaption>FD-LeNet with the JKO step minus without it, paired by seed: mean and standard deviation over seeds.
 Left of zero the step helps. The axis is a root scale.</figcaption></figure>
 
-{toctree("notebooks/index", "notebooks/guide", "chapters", caption="Read")}
+{toctree("Where to start <notebooks/index>", "Ten minutes: the guide <notebooks/guide>", "chapters", caption="Read")}
 {toctree("claims/index", "experiments", "play", caption="Evidence")}
 {toctree("methods", "functions/index", "reproduce", "CONTRIBUTING", "bibliography", caption="Use")}"""
 

@@ -66,6 +66,15 @@ function table(box) {
   view();
 }
 
-document.querySelectorAll(".data").forEach(table);
+document.querySelectorAll(".grid").forEach(table);
+
+// What scrolls sideways is reached with the keyboard.
+addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise;
+  document.querySelectorAll("pre, mjx-container, div.math, .table-wrapper, .output").forEach((entry) => {
+    if (entry.scrollWidth > entry.clientWidth + 1) entry.tabIndex = 0;
+  });
+});
+
 // What is collapsed is printed too.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((entry) => (entry.open = true)));
