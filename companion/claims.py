@@ -26,9 +26,18 @@ TRUST = {
     "ours": "our own question, not the paper's",
     "unknown": "unknown",
 }
+#: Kind of evidence -> what it is. Where the answer is known beforehand a check tests the code; only the last two can surprise.
+KINDS = {
+    "identity": "a closed form, or a solver against itself",
+    "count": "operations, passes or branches, counted",
+    "published": "numbers that others printed, against a closed form or each other",
+    "trained": "something is trained or simulated here, or would have to be",
+    "literature": "what other works say",
+}
 #: Verdict -> what it means, in the order of the summary.
 VERDICTS = {
     "reproduced": "every part of the check lies in its band",
+    "toy": "the same, at a scale far below the one that the claim speaks of",
     "partly": "the main part lies in its band or near it, another part does not or could not be measured",
     "contradicted": "the main part lies outside its band",
     "needs-gpu": "the claim is about a scale that a CPU does not reach",
@@ -69,11 +78,11 @@ def grade(value, inside, near=(math.inf, -math.inf)):
     return 2 if inside[0] <= value <= inside[1] else int(near[0] <= value <= near[1])
 
 
-def verdict(values, band):
+def verdict(values, band, toy=False):
     """The verdict on measured values (part -> number), by a `Band`.
 
-    `contradicted` if the main part has grade 0; `reproduced` if every part of the band was measured and has grade 2;
-    `partly` otherwise. `UsageError` for a part that the band does not name, a main part that was not measured, NaN.
+    `contradicted` if the main part has grade 0; `reproduced`, or `toy`, if every part of the band was measured and has
+    grade 2; `partly` otherwise. `UsageError` for a part that the band does not name, a main part that was not measured, NaN.
     """
     main, grades = next(iter(band.inside)), {}
     for name, value in values.items():
@@ -85,7 +94,9 @@ def verdict(values, band):
         raise UsageError(f"the main part of the band, {main!r}, was not measured")
     if grades[main] == 0:
         return "contradicted"
-    return "reproduced" if len(grades) == len(band.inside) and min(grades.values()) == 2 else "partly"
+    if len(grades) < len(band.inside) or min(grades.values()) < 2:
+        return "partly"
+    return "toy" if toy else "reproduced"
 
 
 def show(value):
@@ -115,10 +126,12 @@ def show_interval(low, high):
 class Claim:
     """One claim of a work, in our words; the attributes are the fields of its data file.
 
-    `otherwise` is the verdict of a claim that no notebook judges, "needs-gpu" or "not-run"; empty where one does.
+    `toy` says that the check is far below the scale that the claim speaks of, `otherwise` is the verdict of a claim that no notebook judges, "needs-gpu" or "not-run", or, by the literature, another
+    one; empty where a notebook does.
     """
 
     id: str
+    kind: str
     paper: str
     claim: str
     published: str
@@ -127,6 +140,7 @@ class Claim:
     control: str
     band: Band = None
     gpu: dict = field(default_factory=dict)
+    toy: bool = False
     otherwise: str = ""
 
 
@@ -161,13 +175,15 @@ def parse(raw, file):
             raise UsageError(f"claim id {name!r}: valid ids of this file look like {raw['key']}-C1")
         for key in entry:
             nearest(key, known, f"field of claim {name}")
-        needed = known - {"gpu"} - ({"band"} if "otherwise" in entry else {"otherwise"})
+        needed = known - {"gpu", "toy"} - ({"band"} if "otherwise" in entry else {"otherwise"})
         if missing := sorted(key for key in needed if not entry.get(key)):
             raise UsageError(f"claim {name} lacks {', '.join(missing)}")
         for tag in entry["trust"]:
             nearest(tag, TRUST, f"trust of claim {name}")
+        nearest(entry["kind"], KINDS, f"kind of claim {name}")
         if "otherwise" in entry:
-            nearest(entry["otherwise"], {"needs-gpu", "not-run"}, f"verdict of claim {name}")
+            unjudged = VERDICTS if entry["kind"] == "literature" else {"needs-gpu", "not-run"}
+            nearest(entry["otherwise"], unjudged, f"verdict of claim {name}")
         if entry.get("gpu") and set(entry["gpu"]) != {"what", "hours", "command"}:
             raise UsageError(f"gpu of claim {name} needs what, hours and command")
         given = {key: value.strip() if isinstance(value, str) else value for key, value in entry.items() if value}
@@ -207,9 +223,9 @@ def judge(claim, measure, evidence, controls):
         outcome = measure(evidence)
     except NotRun as missing:
         return Judgement(claim.id, "not-run", "not-run", {}, str(missing))
-    reached = turned = verdict(outcome.values, claim.band)
+    reached = turned = verdict(outcome.values, claim.band, claim.toy)
     for break_it in controls:
-        turned = verdict(measure(break_it(evidence)).values, claim.band)
+        turned = verdict(measure(break_it(evidence)).values, claim.band, claim.toy)
         if turned != reached:
             break
     values = {name: float(value) for name, value in outcome.values.items()}

@@ -18,7 +18,7 @@ import jinja2
 import pandas as pd
 
 from companion import claims
-from companion.claims import ID, TRUST, VERDICTS, Judgement, show, show_interval
+from companion.claims import ID, KINDS, TRUST, VERDICTS, Judgement, show, show_interval
 from companion.files import read_file, short, write_text
 from companion.form import cells, source
 from companion.guard import command_line
@@ -46,7 +46,7 @@ def evaluate(profile, report):
             entry = vars(Judgement(claim.id, claim.otherwise or "not-run", "", {}, missing))
         gpu = claim.gpu and f"{claim.gpu['what']} About {claim.gpu['hours']} GPU hours: {claim.gpu['command']}"
         row = {
-            **{name: getattr(claim, name) for name in ("id", "paper", "claim", "published")},
+            **{name: getattr(claim, name) for name in ("id", "paper", "kind", "claim", "published")},
             "trust": "; ".join(TRUST[tag] for tag in claim.trust),
             "check": claim.check,
             "band": accepted(claim.band),
@@ -76,22 +76,38 @@ def accepted(band):
 
 
 def summary(frame):
-    """One sentence: how many claims, and how many of each verdict, in the order of `VERDICTS`."""
-    counts = Counter(frame["verdict"])
-    parts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
+    """How many claims there are of each verdict, those that need a training apart; how many verdicts their control turned."""
+    trained = frame["kind"] == "trained"
+
+    def counted(rows):
+        counts = Counter(rows["verdict"])
+        return f"{len(rows)}: " + ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
+
     turned = ((frame["control_verdict"] != "") & (frame["control_verdict"] != frame["verdict"])).sum()
-    return f"{len(frame)} claims: {parts}. {turned} verdicts were turned by their control."
+    return (
+        f"Claims that are identities, counts, printed numbers or a matter of the literature, {counted(frame[~trained])}. "
+        f"Claims that something has to be trained for, {counted(frame[trained])}. "
+        f"{turned} of {len(frame)} verdicts were turned by their control."
+    )
 
 
 def metrics(frame, report):
     """What `dvc metrics` compares, file -> name -> number: counts of verdicts; distances of methods with all seeds, by step."""
-    found = {"claims": {name: int((frame["verdict"] == name).sum()) for name in list(VERDICTS)[:3]}}
+    found = {"claims": {name: int((frame["verdict"] == name).sum()) for name in list(VERDICTS)[:4]}}
     for name, column in {"digits": "fd_lenet_mean", "eight_gaussians": "w2_mean"}.items():
         for file in Path(report).glob(f"sheets/{name}/{name}.csv"):
             table = pd.read_csv(file)
             for row in table[table["seeds"] == table["seeds"].max()].to_dict("records"):
                 found.setdefault(f"{name}-{row['step']}", {})[row["functional"]] = float(f"{row[column]:.4g}")
     return found
+
+
+def by_kind(frame):
+    """Kind -> verdict -> how many claims."""
+    return {
+        kind: {name: int(((frame["kind"] == kind) & (frame["verdict"] == name)).sum()) for name in VERDICTS}
+        for kind in KINDS
+    }
 
 
 def works(frame):
@@ -121,6 +137,7 @@ def write(profile, report):
     frame, folder = evaluate(profile, report), Path(report)
     frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
     of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame)}
+    of |= {"kinds": KINDS, "by_kind": by_kind(frame)}
     write_text(render("claims.md.j2", **of).rstrip() + "\n", folder / "claims.md")
     shutil.rmtree(folder / "metrics", ignore_errors=True)
     for name, content in metrics(frame, folder).items():
@@ -133,7 +150,7 @@ def load(report):
     file = Path(report) / "claims.csv"
     try:
         frame = read_file(file, dtype=str, keep_default_na=False)
-        if frame.empty or not {"id", "paper", "claim", "value", "verdict", "control_verdict"} <= set(frame):
+        if frame.empty or not {"id", "paper", "kind", "claim", "value", "verdict", "control_verdict"} <= set(frame):
             raise UsageError(f"{short(file)} has no claims")
     except UsageError as error:
         inside = short(file).parts
