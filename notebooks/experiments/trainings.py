@@ -59,6 +59,13 @@ STEPS = {
     "gaussian": "Gaussian",
     "real": "real data",
 }
+KINDS = {
+    "no JKO": ("gan", "ck_gan"),
+    "JKO": ("jko", "ck_jko", "increments", "whole"),
+    "semi-dual": ("sjko", "uotm_fixed", "uotm", "uotm_released"),
+    "explicit, matching": ("euler", "matching"),
+}
+"""Panels of the curves, and the steps in each."""
 REFERENCES = ("gaussian", "real")
 """Steps that train nothing: what a method is compared with, and no method."""
 ALSO = {
@@ -334,34 +341,14 @@ def log_axis(axis):
     axis.set_minor_locator(NullLocator())
 
 
-def panels(names, height=1.75):
-    """A panel per functional, three a row, with shared axes: (figure, {functional: axes})."""
-    columns = min(3, len(names))
-    rows = math.ceil(len(names) / columns)
-    size = (style.WIDTH, height * rows + 0.55)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
-    for index, axes in enumerate(grid.flat):
-        axes.set_visible(index < len(names))
-        axes.tick_params(labelbottom=index + columns >= len(names))
-    for name, axes in zip(names, grid.flat, strict=False):
-        axes.set_title(functional_title(name))
-    return figure, dict(zip(names, grid.flat, strict=False))
-
-
-def step_handles(frame, marker=False):
-    """Legend entries of the time steps, in black: they mean the same in every panel."""
-    looks = []
+def step_handles(frame):
+    """Legend entries of the time steps, in black: they mean the same for every functional."""
+    handles = []
     for step in (step for step in STEPS if step in set(frame["step"])):
         look = style.marker("", step) | {"color": "black", "markeredgecolor": "black", "linestyle": "none"}
         look["markerfacecolor"] = "white" if step == "gan" else "black"
-        looks.append(
-            Line2D(
-                [], [], label=STEPS[step], **(look if marker else {"color": "black"} | {"linestyle": style.LINES[step]})
-            )
-        )
-    return looks
+        handles.append(Line2D([], [], label=STEPS[step], **look))
+    return handles
 
 
 def floor_handle():
@@ -388,24 +375,62 @@ def methods_figure(frame, metric, name):
     axes.set_xscale("log")
     log_axis(axes.xaxis)
     axes.set_xlabel(f"{name} (lower is better)")
-    figure.legend(handles=[*step_handles(frame, marker=True), floor_handle()], loc="outside upper center", ncols=4)
+    figure.legend(handles=[*step_handles(frame), floor_handle()], loc="outside upper center", ncols=4)
     return figure
 
 
 def updates_figure(frame, curves, metric, name):
-    """The metric against updates of the map: mean and range over seeds, a panel per functional, and the floor."""
-    figure, grid = panels(list(dict.fromkeys(curves["functional"])))
-    for (functional, step), part in curves.groupby(["functional", "step"], sort=False):
-        table, axes = part.pivot(index="updates", columns="seed", values=metric), grid[functional]
-        axes.plot(table.index, table.mean(axis=1), **style.line(functional, step))
-        axes.fill_between(
-            table.index, table.min(axis=1), table.max(axis=1), color=style.colour(functional), alpha=0.2, lw=0
-        )
-    for axes in grid.values():
+    """The metric against updates of the map: mean and range over seeds, a panel per kind of step, and the floor.
+
+    Legends are in the order of the lines' ends.
+    """
+    kinds = {kind: rows for kind, steps in KINDS.items() if len(rows := curves[curves["step"].isin(steps)])}
+    size, shape = (style.WIDTH, 2.9 * math.ceil(len(kinds) / 2)), (math.ceil(len(kinds) / 2), 2)
+    figure, grid = plt.subplots(*shape, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    for axes in grid.flat[len(kinds) :]:
+        axes.set_visible(False)
+    for axes, (kind, rows) in zip(grid.flat, kinds.items(), strict=False):
+        ends = {}
+        for (functional, step), part in rows.groupby(["functional", "step"], sort=False):
+            table = part.pivot(index="updates", columns="seed", values=metric)
+            look = style.marker(functional, step) | {"markersize": 3.5, "lw": 1.1}
+            look["label"] = label(functional, step).removesuffix(f", {kind}")
+            (line,) = axes.plot(table.index, table.mean(axis=1), **look)
+            axes.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=look["color"], alpha=0.15, lw=0)
+            ends[line] = table.mean(axis=1).iloc[-1]
         axes.axhline(frame[f"{metric}_floor"].mean(), color=style.REAL, linestyle="dotted", lw=1.2)
-        axes.set_yscale("log")
+        axes.set(title=kind, yscale="log")
         log_axis(axes.yaxis)
+        where = {
+            "loc": "upper left",
+            "bbox_to_anchor": (1, 1),
+            "fontsize": 6,
+            "handlelength": 1.2,
+            "borderaxespad": 0.2,
+        }
+        axes.legend(handles=sorted(ends, key=ends.get, reverse=True), **where)
     figure.supxlabel("updates of the map", fontsize=9)
     figure.supylabel(f"{name} (lower is better)", fontsize=9)
-    figure.legend(handles=[*step_handles(frame), floor_handle()], loc="outside upper center", ncols=4)
+    return figure
+
+
+def ratios_figure(frame, metric, name):
+    """The metric with the JKO step over that without, by functional: each seed, geometric mean and its 95 % t interval."""
+    logs = np.log(frame.set_index(["functional", "step", "seed"])[metric]).unstack("step")
+    logs = (logs["jko"] - logs["gan"]).dropna()
+    mean = logs.groupby("functional").mean().sort_values()
+    figure, axes = plt.subplots(figsize=(style.WIDTH, 0.25 * len(mean) + 0.7), layout="constrained")
+    for row, functional in enumerate(mean.index):
+        values, hue = logs.xs(functional), style.colour(functional)
+        if len(values) > 1:
+            reach = stats.t.interval(0.95, len(values) - 1, values.mean(), values.sem())
+            axes.plot(np.exp(reach), [row, row], color=hue, lw=1.6)
+        axes.plot(np.exp(values), np.full(len(values), row + 0.25), "|", color=hue, markersize=5)
+        axes.plot(np.exp(values.mean()), row, "o", color=hue)
+    axes.axvline(1, color=style.REAL, lw=1)
+    axes.set_yticks(range(len(mean)), [functional_title(functional) for functional in mean.index])
+    axes.set(xscale="log", ylim=(len(mean) - 0.4, -0.6), xlabel=f"{name} with the JKO step over {name} without")
+    axes.set_xlim(max(axes.get_xlim()[0], 0.1), min(axes.get_xlim()[1], 20))
+    axes.grid(axis="y", visible=False)
+    log_axis(axes.xaxis)
     return figure
