@@ -240,7 +240,11 @@ def bundle(name, part, settings=None):
         prose = form.prose(nb)
         title = next(iter(prose.values())).splitlines()[0]
         parts += ["# captions", *(text for name, text in prose.items() if name in written), title]
-    parts += [f"{claim.id}: {claim.band}" for claim in claims.read().values() if claim.id in reached.strings]
+    parts += [
+        f"{claim.id}: {claim.band}{' toy' * claim.toy}"
+        for claim in claims.read().values()
+        if claim.id in reached.strings
+    ]
     return "\n".join(parts)
 
 

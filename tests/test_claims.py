@@ -107,6 +107,13 @@ BAND = Band({"main": (0, 1), "other": (2, 3)}, "why", {"main": (-1, 2)})
         ({"main": 1.5, "other": 2}, "partly"),
         ({"main": 2.5, "other": 2}, "contradicted"),
         ({"main": math.inf, "other": 2}, "contradicted"),
+        ({"main": (0.2, 0.8), "other": (2, 3)}, "reproduced"),
+        ({"main": (0.2, 0.8), "other": (1, 2.5)}, "partly"),
+        ({"main": (0.9, 1.1), "other": 2}, "undecided"),
+        ({"main": (-5, 5), "other": 2}, "undecided"),
+        ({"main": (1.2, 1.9), "other": 2}, "partly"),
+        ({"main": (1.2, 2.1), "other": 2}, "undecided"),
+        ({"main": (2.5, 3.5), "other": 2}, "contradicted"),
     ],
 )
 def test_verdicts_follow_from_values_and_band(values, expected):
@@ -123,7 +130,9 @@ def test_what_is_judged_by_the_literature_may_have_any_verdict_and_is_counted_ap
     assert f"literature, {len(frame) - len(trained)}: 1 reproduced, " in ledger.summary(frame)
 
 
-@pytest.mark.parametrize("values", [{"other": 2}, {"main": math.nan, "other": 2}, {"main": 0, "mian": 1}])
+@pytest.mark.parametrize(
+    "values", [{"other": 2}, {"main": math.nan, "other": 2}, {"main": (0, math.nan)}, {"main": 0, "mian": 1}]
+)
 def test_a_value_that_allows_no_verdict_is_an_error(values):
     with pytest.raises(UsageError, match="main|nan"):
         verdict(values, BAND)

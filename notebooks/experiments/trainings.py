@@ -235,29 +235,35 @@ def differences(frame, first, second, keys):
     return (values[0] - values[1]).dropna()
 
 
-def score(difference):
-    """1 where the mean is below zero by more than the standard deviation of the differences, -1 above, 0 for a tie.
-
-    Raises `NotRun` for fewer than two seeds: no spread, no verdict.
-    """
-    if len(difference) < 2:
+def interval(values):
+    """95 % t interval of the mean of `values`, one per seed: (low, high). `NotRun` for fewer than two."""
+    if len(values) < 2:
         raise NotRun("fewer than two seeds: no spread, no verdict")
-    centre, width = difference.mean(), difference.std(ddof=1)
-    return 0 if abs(centre) <= width else (1 if centre < 0 else -1)
+    reach = stats.t.ppf(0.975, len(values) - 1) * values.sem()
+    return values.mean() - reach, values.mean() + reach
+
+
+def ratio(frame, first, second, groups=()):
+    """Value of `first` over value of `second`, paired by seed: 95 % interval of the geometric mean over seeds.
+
+    With `groups`, columns, the mean over all groups that have both is taken for each seed first. `first` and `second` are
+    dicts column -> value; `frame` has a column value.
+    """
+    logs = differences(frame.assign(value=np.log(frame["value"])), first, second, [*groups, "seed"])
+    if logs.empty:
+        raise NotRun(f"no run of {first} and {second}")
+    return tuple(float(end) for end in np.exp(interval(logs.groupby("seed").mean())))
 
 
 def verdict(difference, digits):
     """What JKO minus no JKO, paired by seed, allows to say: a sentence."""
     if len(difference) < 2:
         return "one seed: no spread, no verdict"
-    centre, width = difference.mean(), difference.std(ddof=1)
-    if not score(difference):
-        return (
-            f"tie: a mean difference of {spread(centre, None, digits)} is under the seed spread of {width:.{digits}f}"
-        )
-    side = "lower with JKO" if centre < 0 else "higher with JKO"
-    said = f"{side} by {abs(centre):.{digits}f}, above the seed spread of {width:.{digits}f}"
-    return f"{said}; lower in {(difference < 0).sum()} of {len(difference)} seeds"
+    low, high = interval(difference)
+    within = f"95 % interval {low:.{digits}f} to {high:.{digits}f}"
+    if low <= 0 <= high:
+        return f"not told apart: {within}"
+    return f"{'lower' if high < 0 else 'higher'} with JKO: {within}"
 
 
 def published():
@@ -319,13 +325,12 @@ def read_paired(table):
     """How many comparisons the JKO step wins, and how weak the test is."""
     if not len(table) or table["seeds"].max() < 2:
         return "Two seeds of a functional with and without the JKO step are needed for a verdict."
-    better, worse, tied = (table["verdict"].str.startswith(word).sum() for word in ("lower", "higher", "tie"))
+    better, worse, tied = (table["verdict"].str.startswith(word).sum() for word in ("lower", "higher", "not"))
     count = int(table["seeds"].max())
-    chance = 200 * stats.t.sf(count**0.5, count - 1)
     return (
-        f"Of {len(table)} comparisons the JKO step lowers the distance in {better}, raises it in {worse} and ties in {tied}. "
-        f"The test is weak: with {count} seeds, two methods of equal quality (normal differences) would be told apart in "
-        f"{chance:.0f} % of cases."
+        f"Of {better + worse + tied} comparisons with several seeds the JKO step lowers the distance in {better} and raises it in {worse}; "
+        f"{tied} are not told apart. With {count} seeds a difference has to be {stats.t.ppf(0.975, count - 1) / count**0.5:.1f} times its "
+        f"spread over seeds to be seen, and one comparison in twenty of equal methods is."
     )
 
 
@@ -423,8 +428,7 @@ def ratios_figure(frame, metric, name):
     for row, functional in enumerate(mean.index):
         values, hue = logs.xs(functional), style.colour(functional)
         if len(values) > 1:
-            reach = stats.t.interval(0.95, len(values) - 1, values.mean(), values.sem())
-            axes.plot(np.exp(reach), [row, row], color=hue, lw=1.6)
+            axes.plot(np.exp(interval(values)), [row, row], color=hue, lw=1.6)
         axes.plot(np.exp(values), np.full(len(values), row + 0.25), "|", color=hue, markersize=5)
         axes.plot(np.exp(values.mean()), row, "o", color=hue)
     axes.axvline(1, color=style.REAL, lw=1)
