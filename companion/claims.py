@@ -42,10 +42,7 @@ class NotRun(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check measured: `values`, part of the band -> number in the band's units, and a `text` for people.
-
-    Parts that could not be measured are left out; the main part must be there.
-    """
+    """What a check measured: `values`, part of the band -> number (none for what it could not measure), and a `text`."""
 
     values: dict
     text: str
@@ -53,10 +50,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Band:
-    """The acceptance band of a claim.
+    """The acceptance band: part -> interval (low, high) `inside` which the claim holds; the first part is the claim itself.
 
-    `inside` has for each part the interval (low, high) in which the claim holds, the first part is the main one: the
-    claim itself. `near` has wider intervals of parts that may hold in part; `why` says where the limits come from.
+    `near` has wider intervals of parts that may hold in part; `why` says where the limits come from.
     """
 
     inside: dict
@@ -113,10 +109,7 @@ def show_interval(low, high):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of a work, in our words; the attributes are the fields of its data file.
-
-    `otherwise` is the verdict of a claim that no notebook judges, "needs-gpu" or "not-run"; empty where one does.
-    """
+    """One claim of a work, the fields of its data file; `otherwise` is the verdict of one that no notebook judges."""
 
     id: str
     paper: str

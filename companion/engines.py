@@ -26,7 +26,7 @@ LOCK = SCRATCH / "reproduce.lock"
 
 
 def environment():
-    """Environment of stages: this interpreter comes first in PATH, one thread."""
+    """Environment of stages: this interpreter comes first in PATH; one thread."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     own = {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
     return os.environ | dict.fromkeys(THREADS, "1") | own
@@ -44,7 +44,7 @@ def python(what, *words):
 
 
 class Job:
-    """A stage that was started, as a process of this machine; other engines say `start`, `status` and `stop` anew."""
+    """A stage that was started, as a process of this machine; another engine has its own `start`, `status` and `stop`."""
 
     def __init__(self, stage, label=""):
         self.stage, self.label, self.read = stage, label, 0
@@ -66,7 +66,7 @@ class Job:
         return self.popen.poll()
 
     def stop(self):
-        """End the process group; the notebook runner takes its kernel with it."""
+        """End the process group; the runner of the notebook takes its kernel with it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, 15)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -74,11 +74,7 @@ class Job:
 
     def said(self):
         """Whole lines printed since the last call."""
-        if not self.log.exists():
-            return []
-        with open(self.log, "rb") as log:
-            log.seek(self.read)
-            text = log.read()
+        text = self.log.read_bytes()[self.read :] if self.log.exists() else b""
         text = text[: text.rfind(b"\n") + 1]
         self.read += len(text)
         return text.decode(errors="replace").splitlines()
@@ -134,10 +130,10 @@ class Stages:
                     say(f"{label} {name}")
                     running[name] = self.engine(found[name], label)
                 time.sleep(LOOK)
-                for name, status in [(name, job.look()) for name, job in running.items()]:
-                    if status is None:
+                for name, job in list(running.items()):
+                    if (status := job.look()) is None:
                         continue
-                    job = running.pop(name)
+                    del running[name]
                     if status:
                         raise Failed(job.failure(status))
                     finished.add(name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from gwf.errors import UsageError
-from gwf.paths import ROOT
+from gwf.paths import ROOT, replace
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -50,10 +50,7 @@ def write_text(text, path):
     """Write `text` to `path` atomically; returns whether the bytes changed."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return True
 
 

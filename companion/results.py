@@ -1,9 +1,7 @@
 """Results of experiments: one folder of csv tables for each case and seed, `results/<profile>/<experiment>/<case>-<seed>/`.
 
-What was run here is compared with what git has, number by number, with the spread over seeds as the yardstick.
-
-Times are no results: a table called `timing` goes to scratch/timing/, which is no output of the pipeline, and is never
-shown in a table or figure.
+What was run here is compared with what git has, number by number, with the spread over seeds as the yardstick. Times
+are no results: a table called `timing` goes to scratch/timing/, and is never shown in a table or figure.
 """
 
 import io
