@@ -99,8 +99,9 @@ def module(name):
 
 @functools.cache
 class References:
-    """What the names in a statement stand for: `definitions` (Module, name, whether a table is gone through and not only
-    looked up in) and `libraries`; and the `strings` in it.
+    """What the names in a statement stand for: `definitions` and `libraries`; and the `strings` in it.
+
+    Definitions are (Module, name, whether a table is gone through and not only looked up in).
     """
 
     def __init__(self, owner, node):
@@ -270,11 +271,11 @@ def inputs(composed):
             found[f"measure-{name}-{case}"] = bundle(name, "run", {"case": case})
     for name in [*composed["shows"], *composed["chapters"]]:
         found[f"show-{name}"] = bundle(name, "show")
-    here, bands = ROOT / "companion", sorted((CONF / "claims").glob("*.yaml"))
-    of = {"claims": ["claims.py", "ledger.py", "claims.md.j2", "claim.md.j2", *bands]}
-    of |= {"page": ["page.py", "page.html", "claim.md.j2"]}
+    bands = sorted((CONF / "claims").glob("*.yaml"))
+    of = {"claims": ["claims.py", "ledger.py", "claims.md.j2", *bands], "page": ["page.py", "page.html"]}
     for name, files in of.items():
-        found[name] = "\n".join((here / file).read_text(encoding="utf-8") for file in files)
+        paths = [ROOT / "companion" / file for file in (*files, "claim.md.j2")]
+        found[name] = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     return found
 
 

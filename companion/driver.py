@@ -162,13 +162,13 @@ def telling(found, todo, costs, budget):
     chosen, spent, families, sheets = set(), 0.0, set(), set()
     for first in (True, False):
         for stage in by_cost:
-            kind, words, training = stage.kind, stage.cmd.split(), stage.name.replace("measure@", "train@")
+            _, _, _, _, notebook, *case = stage.cmd.split()  # python -m companion.notebooks train digits kl-jko 0
+            step = case[0].split("-")[1] if stage.kind == "train" else ""
+            family = (stage.kind, notebook, step if step in ("gan", "jko", "euler") else "")
             both = {stage.name, stage.name.replace("train@", "measure@")}
-            step = words[5].split("-")[1] if kind == "train" else ""
-            family = (kind, words[4], step if step in ("gan", "jko", "euler") else "")
-            sheet = {f"show@{words[4]}"} & set(found) - sheets
+            sheet = {f"show@{notebook}"} & set(found) - sheets
             cost = sum(costs[found[name]] for name in both | sheet)
-            waits = kind == "measure" and training in todo
+            waits = stage.kind == "measure" and stage.name.replace("measure@", "train@") in todo
             if stage.name in chosen or waits or spent + cost > budget or (first and family in families):
                 continue
             families.add(family)
@@ -224,8 +224,8 @@ def reproduce(
 
                 measured = [found[name] for name in sorted(ran) if found[name].kind in ("run", "measure")]
                 results.say_beside_git([ROOT / stage.outs[0] for stage in measured])
-    part = f"{minutes} minutes of it ran, the same command goes on"
-    done = part if out_of_date - todo else "everything is up to date"
+    left = out_of_date - todo
+    done = f"{minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
     say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
     for what, where in (("page", "index.html"), ("claims", "claims.md"), ("sheets", "sheets")):
         say(f"  {what:<8} {composed['report']}/{where}")
