@@ -42,7 +42,7 @@ class NotRun(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check measured: `values`, part of the band -> number (none for what it could not measure), and a `text`."""
+    """What a check measured: `values`, part of the band -> number, if it could be measured, and a `text`."""
 
     values: dict
     text: str
@@ -50,7 +50,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Band:
-    """The acceptance band: part -> interval (low, high) `inside` which the claim holds; the first part is the claim itself.
+    """The acceptance band: part -> interval (low, high) `inside` which a claim holds; the first part is the claim.
 
     `near` has wider intervals of parts that may hold in part; `why` says where the limits come from.
     """
@@ -191,7 +191,7 @@ class Judgement:
 
 
 def judge(claim, measure, evidence, controls):
-    """The `Judgement` of a claim: `measure(evidence)` is an `Outcome`, or raises `NotRun` where the evidence is not there.
+    """The `Judgement` of a claim: `measure(evidence)` is an `Outcome`, or raises `NotRun` where there is no evidence.
 
     Each of `controls` turns evidence into broken evidence; where the verdict may go either way (a comparison of two
     methods) there are two, one against each side. `control_verdict` is the first that differs; if none does, the last.

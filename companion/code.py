@@ -3,7 +3,7 @@
 A stage of the pipeline depends on `results/inputs/<stage>.txt` alone (and on the results it reads). The file holds the
 settings of its case, of its notebook the cells of its part, and of gwf, companion and the modules beside the notebooks
 every function, class and constant that this code names, directly or through others. Comments, docstrings and Markdown
-are left out; a caption is in, as it is printed. So an edit of prose runs nothing, one of a metric what measures with it.
+are left out; a caption is in, as it is printed. An edit of prose runs nothing, one of a metric what measures with it.
 
 A *table* is a module-level dict with string keys whose values name definitions: `DIVERGENCES = {"kl": KL(), ...}`. A
 stage that looks names up in it has the entries whose keys are written in its settings or code, no others; one that goes
@@ -36,7 +36,7 @@ PLUMBING = {
 
 
 class Module:
-    """Names that Python text defines (`definitions`, name -> statements) and `imports` (name -> module, attribute or None).
+    """Names that a text defines (`definitions`, name -> statements) and `imports` (name -> module, attribute or None).
 
     `others` are statements that bind nothing: they run whenever the module is imported.
     """
@@ -150,7 +150,7 @@ class References:
 
 
 class Bundle:
-    """All that is reached from the statements `start` of `root`, the cells of a notebook; settings ask for `strings`."""
+    """All that is reached from the statements `start` of the cells `root`; settings ask for `strings`."""
 
     def __init__(self, root, start, strings):
         self.root, self.start, self.strings = root, start, set(strings)
@@ -209,7 +209,7 @@ def plain(owner, node):
 
 
 def tables_looked_up_in(node):
-    """The parts of an expression at which a table is looked up by a name: TABLE[k], k in TABLE, nearest(k, TABLE, ...)."""
+    """The parts of an expression that are tables looked up by a name: TABLE[k], k in TABLE, nearest(k, TABLE, ...)."""
     if isinstance(node, ast.Subscript):
         return [node.value]
     if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
@@ -220,7 +220,7 @@ def tables_looked_up_in(node):
 
 
 def bundle(name, part, settings=None):
-    """The text that a stage depends on: a part ("run", "show", None for all) of a notebook, with `settings` of its own."""
+    """The text that a stage depends on: a part ("run", "show", None for all) of a notebook, and `settings`."""
     path = form.path_of(name)
     nb, root, start = notebook(path, part)
     values = form.parameters_of(path) | (settings or {})

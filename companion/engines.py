@@ -33,7 +33,7 @@ def environment():
 
 
 def python(what, *words):
-    """Run a module of Python and wait; returns what it prints. `UsageError` of `what` and what it said last if it fails."""
+    """Run a module of Python and return what it prints; `UsageError` of `what` and what it said last if it fails."""
     quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment(), **quiet)
     if done.returncode:
@@ -44,7 +44,7 @@ def python(what, *words):
 
 
 class Job:
-    """A stage that was started, as a process of this machine; another engine has its own `start`, `status` and `stop`."""
+    """A stage that was started, as a process of this machine; another engine has its own `start`, `status`, `stop`."""
 
     def __init__(self, stage, label=""):
         self.stage, self.label, self.read = stage, label, 0
@@ -120,7 +120,7 @@ class Stages:
         self.committer, self.ended = ThreadPoolExecutor(1), []
 
     def side_by_side(self, found, needs):
-        """Run the stages `found` (name -> Stage), each when those in `needs[name]` are done; the first failure stops all."""
+        """Run the stages `found` (name -> Stage), each after those in `needs[name]`; the first failure stops all."""
         todo, running, finished, entries = list(found), {}, set(), []
         try:
             while todo or running:
@@ -152,7 +152,7 @@ class Stages:
                 entry.result()
 
     def commit(self, name):
-        """Enter the outputs of a stage into dvc.lock and DVC's cache, in a thread, with all others that have ended by then."""
+        """Enter the outputs of a stage into dvc.lock and DVC's cache, in a thread, with all that have ended by then."""
         self.ended.append(name)
         return self.committer.submit(self.enter)
 

@@ -28,7 +28,7 @@ def short(path):
 
 
 def read_file(path, **options):
-    """What a YAML, JSON or csv file holds (`options` are those of pandas); `UsageError` names the file and what is wrong."""
+    """What a YAML, JSON or csv file holds (`options` are those of pandas); `UsageError` says what is wrong with it."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -55,7 +55,7 @@ def write_text(text, path):
 
 
 def link(path, target):
-    """Make `path` a relative link to `target`, which stands when both are moved; a folder or file in its place stays."""
+    """Make `path` a relative link to `target`, which stands when both are moved; what is in its place stays."""
     if path.is_symlink():
         path.unlink()
     if not path.exists():

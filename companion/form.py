@@ -49,7 +49,7 @@ def prose(nb):
 
 
 def part(nb, name):
-    """The notebook `nb` (JSON content) with the code cells of one part alone, "run" or "show"; None is the whole notebook.
+    """The notebook `nb` (JSON content) with the code cells of one part alone, "run" or "show"; None is the whole of it.
 
     Cells tagged `run` compute one case with one seed, those tagged `show` read all cases and hold table, figure and
     claims; what is untagged (imports, functions) belongs to both. A cell tagged `lab` does by hand what another stage

@@ -43,8 +43,8 @@ def command_line(**actions):
     """A `main`: it takes the words of the command line, calls one of the `actions` and returns the exit status.
 
     The arguments of an action are the parameters of its function, of the type in their annotation, flags where False is
-    the default; several actions are subcommands by name. What the user can mend is one line on stderr, also what the system refuses (a full disk). A
-    reader that closes its pipe (`| head`) is no error.
+    the default; several actions are subcommands by name. What the user can mend is one line on stderr, also what the
+    system refuses (a full disk). A reader that closes its pipe (`| head`) is no error.
     """
 
     def main(words=None):
@@ -90,7 +90,7 @@ def parsed(actions, words):
 
 
 def watch(on_death):
-    """Call `on_death()` from a background thread as soon as the parent process is gone; the returned Event, set, ends that."""
+    """Call `on_death()` from a thread as soon as the parent process is gone; the returned Event, set, ends that."""
     parent, stopped = os.getppid(), threading.Event()
 
     def loop():
@@ -104,7 +104,7 @@ def watch(on_death):
 
 @contextlib.contextmanager
 def alone(path, wait=True):
-    """Hold the lock file `path`; a second one waits, or without `wait` has a `UsageError`. Gives a mark for environments.
+    """Hold the lock file `path`, and give a mark for environments; a second holder waits, or has a `UsageError`.
 
     The operating system releases the lock with the death of its holder, however that comes about. Processes that the
     holder starts with the mark in their environment are ended by the next holder, should they outlive it.

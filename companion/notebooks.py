@@ -2,8 +2,8 @@
 
 Command line::
 
-    python -m companion.notebooks run porous porous_d2 0        # the cells tagged `run` of one experiment: a case, a seed
-    python -m companion.notebooks show porous                   # the cells tagged `show`: table, figure, claims -> report/
+    python -m companion.notebooks run porous porous_d2 0        # the cells tagged `run`: a case, a seed
+    python -m companion.notebooks show porous                   # the cells tagged `show`: table, figure, claims
     python -m companion.notebooks train digits kl-jko 0         # one training run
     python -m companion.notebooks refresh notebooks/chapters/01_jko_gaussian.ipynb    # execute in place
 """
@@ -26,12 +26,11 @@ from gwf.paths import RESULTS, ROOT, SCRATCH
 
 
 def run(notebook, key, parameters, only=None, threads=None):
-    """Execute `notebook`, or one part of it (`companion.form.part`), with `parameters`; `key` names the run in scratch/.
+    """Execute `notebook`, or one part of it, with `parameters`; `key` names the run in scratch/ and in messages.
 
-    The working folder is the root of the repository, stderr goes to the terminal, numerical libraries use one thread, or
+    The working folder is the root of the repository, stderr goes to the terminal, numerical libraries use one thread or
     `threads`. Returns the executed notebook, normalised: the same bytes at every run. `UsageError` for a parameter that
-    the notebook does not have or take; `Failed` if a cell fails or the notebook ends before its last cell; it is kept as
-    `scratch/failed/<key>.ipynb`.
+    the notebook does not take; `Failed` if it does not come to its end: it is kept as `scratch/failed/<key>.ipynb`.
     """
     accept(notebook, parameters)
     import nbformat
@@ -86,7 +85,7 @@ def require_complete(nb):
 
 
 def of_kernel(key, threads):
-    """What the environment of a kernel has of its own: threads, progress, nothing of the user's Jupyter and matplotlib."""
+    """What the environment of a kernel has of its own: threads, progress, nothing of the user's own set-up."""
     ipython = SCRATCH / "ipython" / key
     startup = ipython / "profile_default" / "startup"
     startup.mkdir(parents=True, exist_ok=True)

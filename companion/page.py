@@ -4,8 +4,7 @@ Command line::
 
     python -m companion.page laptop report
 
-reads `sheets/*/shown.json` and `claims.csv` in the report folder and writes `index.html`. Figures are linked relative to
-the page, and nothing on it needs a network.
+reads `sheets/*/shown.json` and `claims.csv` in the report folder and writes `index.html`, which needs no network.
 """
 
 import os
@@ -44,7 +43,7 @@ def sheets(report):
 
 
 def write(profile, report: Path):
-    """Write `index.html` into the folder `report`; the same files give the same bytes. `UsageError` if there is no ledger."""
+    """Write `index.html`; the same files give the same bytes. `UsageError` if there is no ledger."""
     folder = ROOT / report
     frame = ledger.load(folder)
     filters = {"formulas": formulas, "markdown": lambda text: Markup(MarkdownIt().render(formulas(text, str)))}

@@ -26,7 +26,7 @@ NAMES |= {"memory_gb": "mem_gb", "more": "slurm_additional_parameters"}
 
 
 def settings(kind, path=CONF / "engine.yaml"):
-    """Settings of the jobs of one kind of stage: what `all` says, and the kind's own; `UsageError` on a misspelt one."""
+    """Settings of the jobs of one kind of stage: those of `all`, and its own; `UsageError` on a misspelt one."""
     given = read_file(path)
     found = (given.get("all") or {}) | (given.get(kind) or {})
     for name in found:

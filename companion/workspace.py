@@ -1,4 +1,4 @@
-"""What a run of the pipeline finds: whole data, a whole dvc.lock, and for a profile other than `laptop` a copy of the sources."""
+"""What a run finds: whole data, a whole dvc.lock, and for a profile other than `laptop` a copy of the sources."""
 
 import os
 import shutil
