@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from companion import claims, ledger
+from companion import claims, ledger, page
 from companion.claims import Band, NotRun, Outcome, grade, show, show_interval, verdict
 from gwf.errors import UsageError
 from gwf.paths import REPORT, ROOT
@@ -205,6 +205,14 @@ def test_the_ledger_holds_every_claim_once(report):
     before = (report / "claims.csv").read_bytes(), text
     ledger.write("laptop", report)
     assert before == ((report / "claims.csv").read_bytes(), (report / "claims.md").read_text())
+
+
+def test_the_page_has_every_claim(report):
+    ledger.write("laptop", report)
+    page.write("laptop", report)
+    text = (report / "index.html").read_text()
+    assert all(f'<details id="{name}">' in text for name in CLAIMS)
+    assert text.count("<li>Check: ") == len(CLAIMS) and '<a href="#variational">' in text
 
 
 def test_the_terminal_table_keeps_to_its_width(report):
