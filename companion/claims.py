@@ -66,10 +66,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Band:
-    """The acceptance band of a claim.
+    """The acceptance band: part -> interval (low, high) `inside` which a claim holds; the first part is the claim.
 
-    `inside` has for each part the interval (low, high) in which the claim holds, the first part is the main one: the
-    claim itself. `near` has wider intervals of parts that may hold in part; `why` says where the limits come from.
+    `near` has wider intervals of parts that may hold in part; `why` says where the limits come from.
     """
 
     inside: dict
@@ -144,8 +143,8 @@ def show_interval(low, high):
 class Claim:
     """One claim of a work, in our words; the attributes are the fields of its data file.
 
-    `toy` says that the check is far below the scale that the claim speaks of, `otherwise` is the verdict of a claim that no notebook judges, "needs-gpu" or "not-run", or, by the literature, another
-    one; empty where a notebook does.
+    `toy` says that the check is far below the scale that the claim speaks of; `otherwise` is the verdict of a claim that
+    no notebook judges, "needs-gpu" or "not-run", or any that the literature gives.
     """
 
     id: str
@@ -232,7 +231,7 @@ class Judgement:
 
 
 def judge(claim, measure, evidence, controls):
-    """The `Judgement` of a claim: `measure(evidence)` is an `Outcome`, or raises `NotRun` where the evidence is not there.
+    """The `Judgement` of a claim: `measure(evidence)` is an `Outcome`, or raises `NotRun` where there is no evidence.
 
     Each of `controls` turns evidence into broken evidence; where the verdict may go either way (a comparison of two
     methods) there are two, one against each side. `control_verdict` is the first that differs; if none does, the last.

@@ -26,14 +26,14 @@ LOCK = SCRATCH / "reproduce.lock"
 
 
 def environment():
-    """Environment of stages: this interpreter comes first in PATH, one thread."""
+    """Environment of stages: this interpreter comes first in PATH; one thread."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     own = {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
     return os.environ | dict.fromkeys(THREADS, "1") | own
 
 
 def python(what, *words):
-    """Run a module of Python and wait; returns what it prints. `UsageError` of `what` and what it said last if it fails."""
+    """Run a module of Python and return what it prints; `UsageError` of `what` and what it said last if it fails."""
     quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment(), **quiet)
     if done.returncode:
@@ -44,7 +44,7 @@ def python(what, *words):
 
 
 class Job:
-    """A stage that was started, as a process of this machine; other engines say `start`, `status` and `stop` anew."""
+    """A stage that was started, as a process of this machine; another engine has its own `start`, `status`, `stop`."""
 
     def __init__(self, stage, label=""):
         self.stage, self.label, self.read = stage, label, 0
@@ -66,7 +66,7 @@ class Job:
         return self.popen.poll()
 
     def stop(self):
-        """End the process group; the notebook runner takes its kernel with it."""
+        """End the process group; the runner of the notebook takes its kernel with it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, 15)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -74,11 +74,7 @@ class Job:
 
     def said(self):
         """Whole lines printed since the last call."""
-        if not self.log.exists():
-            return []
-        with open(self.log, "rb") as log:
-            log.seek(self.read)
-            text = log.read()
+        text = self.log.read_bytes()[self.read :] if self.log.exists() else b""
         text = text[: text.rfind(b"\n") + 1]
         self.read += len(text)
         return text.decode(errors="replace").splitlines()
@@ -124,7 +120,7 @@ class Stages:
         self.committer, self.ended = ThreadPoolExecutor(1), []
 
     def side_by_side(self, found, needs):
-        """Run the stages `found` (name -> Stage), each when those in `needs[name]` are done; the first failure stops all."""
+        """Run the stages `found` (name -> Stage), each after those in `needs[name]`; the first failure stops all."""
         todo, running, finished, entries = list(found), {}, set(), []
         try:
             while todo or running:
@@ -134,10 +130,10 @@ class Stages:
                     say(f"{label} {name}")
                     running[name] = self.engine(found[name], label)
                 time.sleep(LOOK)
-                for name, status in [(name, job.look()) for name, job in running.items()]:
-                    if status is None:
+                for name, job in list(running.items()):
+                    if (status := job.look()) is None:
                         continue
-                    job = running.pop(name)
+                    del running[name]
                     if status:
                         raise Failed(job.failure(status))
                     finished.add(name)
@@ -156,7 +152,7 @@ class Stages:
                 entry.result()
 
     def commit(self, name):
-        """Enter the outputs of a stage into dvc.lock and DVC's cache, in a thread, with all others that have ended by then."""
+        """Enter the outputs of a stage into dvc.lock and DVC's cache, in a thread, with all that have ended by then."""
         self.ended.append(name)
         return self.committer.submit(self.enter)
 

@@ -67,12 +67,9 @@ def accepted(band):
     """A band in words."""
     if band is None:
         return ""
-    parts = [
-        f"{part}: {show_interval(*inside)}"
-        + (f" (in part: {show_interval(*band.near[part])})" if part in band.near else "")
-        for part, inside in band.inside.items()
-    ]
-    return "; ".join(parts) + f". {band.why}"
+    near = {part: f" (in part: {show_interval(*limits)})" for part, limits in band.near.items()}
+    parts = (f"{part}: {show_interval(*inside)}{near.get(part, '')}" for part, inside in band.inside.items())
+    return f"{'; '.join(parts)}. {band.why}"
 
 
 def summary(frame):
@@ -92,7 +89,7 @@ def summary(frame):
 
 
 def metrics(frame, report):
-    """What `dvc metrics` compares, file -> name -> number: counts of verdicts; distances of methods with all seeds, by step."""
+    """What `dvc metrics` compares, file -> name -> number: verdicts; distances of methods with all seeds, by step."""
     found = {"claims": {name: int((frame["verdict"] == name).sum()) for name in list(VERDICTS)[:4]}}
     for name, column in {"digits": "fd_lenet_mean", "eight_gaussians": "w2_mean"}.items():
         for file in Path(report).glob(f"sheets/{name}/{name}.csv"):
@@ -112,37 +109,32 @@ def by_kind(frame):
 
 def works(frame):
     """The claims by work: (paper, verdict -> how many, rows)."""
-    found = []
-    for paper, rows in frame.groupby("paper", sort=False):
-        counts = Counter(rows["verdict"])
-        found.append((paper, {name: counts[name] for name in VERDICTS}, rows.to_dict("records")))
-    return found
+    of = [(paper, Counter(rows["verdict"]), rows) for paper, rows in frame.groupby("paper", sort=False)]
+    return [(paper, {name: counts[name] for name in VERDICTS}, rows.to_dict("records")) for paper, counts, rows in of]
 
 
-def render(template, filters=(), **values):
-    """The text of a template of this folder; what goes into HTML is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=template.endswith(".html"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+def render(template, frame, profile, filters=(), **more):
+    """The text that a template of this folder makes of the ledger; what goes into HTML is escaped."""
+    lines = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=jinja2.select_autoescape(["html"]), **lines)
     environment.filters.update(filters)
-    return environment.get_template(template).render(values)
+    of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame)}
+    return environment.get_template(template).render(of | more)
 
 
 def write(profile, report):
-    """Write claims.csv, claims.md and metrics/ into the report folder; the same results give the same bytes."""
-    frame, folder = evaluate(profile, report), Path(report)
+    """Gather what the notebooks judged in claims.csv, claims.md and metrics/; the same results give the same bytes."""
+    frame, folder = evaluate(nearest(profile, profiles(), "profile"), ROOT / report), ROOT / report
     frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
-    of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame)}
-    of |= {"kinds": KINDS, "by_kind": by_kind(frame)}
-    write_text(render("claims.md.j2", **of).rstrip() + "\n", folder / "claims.md")
+    write_text(
+        render("claims.md.j2", frame, profile, on_page=False, kinds=KINDS, by_kind=by_kind(frame)).rstrip() + "\n",
+        folder / "claims.md",
+    )
     shutil.rmtree(folder / "metrics", ignore_errors=True)
     for name, content in metrics(frame, folder).items():
         write_text(json.dumps(content, indent=1) + "\n", folder / "metrics" / f"{name}.json")
-    return frame
+    print(summary(frame))
 
 
 def load(report):
@@ -175,17 +167,12 @@ def terminal(frame, width=None):
     return "\n".join([*lines, *textwrap.wrap(summary(frame), width)])
 
 
-def put(profile, report):
-    """Gather what the notebooks judged."""
-    print(summary(write(nearest(profile, profiles(), "profile"), ROOT / report)))
-
-
 def show_all(report):
     """Print the ledger."""
     print(terminal(load(ROOT / report)))
 
 
-main = command_line(write=put, print=show_all)
+main = command_line(write=write, print=show_all)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from companion import claims, ledger
+from companion import claims, ledger, page
 from companion.claims import Band, NotRun, Outcome, grade, show, show_interval, verdict
 from gwf.errors import UsageError
 from gwf.paths import REPORT, ROOT
@@ -215,13 +215,13 @@ def report(tmp_path):
 
 
 def test_the_ledger_holds_every_claim_once(report):
-    frame = ledger.write("laptop", report)
+    ledger.write("laptop", report)
+    frame = ledger.load(report)
     assert list(frame["id"]) == list(CLAIMS)
     rows = frame.set_index("id")
     assert rows.loc["gwf-C1", "verdict"] == "reproduced" and rows.loc["gwf-C1", "evidence"] == "sheets/variational/"
     others = frame[frame["id"] != "gwf-C1"]
     assert set(others[others["kind"] != "literature"]["verdict"]) <= {"not-run", "needs-gpu"}
-    assert ledger.load(report).equals(frame)
     text = (report / "claims.md").read_text()
     assert text.count("\n### ") == len(CLAIMS) and f"1 of {len(CLAIMS)} verdicts were turned" in text
     before = (report / "claims.csv").read_bytes(), text
@@ -229,8 +229,17 @@ def test_the_ledger_holds_every_claim_once(report):
     assert before == ((report / "claims.csv").read_bytes(), (report / "claims.md").read_text())
 
 
+def test_the_page_has_every_claim(report):
+    ledger.write("laptop", report)
+    page.write("laptop", report)
+    text = (report / "index.html").read_text()
+    assert all(f'<details id="{name}">' in text for name in CLAIMS)
+    assert text.count("<li>Check: ") == len(CLAIMS) and '<a href="#variational">' in text
+
+
 def test_the_terminal_table_keeps_to_its_width(report):
-    frame = ledger.write("laptop", report)
+    ledger.write("laptop", report)
+    frame = ledger.load(report)
     for width in (70, 120):
         lines = ledger.terminal(frame, width).splitlines()
         assert max(map(len, lines)) <= width

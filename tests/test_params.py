@@ -51,7 +51,7 @@ def test_params_yaml_is_what_conf_says():
 
 def test_every_experiment_and_chapter_is_in_the_laptop_profile():
     laptop = params.compose("laptop")
-    assert {*laptop["experiments"], *laptop["training"]} == set(params.experiments())
+    assert {*laptop["experiments"], *laptop["training"]} == set(params.notebooks("experiments"))
     assert laptop["chapters"] == sorted(path.stem for path in (ROOT / "notebooks" / "chapters").glob("*.ipynb"))
 
 
