@@ -128,6 +128,16 @@ def kept(file, nothing):
     return nothing
 
 
+def signature(profile):
+    """Hash of name, size and time of change of every file that the pipeline reads or writes: has anything happened?"""
+    digest = hashlib.md5()
+    for name in (*workspace.SOURCES, "params.yaml", "dvc.lock", f"results/{profile}", "report"):
+        for path in sorted([ROOT / name, *(ROOT / name).rglob("*")]):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 class Costs:
     """Seconds of each stage: the latest run here, else conf/costs.yaml, else a guess for its kind."""
 
@@ -204,6 +214,9 @@ def reproduce(
         os.execve(sys.executable, [sys.executable, "-m", "companion.driver", *sys.argv[1:]], inside)
     with alone(LOCK, wait=False):
         workspace.mend()
+        unchanged = SCRATCH / f"unchanged-{profile}"
+        if unchanged.exists() and unchanged.read_text() == signature(profile):
+            return say("nothing to do" if plan else f"profile {profile}: everything is up to date")
         workspace.data()
         composed, costs = params.compose(profile), Costs(profile)
         found, texts = stages(composed), code.inputs(composed)
@@ -224,7 +237,9 @@ def reproduce(
 
                 measured = [found[name] for name in sorted(ran) if found[name].kind in ("run", "measure")]
                 results.say_beside_git([ROOT / stage.outs[0] for stage in measured])
-    left = out_of_date - todo
+        left = out_of_date - todo
+        if not left:
+            unchanged.write_text(signature(profile))
     done = f"{minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
     say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
     for what, where in (("page", "index.html"), ("claims", "claims.md"), ("sheets", "sheets")):
