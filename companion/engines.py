@@ -4,9 +4,11 @@ What a stage wrote is entered with `dvc commit`, by one thread for all stages.
 """
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,8 @@ STOP = 10.0
 LOOK = 0.1
 #: Seconds after which a stage that has nothing to say is said to be running.
 HEARTBEAT = 15.0
+#: Seconds between two commits while stages run; a kill loses no more than what ended within them.
+PAUSE = 45.0
 #: Held by the driver that runs stages.
 LOCK = SCRATCH / "reproduce.lock"
 
@@ -117,11 +121,14 @@ class Stages:
 
     def __init__(self, engine_name, jobs, costs, entered):
         self.engine, self.jobs, self.costs, self.entered = engine(engine_name), jobs, costs, entered
-        self.committer, self.ended = ThreadPoolExecutor(1), []
+        self.committer, self.ended, self.last = ThreadPoolExecutor(1), [], -math.inf
+        self.idle = threading.Event()  # nothing runs that a commit would slow
+        self.idle.set()
 
     def side_by_side(self, found, needs):
         """Run the stages `found` (name -> Stage), each after those in `needs[name]`; the first failure stops all."""
         todo, running, finished, entries = list(found), {}, set(), []
+        self.idle.clear()
         try:
             while todo or running:
                 for name in [name for name in todo if needs[name] <= finished][: self.jobs - len(running)]:
@@ -148,6 +155,7 @@ class Stages:
         finally:
             for job in running.values():
                 job.stop()
+            self.idle.set()
             for entry in entries:
                 entry.result()
 
@@ -157,8 +165,10 @@ class Stages:
         return self.committer.submit(self.enter)
 
     def enter(self):
-        """One `dvc commit` for the stages that have ended."""
+        """One `dvc commit` for the stages that have ended. DVC reads all stages first, so while some run it is seldom asked."""
+        self.idle.wait(max(0.0, self.last + PAUSE - time.monotonic()))
         names, self.ended = self.ended, []
         if names:
             python("dvc commit failed", "dvc", "--wait-for-lock", "commit", "-f", *names)
             self.entered(names)
+            self.last = time.monotonic()
