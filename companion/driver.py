@@ -238,7 +238,7 @@ def reproduce(
                 measured = [found[name] for name in sorted(ran) if found[name].kind in ("run", "measure")]
                 results.say_beside_git([ROOT / stage.outs[0] for stage in measured])
         left = out_of_date - todo
-        if not left:
+        if not left and not reuse:  # what was only taken as it is has not been calculated here
             unchanged.write_text(signature(profile))
     done = f"{minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
     say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
