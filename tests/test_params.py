@@ -119,7 +119,7 @@ def test_ranges_are_of_parameters_that_experiments_have():
         return set().union(*map(names, value)) if isinstance(value, list) else set()
 
     known = set()
-    for experiment in params.experiments():
+    for experiment in params.notebooks("experiments"):
         known |= names(form.parameters_of(form.path_of(experiment)))
     assert set(form.ranges()) - known == set()
 
