@@ -422,6 +422,7 @@ def updates_figure(frame, curves, metric, name):
 def ratios_figure(frame, metric, name):
     """The metric with the JKO step over that without, by functional: each seed, geometric mean and its 95 % t interval."""
     logs = np.log(frame.set_index(["functional", "step", "seed"])[metric]).unstack("step")
+    logs = logs.reindex(columns=["jko", "gan"])  # a profile may have one of them alone: then nothing is drawn
     logs = (logs["jko"] - logs["gan"]).dropna()
     mean = logs.groupby("functional").mean().sort_values()
     figure, axes = plt.subplots(figsize=(style.WIDTH, 0.25 * len(mean) + 0.7), layout="constrained")
