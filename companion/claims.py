@@ -28,7 +28,7 @@ TRUST = {
     "ours": "our own question, not the paper's",
     "unknown": "unknown",
 }
-#: Kind of evidence -> what it is. Where the answer is known beforehand a check tests the code; only the last two can surprise.
+#: Kind of evidence -> what it is. Where the answer is known beforehand a check tests the code.
 KINDS = {
     "identity": "a closed form, or a solver against itself",
     "count": "operations, passes or branches, counted",

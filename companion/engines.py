@@ -78,7 +78,11 @@ class Job:
 
     def said(self):
         """Whole lines printed since the last call."""
-        text = self.log.read_bytes()[self.read :] if self.log.exists() else b""
+        if not self.log.exists():
+            return []
+        with open(self.log, "rb") as log:  # from where it was left: a log is looked at ten times a second
+            log.seek(self.read)
+            text = log.read()
         text = text[: text.rfind(b"\n") + 1]
         self.read += len(text)
         return text.decode(errors="replace").splitlines()

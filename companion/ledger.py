@@ -72,13 +72,18 @@ def accepted(band):
     return f"{'; '.join(parts)}. {band.why}"
 
 
+def tally(rows):
+    """Verdict -> how many of the claims have it."""
+    counts = Counter(rows["verdict"])
+    return {name: counts[name] for name in VERDICTS}
+
+
 def summary(frame):
     """How many claims there are of each verdict, those that need a training apart; how many verdicts their control turned."""
     trained = frame["kind"] == "trained"
 
     def counted(rows):
-        counts = Counter(rows["verdict"])
-        return f"{len(rows)}: " + ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
+        return f"{len(rows)}: " + ", ".join(f"{count} {name}" for name, count in tally(rows).items() if count)
 
     turned = ((frame["control_verdict"] != "") & (frame["control_verdict"] != frame["verdict"])).sum()
     return (
@@ -90,9 +95,7 @@ def summary(frame):
 
 def metrics(frame, report):
     """What `dvc metrics` compares, file -> name -> number: verdicts; distances of methods with all seeds, by step."""
-    found = {
-        "claims": {name: int((frame["verdict"] == name).sum()) for name in ("reproduced", "partly", "contradicted")}
-    }
+    found = {"claims": {name: tally(frame)[name] for name in ("reproduced", "partly", "contradicted")}}
     for name, column in {"digits": "fd_lenet_mean", "eight_gaussians": "w2_mean"}.items():
         for file in Path(report).glob(f"sheets/{name}/{name}.csv"):
             table = pd.read_csv(file)
@@ -103,16 +106,12 @@ def metrics(frame, report):
 
 def by_kind(frame):
     """Kind -> verdict -> how many claims."""
-    return {
-        kind: {name: int(((frame["kind"] == kind) & (frame["verdict"] == name)).sum()) for name in VERDICTS}
-        for kind in KINDS
-    }
+    return {kind: tally(frame[frame["kind"] == kind]) for kind in KINDS}
 
 
 def works(frame):
     """The claims by work: (paper, verdict -> how many, rows)."""
-    of = [(paper, Counter(rows["verdict"]), rows) for paper, rows in frame.groupby("paper", sort=False)]
-    return [(paper, {name: counts[name] for name in VERDICTS}, rows.to_dict("records")) for paper, counts, rows in of]
+    return [(paper, tally(rows), rows.to_dict("records")) for paper, rows in frame.groupby("paper", sort=False)]
 
 
 def render(template, frame, profile, filters=(), **more):
