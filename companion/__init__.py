@@ -1,4 +1,4 @@
-"""What turns notebooks into a pipeline and a report: running, parameters, stages, results, claims. Knows no mathematics."""
+"""What turns notebooks into a pipeline and a report: parameters, stages, results, claims. Knows no mathematics."""
 
 import importlib.util
 import sys

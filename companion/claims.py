@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, fields
 
+import numpy as np
+
 from companion.files import read_file, short
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF
@@ -26,11 +28,21 @@ TRUST = {
     "ours": "our own question, not the paper's",
     "unknown": "unknown",
 }
+#: Kind of evidence -> what it is. Where the answer is known beforehand a check tests the code.
+KINDS = {
+    "identity": "a closed form, or a solver against itself",
+    "count": "operations, passes or branches, counted",
+    "published": "numbers that others printed, against a closed form or each other",
+    "trained": "something is trained or simulated here, or would have to be",
+    "literature": "what other works say",
+}
 #: Verdict -> what it means, in the order of the summary.
 VERDICTS = {
     "reproduced": "every part of the check lies in its band",
+    "toy": "the same, at a scale far below the one that the claim speaks of",
     "partly": "the main part lies in its band or near it, another part does not or could not be measured",
     "contradicted": "the main part lies outside its band",
+    "undecided": "the interval of the main part lies across the edge of its band: more seeds would tell",
     "needs-gpu": "the claim is about a scale that a CPU does not reach",
     "not-run": "there is no result to judge by: not computed in this profile, or the experiment is only planned",
 }
@@ -44,7 +56,8 @@ class NotRun(Exception):
 class Outcome:
     """What a check measured: `values`, part of the band -> number in the band's units, and a `text` for people.
 
-    Parts that could not be measured are left out; the main part must be there.
+    A number that is known from few seeds is an interval, (low, high). Parts that could not be measured are left out; the
+    main part must be there.
     """
 
     values: dict
@@ -53,10 +66,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Band:
-    """The acceptance band of a claim.
+    """The acceptance band: part -> interval (low, high) `inside` which a claim holds; the first part is the claim.
 
-    `inside` has for each part the interval (low, high) in which the claim holds, the first part is the main one: the
-    claim itself. `near` has wider intervals of parts that may hold in part; `why` says where the limits come from.
+    `near` has wider intervals of parts that may hold in part; `why` says where the limits come from.
     """
 
     inside: dict
@@ -64,36 +76,52 @@ class Band:
     near: dict = field(default_factory=dict)
 
 
+def ends(value):
+    """(low, high) of a number or an interval."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+
+
 def grade(value, inside, near=(math.inf, -math.inf)):
-    """2 where `value` lies in [low, high] = `inside`, 1 in `near`, 0 elsewhere."""
-    return 2 if inside[0] <= value <= inside[1] else int(near[0] <= value <= near[1])
+    """2 where `value` lies in [low, high] = `inside`, 1 in `near`, 0 elsewhere; None for an interval that lies across."""
+    low, high = ends(value)
+    for number, (least, most) in ((2, inside), (1, near)):
+        if least <= low and high <= most:
+            return number
+        if low <= most and least <= high:
+            return None
+    return 0
 
 
-def verdict(values, band):
+def verdict(values, band, toy=False):
     """The verdict on measured values (part -> number), by a `Band`.
 
-    `contradicted` if the main part has grade 0; `reproduced` if every part of the band was measured and has grade 2;
-    `partly` otherwise. `UsageError` for a part that the band does not name, a main part that was not measured, NaN.
+    `undecided` if the main part has no grade; `contradicted` if it has grade 0; `reproduced`, or `toy`, if every part of
+    the band was measured and has grade 2; `partly` otherwise. `UsageError` for a part that the band does not name, a main
+    part that was not measured, NaN.
     """
     main, grades = next(iter(band.inside)), {}
     for name, value in values.items():
         nearest(name, band.inside, "part of the band")
-        if math.isnan(value):
+        if any(map(math.isnan, ends(value))):
             raise UsageError(f"{name} = nan: a check must measure a number or leave the part out")
         grades[name] = grade(value, band.inside[name], *([band.near[name]] if name in band.near else []))
     if main not in grades:
         raise UsageError(f"the main part of the band, {main!r}, was not measured")
-    if grades[main] == 0:
-        return "contradicted"
-    return "reproduced" if len(grades) == len(band.inside) and min(grades.values()) == 2 else "partly"
+    if not grades[main]:
+        return "contradicted" if grades[main] == 0 else "undecided"
+    if len(grades) < len(band.inside) or set(grades.values()) != {2}:
+        return "partly"
+    return "toy" if toy else "reproduced"
 
 
 def show(value):
-    """A number as text, four significant digits; errors of rounding size as the power of ten above them.
+    """A number or interval as text, four significant digits; errors of rounding size as the power of ten above them.
 
-    >>> show(0.26347), show(3.1e-12), show(0.0)
-    ('0.2635', '< 1e-11', '0')
+    >>> show(0.26347), show(3.1e-12), show(0.0), show((0.5, 2.0))
+    ('0.2635', '< 1e-11', '0', '0.5 to 2')
     """
+    if ends(value) != (value, value):
+        return " to ".join(map(show, value))
     if 0 < abs(value) < 1e-6:
         bound = f"1e{math.floor(math.log10(abs(value))) + 1:d}"
         return f"< {bound}" if value > 0 else f"> -{bound}"
@@ -115,10 +143,12 @@ def show_interval(low, high):
 class Claim:
     """One claim of a work, in our words; the attributes are the fields of its data file.
 
-    `otherwise` is the verdict of a claim that no notebook judges, "needs-gpu" or "not-run"; empty where one does.
+    `toy` says that the check is far below the scale that the claim speaks of; `otherwise` is the verdict of a claim that
+    no notebook judges, "needs-gpu" or "not-run", or any that the literature gives.
     """
 
     id: str
+    kind: str
     paper: str
     claim: str
     published: str
@@ -127,6 +157,7 @@ class Claim:
     control: str
     band: Band = None
     gpu: dict = field(default_factory=dict)
+    toy: bool = False
     otherwise: str = ""
 
 
@@ -161,13 +192,15 @@ def parse(raw, file):
             raise UsageError(f"claim id {name!r}: valid ids of this file look like {raw['key']}-C1")
         for key in entry:
             nearest(key, known, f"field of claim {name}")
-        needed = known - {"gpu"} - ({"band"} if "otherwise" in entry else {"otherwise"})
+        needed = known - {"gpu", "toy"} - ({"band"} if "otherwise" in entry else {"otherwise"})
         if missing := sorted(key for key in needed if not entry.get(key)):
             raise UsageError(f"claim {name} lacks {', '.join(missing)}")
         for tag in entry["trust"]:
             nearest(tag, TRUST, f"trust of claim {name}")
+        nearest(entry["kind"], KINDS, f"kind of claim {name}")
         if "otherwise" in entry:
-            nearest(entry["otherwise"], {"needs-gpu", "not-run"}, f"verdict of claim {name}")
+            unjudged = VERDICTS if entry["kind"] == "literature" else {"needs-gpu", "not-run"}
+            nearest(entry["otherwise"], unjudged, f"verdict of claim {name}")
         if entry.get("gpu") and set(entry["gpu"]) != {"what", "hours", "command"}:
             raise UsageError(f"gpu of claim {name} needs what, hours and command")
         given = {key: value.strip() if isinstance(value, str) else value for key, value in entry.items() if value}
@@ -198,7 +231,7 @@ class Judgement:
 
 
 def judge(claim, measure, evidence, controls):
-    """The `Judgement` of a claim: `measure(evidence)` is an `Outcome`, or raises `NotRun` where the evidence is not there.
+    """The `Judgement` of a claim: `measure(evidence)` is an `Outcome`, or raises `NotRun` where there is no evidence.
 
     Each of `controls` turns evidence into broken evidence; where the verdict may go either way (a comparison of two
     methods) there are two, one against each side. `control_verdict` is the first that differs; if none does, the last.
@@ -207,18 +240,21 @@ def judge(claim, measure, evidence, controls):
         outcome = measure(evidence)
     except NotRun as missing:
         return Judgement(claim.id, "not-run", "not-run", {}, str(missing))
-    reached = turned = verdict(outcome.values, claim.band)
+    reached = turned = verdict(outcome.values, claim.band, claim.toy)
     for break_it in controls:
-        turned = verdict(measure(break_it(evidence)).values, claim.band)
+        turned = verdict(measure(break_it(evidence)).values, claim.band, claim.toy)
         if turned != reached:
             break
-    values = {name: float(value) for name, value in outcome.values.items()}
+    values = {
+        name: float(value) if np.ndim(value) == 0 else list(map(float, value)) for name, value in outcome.values.items()
+    }
     return Judgement(claim.id, reached, turned, values, outcome.text)
 
 
 def sentence(judged):
     """A judgement in words, for the notebook: what is below 1e-6 reads 0, as rounding differs between machines."""
-    values = "; ".join(f"{part}: {show(value if abs(value) >= 1e-6 else 0.0)}" for part, value in judged.values.items())
+    settled = {part: 0.0 if max(map(abs, ends(value))) < 1e-6 else value for part, value in judged.values.items()}
+    values = "; ".join(f"{part}: {show(value)}" for part, value in settled.items())
     control = f" Control: {judged.control_verdict}." if judged.values else ""
     return f"{judged.id}: {judged.verdict}. {values + '. ' if values else ''}{judged.finding}{control}"
 

@@ -1,12 +1,9 @@
 """What a stage computes with: one text file of its settings and of the *definitions* its code reaches, free of prose.
 
-A stage of the pipeline depends on `results/inputs/<stage>.txt` alone (and on the results it reads). The file holds
-
-- the settings of its case, and of its notebook the cells of its part;
-- of gwf, companion and the modules beside the notebooks every function, class and constant that this code names,
-  directly or through others. Comments, docstrings and Markdown are left out; a caption is in, as it is printed.
-
-So an edit of prose runs nothing, an edit of one metric runs what measures with it, and one of a divergence its users.
+A stage of the pipeline depends on `results/inputs/<stage>.txt` alone (and on the results it reads). The file holds the
+settings of its case, of its notebook the cells of its part, and of gwf, companion and the modules beside the notebooks
+every function, class and constant that this code names, directly or through others. Comments, docstrings and Markdown
+are left out; a caption is in, as it is printed. An edit of prose runs nothing, one of a metric what measures with it.
 
 A *table* is a module-level dict with string keys whose values name definitions: `DIVERGENCES = {"kl": KL(), ...}`. A
 stage that looks names up in it has the entries whose keys are written in its settings or code, no others; one that goes
@@ -39,7 +36,7 @@ PLUMBING = {
 
 
 class Module:
-    """Names that Python text defines (`definitions`, name -> statements) and `imports` (name -> module, attribute or None).
+    """Names that a text defines (`definitions`, name -> statements) and `imports` (name -> module, attribute or None).
 
     `others` are statements that bind nothing: they run whenever the module is imported.
     """
@@ -102,7 +99,7 @@ def module(name):
 
 @functools.cache
 class References:
-    """What the names in one statement or expression stand for: `definitions`, `libraries`; and the `strings` in it.
+    """What the names in a statement stand for: `definitions` and `libraries`; and the `strings` in it.
 
     Definitions are (Module, name, whether a table is gone through and not only looked up in).
     """
@@ -153,10 +150,7 @@ class References:
 
 
 class Bundle:
-    """Everything reached from the statements `start` of the Module `root`, the cells of a notebook.
-
-    Its definitions come in only if they are reached; `strings` are names that the settings ask for.
-    """
+    """All that is reached from the statements `start` of the cells `root`; settings ask for `strings`."""
 
     def __init__(self, root, start, strings):
         self.root, self.start, self.strings = root, start, set(strings)
@@ -211,11 +205,11 @@ class Bundle:
 def plain(owner, node):
     """Text of a statement, decorators included, without prose."""
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-    return form.prose_free("\n".join(owner.text.splitlines()[first - 1 : node.end_lineno]) + "\n").rstrip()
+    return form.prose_free("\n".join(owner.lines[first - 1 : node.end_lineno]) + "\n").rstrip()
 
 
 def tables_looked_up_in(node):
-    """The parts of an expression at which a table is looked up by a name: TABLE[k], k in TABLE, nearest(k, TABLE, ...)."""
+    """The parts of an expression that are tables looked up by a name: TABLE[k], k in TABLE, nearest(k, TABLE, ...)."""
     if isinstance(node, ast.Subscript):
         return [node.value]
     if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
@@ -226,10 +220,7 @@ def tables_looked_up_in(node):
 
 
 def bundle(name, part, settings=None):
-    """The text that a stage depends on: notebook `name`, `part` "run", "show" or None for the whole notebook.
-
-    `settings` is what its parameters cell is overridden with.
-    """
+    """The text that a stage depends on: a part ("run", "show", None for all) of a notebook, and `settings`."""
     path = form.path_of(name)
     nb, root, start = notebook(path, part)
     values = form.parameters_of(path) | (settings or {})
@@ -240,7 +231,11 @@ def bundle(name, part, settings=None):
         prose = form.prose(nb)
         title = next(iter(prose.values())).splitlines()[0]
         parts += ["# captions", *(text for name, text in prose.items() if name in written), title]
-    parts += [f"{claim.id}: {claim.band}" for claim in claims.read().values() if claim.id in reached.strings]
+    parts += [
+        f"{claim.id}: {claim.band}{' toy' * claim.toy}"
+        for claim in claims.read().values()
+        if claim.id in reached.strings
+    ]
     return "\n".join(parts)
 
 
@@ -254,9 +249,9 @@ def notebook(path, part):
 
 
 def statements(root, cells, part):
-    """The statements of a notebook that run in any case: all that bind nothing, and those of the cells tagged `part`.
+    """What runs in any case: all that binds nothing, and the cells tagged `part`; all, where no cell has the tag.
 
-    Definitions of untagged cells are left to be reached; a notebook without parts has all of its statements.
+    Definitions of untagged cells are left to be reached.
     """
     tagged, line = set(), 1
     for cell in cells:
@@ -280,11 +275,11 @@ def inputs(composed):
             found[f"measure-{name}-{case}"] = bundle(name, "run", {"case": case})
     for name in [*composed["shows"], *composed["chapters"]]:
         found[f"show-{name}"] = bundle(name, "show")
-    of = {"claims": ("claims.py", "ledger.py", "claims.md.j2"), "page": ("page.py", "page.html")}
+    bands = sorted((CONF / "claims").glob("*.yaml"))
+    of = {"claims": ["claims.py", "ledger.py", "claims.md.j2", *bands], "page": ["page.py", "page.html"]}
     for name, files in of.items():
-        found[name] = "\n".join((ROOT / "companion" / file).read_text("utf-8") for file in files)
-    texts = [path.read_text(encoding="utf-8") for path in sorted((CONF / "claims").glob("*.yaml"))]
-    found["claims"] = "\n".join([found["claims"], *texts])
+        paths = [ROOT / "companion" / file for file in (*files, "claim.md.j2")]
+        found[name] = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     return found
 
 

@@ -1,9 +1,8 @@
 """`make reproduce`: bring every stage of dvc.yaml up to date, several at a time, and show what is happening.
 
 DVC's files say what there is to do (dvc.yaml) and what has been done (dvc.lock). The driver runs the stages' own
-commands side by side, through an engine (`companion.engines`: processes of this machine, or jobs of a Slurm cluster),
-and enters their outputs with `dvc commit`; `dvc repro` and `dvc status` then agree. The first seed of everything comes
-first, then a complete report, then the other seeds, then the report again.
+commands side by side (`companion.engines`) and enters their outputs with `dvc commit`; `dvc repro` and `dvc status`
+then agree. The first seed of everything comes first, then a complete report, then the other seeds and the report again.
 
 A profile other than `laptop` runs in a copy of the sources, scratch/profiles/<profile>, with DVC files of its own: it
 leaves no trace in params.yaml and dvc.lock, and what is edited meanwhile does not disturb it.
@@ -28,7 +27,7 @@ import re
 import signal
 import sys
 import time
-from collections import namedtuple
+from collections import defaultdict, namedtuple
 from pathlib import Path
 
 import joblib
@@ -36,7 +35,7 @@ import joblib
 from companion import code, params, workspace
 from companion.engines import LOCK, Stages, environment, python
 from companion.files import read_file, write_text
-from companion.guard import Alone, command_line, say, watch
+from companion.guard import alone, command_line, say, watch
 from gwf.errors import UsageError, in_range, nearest, whole
 from gwf.paths import ROOT, SCRATCH
 from gwf.progress import clock
@@ -46,8 +45,6 @@ INPUTS = "results/inputs"
 SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter": 25.0, "claims": 3.0, "page": 3.0}
 #: Runs side by side, by engine: processes, one for each core and at most four; jobs in the queue of a cluster.
 SIDE_BY_SIDE = {"local": min(joblib.cpu_count(), 4), "slurm": 64}
-
-
 #: A stage of dvc.yaml: `kind` is "run" for `run@porous_d2-0`, `inputs` the name of its file below results/inputs.
 Stage = namedtuple("Stage", "name kind cmd deps outs inputs seed")
 
@@ -72,9 +69,8 @@ def stages(composed):
 
 def filled(entry, values):
     """An entry of dvc.yaml with `${name}` replaced by the value of that name."""
-    return json.loads(
-        re.sub(r"\$\{([\w.]+)\}", lambda found: json.dumps(str(values[found[1]]))[1:-1], json.dumps(entry))
-    )
+    value = lambda name: json.dumps(str(values[name[1]]))[1:-1]
+    return json.loads(re.sub(r"\$\{([\w.]+)\}", value, json.dumps(entry)))
 
 
 def needs(found):
@@ -95,23 +91,16 @@ def stale(found, texts, reuse):
     written = params.PARAMS.exists() and read_file(params.PARAMS) or {}
     # Without the lists of runs in params.yaml DVC cannot say anything.
     status = python("dvc status", "dvc", "status", "--json") if set(params.FOLLOWS) <= set(written) else "{}"
-    changed = {
-        name: {
-            what
-            for reason in reasons
-            if isinstance(reason, dict)
-            for paths in reason.values()
-            for path, what in paths.items()
-            if not path.startswith(INPUTS)
-        }
-        for name, reasons in json.loads(status).items()
-    }
+    changed = defaultdict(set)  # name of a stage -> what DVC says of its files: modified, deleted, not in cache
+    for name, reasons in json.loads(status).items():
+        for files in (files for reason in reasons if isinstance(reason, dict) for files in reason.values()):
+            changed[name] |= {what for path, what in files.items() if not path.startswith(INPUTS)}
 
     def done(stage):
         entry = locked.get(stage.name, {"cmd": None, "deps": []})
         hashes = {dep["path"]: dep.get("md5") for dep in entry["deps"]}
         same = hashes.get(f"{INPUTS}/{stage.inputs}.txt") == hashlib.md5(texts[stage.inputs].encode()).hexdigest()
-        touched = changed.get(stage.name, set()) - ({"deleted", "not in cache"} if reuse else set())
+        touched = changed[stage.name] - ({"deleted", "not in cache"} if reuse else set())
         return entry["cmd"] == stage.cmd and same and not touched and (reuse or mark(entry) in ran)
 
     return {stage.name for stage in found.values() if not done(stage)}
@@ -171,25 +160,25 @@ class Costs:
 
 
 def telling(found, todo, costs, budget):
-    """Of the stages `todo` those that tell most within `budget` seconds: of every family one, the cheapest first, then more.
+    """Of the stages `todo` those that tell most within `budget` seconds: the cheapest of every family, then more.
 
-    A family is an experiment, a chapter, or a data set with one of the chief time steps; a training comes with its measuring, and what
-    is the first of an experiment with the time of its sheet.
+    A family is an experiment, a chapter, or a data set with one of the chief time steps. A training comes with its
+    measuring, the first of an experiment with the time of its sheet.
     """
-    by_cost = [found[name] for name in todo if found[name].kind in ("run", "train", "chapter", "measure")]
-    if not by_cost:  # all is calculated, a sheet has changed
+    calculated = [found[name] for name in todo if found[name].kind in ("run", "train", "chapter", "measure")]
+    if not calculated:  # a sheet has changed
         return todo
-    by_cost.sort(key=lambda stage: (stage.seed, costs[stage], stage.name))
+    by_cost = sorted(calculated, key=lambda stage: (stage.seed, costs[stage], stage.name))
     chosen, spent, families, sheets = set(), 0.0, set(), set()
     for first in (True, False):
         for stage in by_cost:
-            kind, words, training = stage.kind, stage.cmd.split(), stage.name.replace("measure@", "train@")
+            _, _, _, _, notebook, *case = stage.cmd.split()  # python -m companion.notebooks train digits kl-jko 0
+            step = case[0].split("-")[1] if stage.kind == "train" else ""
+            family = (stage.kind, notebook, step if step in ("gan", "jko", "euler") else "")
             both = {stage.name, stage.name.replace("train@", "measure@")}
-            step = words[5].split("-")[1] if kind == "train" else ""
-            family = (kind, words[4], step if step in ("gan", "jko", "euler") else "")
-            sheet = {f"show@{words[4]}"} & set(found) - sheets
+            sheet = {f"show@{notebook}"} & set(found) - sheets
             cost = sum(costs[found[name]] for name in both | sheet)
-            waits = kind == "measure" and training in todo
+            waits = stage.kind == "measure" and stage.name.replace("measure@", "train@") in todo
             if stage.name in chosen or waits or spent + cost > budget or (first and family in families):
                 continue
             families.add(family)
@@ -200,23 +189,11 @@ def telling(found, todo, costs, budget):
 
 
 def reproduce(
-    profile="laptop",
-    *,
-    jobs: int = None,
-    minutes: float = None,
-    reuse: bool = False,
-    plan: bool = False,
-    data: bool = False,
-    engine="local",
+    profile="laptop", *, jobs: int = None, minutes: float = None, reuse=False, plan=False, data=False, engine="local"
 ):
     """Bring the pipeline up to date, or print what would run; the arguments are those of the command line, see above.
 
-    Raises
-    ------
-    UsageError
-        Wrong profile, parameter or data; nothing has run.
-    Failed
-        A stage failed; the message says which and why.
+    `UsageError` for a wrong profile, parameter or data, when nothing has run; `Failed` says which stage failed and why.
     """
     began = time.monotonic()
     if os.environ.get("MAKELEVEL"):
@@ -235,19 +212,17 @@ def reproduce(
         os.chdir(target := workspace.copy(profile))
         inside = environment() | {"GWF_WORKSPACE": "1", "PYTHONPATH": str(target)}
         os.execve(sys.executable, [sys.executable, "-m", "companion.driver", *sys.argv[1:]], inside)
-    with Alone(LOCK, wait=False):
+    with alone(LOCK, wait=False):
         workspace.mend()
         unchanged = SCRATCH / f"unchanged-{profile}"
         if unchanged.exists() and unchanged.read_text() == signature(profile):
             return say("nothing to do" if plan else f"profile {profile}: everything is up to date")
         workspace.data()
-        composed = params.compose(profile)
+        composed, costs = params.compose(profile), Costs(profile)
         found, texts = stages(composed), code.inputs(composed)
-        todo = stale(found, texts, reuse)
-        costs, left = Costs(profile), set()
+        todo = out_of_date = stale(found, texts, reuse)
         if minutes:
-            part = telling(found, todo, costs, 60 * minutes * jobs * 0.8)
-            todo, left = part, todo - part
+            todo = telling(found, todo, costs, 60 * minutes * jobs * 0.8)
         if plan:
             return say("\n".join(name for name in found if name in todo) or "nothing to do")
         if todo:
@@ -260,10 +235,10 @@ def reproduce(
             if profile == "laptop":
                 from companion import results
 
-                results.say_beside_git(
-                    [ROOT / found[n].outs[0] for n in sorted(ran) if found[n].kind in ("run", "measure")]
-                )
-        if not left:
+                measured = [found[name] for name in sorted(ran) if found[name].kind in ("run", "measure")]
+                results.say_beside_git([ROOT / stage.outs[0] for stage in measured])
+        left = out_of_date - todo
+        if not left and not reuse:  # what was only taken as it is has not been calculated here
             unchanged.write_text(signature(profile))
     done = f"{minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
     say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
@@ -274,14 +249,13 @@ def reproduce(
 
 def rounds(runner, found, todo, costs, composed):
     """The first seed of everything and a report of it, then the other seeds and the report; returns what ran."""
-    above, ran, jobs = needs(found), set(), runner.jobs
+    above, ran = needs(found), set()
     calculated = [found[name] for name in found if name in todo and found[name].kind in ("run", "train", "measure")]
     first = [stage for stage in calculated if stage.seed == composed["seeds"][0]]
-    say(
-        f"profile {composed['profile']}: {len(calculated)} runs to do of {len(found)} stages, {jobs} at a time: "
-        f"about {clock(costs.together(first, jobs))} to a first report, {clock(costs.together(calculated, jobs))} in all"
-    )
     others = [stage for stage in calculated if stage not in first]
+    soon, in_all = (clock(costs.together(part, runner.jobs)) for part in (first, calculated))
+    say(f"profile {composed['profile']}: {len(calculated)} runs to do of {len(found)} stages, {runner.jobs} at a time")
+    say(f"about {soon} to a first report, {in_all} in all")
     for part in (first, others) if others else (first,):
         names = {stage.name for stage in part}
         for name in found:  # in the order of dvc.yaml, so that what a stage needs has been looked at

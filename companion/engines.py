@@ -4,9 +4,11 @@ What a stage wrote is entered with `dvc commit`, by one thread for all stages.
 """
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,19 +23,21 @@ STOP = 10.0
 LOOK = 0.1
 #: Seconds after which a stage that has nothing to say is said to be running.
 HEARTBEAT = 15.0
+#: Seconds between two commits while stages run; a kill loses no more than what ended within them.
+PAUSE = 45.0
 #: Held by the driver that runs stages.
 LOCK = SCRATCH / "reproduce.lock"
 
 
 def environment():
-    """Environment of stages: this interpreter comes first in PATH, one thread."""
+    """Environment of stages: this interpreter comes first in PATH; one thread."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     own = {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
     return os.environ | dict.fromkeys(THREADS, "1") | own
 
 
 def python(what, *words):
-    """Run a module of Python and wait; returns what it prints. `UsageError` of `what` and what it said last if it fails."""
+    """Run a module of Python and return what it prints; `UsageError` of `what` and what it said last if it fails."""
     quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment(), **quiet)
     if done.returncode:
@@ -44,7 +48,7 @@ def python(what, *words):
 
 
 class Job:
-    """A stage that was started, as a process of this machine; other engines say `start`, `status` and `stop` anew."""
+    """A stage that was started, as a process of this machine; another engine has its own `start`, `status`, `stop`."""
 
     def __init__(self, stage, label=""):
         self.stage, self.label, self.read = stage, label, 0
@@ -66,7 +70,7 @@ class Job:
         return self.popen.poll()
 
     def stop(self):
-        """End the process group; the notebook runner takes its kernel with it."""
+        """End the process group; the runner of the notebook takes its kernel with it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, 15)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -76,7 +80,7 @@ class Job:
         """Whole lines printed since the last call."""
         if not self.log.exists():
             return []
-        with open(self.log, "rb") as log:
+        with open(self.log, "rb") as log:  # from where it was left: a log is looked at ten times a second
             log.seek(self.read)
             text = log.read()
         text = text[: text.rfind(b"\n") + 1]
@@ -121,11 +125,14 @@ class Stages:
 
     def __init__(self, engine_name, jobs, costs, entered):
         self.engine, self.jobs, self.costs, self.entered = engine(engine_name), jobs, costs, entered
-        self.committer, self.ended = ThreadPoolExecutor(1), []
+        self.committer, self.ended, self.last = ThreadPoolExecutor(1), [], -math.inf
+        self.idle = threading.Event()  # nothing runs that a commit would slow
+        self.idle.set()
 
     def side_by_side(self, found, needs):
-        """Run the stages `found` (name -> Stage), each when those in `needs[name]` are done; the first failure stops all."""
+        """Run the stages `found` (name -> Stage), each after those in `needs[name]`; the first failure stops all."""
         todo, running, finished, entries = list(found), {}, set(), []
+        self.idle.clear()
         try:
             while todo or running:
                 for name in [name for name in todo if needs[name] <= finished][: self.jobs - len(running)]:
@@ -134,10 +141,10 @@ class Stages:
                     say(f"{label} {name}")
                     running[name] = self.engine(found[name], label)
                 time.sleep(LOOK)
-                for name, status in [(name, job.look()) for name, job in running.items()]:
-                    if status is None:
+                for name, job in list(running.items()):
+                    if (status := job.look()) is None:
                         continue
-                    job = running.pop(name)
+                    del running[name]
                     if status:
                         raise Failed(job.failure(status))
                     finished.add(name)
@@ -152,17 +159,20 @@ class Stages:
         finally:
             for job in running.values():
                 job.stop()
+            self.idle.set()
             for entry in entries:
                 entry.result()
 
     def commit(self, name):
-        """Enter the outputs of a stage into dvc.lock and DVC's cache, in a thread, with all others that have ended by then."""
+        """Enter the outputs of a stage into dvc.lock and DVC's cache, in a thread, with all that have ended by then."""
         self.ended.append(name)
         return self.committer.submit(self.enter)
 
     def enter(self):
-        """One `dvc commit` for the stages that have ended."""
+        """One `dvc commit` for the stages that have ended. DVC reads all stages first, so while some run it is seldom asked."""
+        self.idle.wait(max(0.0, self.last + PAUSE - time.monotonic()))
         names, self.ended = self.ended, []
         if names:
             python("dvc commit failed", "dvc", "--wait-for-lock", "commit", "-f", *names)
             self.entered(names)
+            self.last = time.monotonic()

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from gwf.errors import UsageError
-from gwf.paths import ROOT
+from gwf.paths import ROOT, replace
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -28,7 +28,7 @@ def short(path):
 
 
 def read_file(path, **options):
-    """What a YAML, JSON or csv file holds (`options` are those of pandas); `UsageError` names the file and what is wrong."""
+    """What a YAML, JSON or csv file holds (`options` are those of pandas); `UsageError` says what is wrong with it."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -50,15 +50,12 @@ def write_text(text, path):
     """Write `text` to `path` atomically; returns whether the bytes changed."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return True
 
 
 def link(path, target):
-    """Make `path` a relative link to `target`, which stands when both are moved; a folder or file in its place stays."""
+    """Make `path` a relative link to `target`, which stands when both are moved; what is in its place stays."""
     if path.is_symlink():
         path.unlink()
     if not path.exists():

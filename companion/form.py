@@ -49,19 +49,18 @@ def prose(nb):
 
 
 def part(nb, name):
-    """The notebook `nb` (JSON content) with the code cells of one part alone, "run" or "show"; None is the whole notebook.
+    """The notebook `nb` (JSON content) with the code cells of one part alone, "run" or "show"; None is the whole of it.
 
-    An experiment has cells tagged `run`, which compute one case with one seed, and cells tagged `show`, which read all
-    cases and hold table, figure and claims; what is untagged (imports, functions) belongs to both. A cell tagged `lab`
-    does by hand what another stage of the pipeline does, and belongs to the whole notebook alone. A notebook without
-    such tags is all of one part.
+    Cells tagged `run` compute one case with one seed, those tagged `show` read all cases and hold table, figure and
+    claims; what is untagged (imports, functions) belongs to both. A cell tagged `lab` does by hand what another stage
+    of the pipeline does, and belongs to the whole notebook alone.
     """
     other = {"run", "show", "lab"} - {name} if name else set()
     return nb | {"cells": [cell for cell in nb["cells"] if cell["cell_type"] != "code" or not other & tags(cell)]}
 
 
 def parse(notebook, cell):
-    """Syntax tree of a code cell; raises `UsageError` if it is not plain Python."""
+    """Syntax tree of a code cell; `UsageError` if it is not plain Python."""
     try:
         return ast.parse(source(cell))
     except SyntaxError as error:
@@ -111,8 +110,7 @@ def in_its_range(name, value, of):
 def accept(notebook, given, where=None):
     """Return `given` if every name is a parameter of `notebook`, every type that of its default, every number in range.
 
-    An int is accepted where the default is a float, and anything where the default is None. `UsageError` names the
-    nearest valid parameter, the type, or the range.
+    An int is accepted where the default is a float, and anything where it is None. Otherwise `UsageError`.
     """
     defaults, of = parameters_of(notebook), Path(notebook).name
     for name, value in given.items():
@@ -129,9 +127,8 @@ def accept(notebook, given, where=None):
 def normalise(nb):
     """Return notebook `nb` without anything that differs between two equal runs.
 
-    Dropped: metadata of papermill and of execution, the kernel's version, stderr (warnings with machine
-    paths; the terminal has shown them). Replaced: the random id of the injected cell, memory addresses, the
-    repository's own path. Joined: consecutive pieces of stdout, which arrive in chunks that depend on timing.
+    Dropped: metadata of papermill and of execution, the kernel's version, stderr (the terminal has shown it). Replaced:
+    the random id of the injected cell, memory addresses, the repository's own path. Joined: the pieces of stdout.
     """
     import nbformat
 

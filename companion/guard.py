@@ -1,8 +1,7 @@
 """Processes that must not outlive or overtake each other, and command lines that say in one line what is wrong.
 
-A pipeline may be killed at any moment, one process at a time. What is left behind must stop by itself, and
-what starts next must wait until it has: a training kernel that lives on would write the same checkpoints as
-its successor.
+A pipeline may be killed at any moment, one process at a time. What is left behind must stop by itself, and what starts
+next must wait until it has: a training kernel that lives on would write the same checkpoints as its successor.
 """
 
 import argparse
@@ -43,9 +42,9 @@ class Parser(argparse.ArgumentParser):
 def command_line(**actions):
     """A `main`: it takes the words of the command line, calls one of the `actions` and returns the exit status.
 
-    The arguments of an action are the parameters of its function, of the type in their annotation; several actions are
-    subcommands by name, an action called `main` has no name. What the user can mend is one line on stderr, also what the
-    system refuses (a full disk, a folder that must not be written to). A reader that closes its pipe (`| head`) is no error.
+    The arguments of an action are the parameters of its function, of the type in their annotation, flags where False is
+    the default; several actions are subcommands by name. What the user can mend is one line on stderr, also what the
+    system refuses (a full disk). A reader that closes its pipe (`| head`) is no error.
     """
 
     def main(words=None):
@@ -79,9 +78,11 @@ def parsed(actions, words):
         command.set_defaults(action=action)
         for key, entry in inspect.signature(action).parameters.items():
             kind, default = (None if it is entry.empty else it for it in (entry.annotation, entry.default))
-            how = {bool: {"action": "store_true"}, list: {"nargs": "*"}}.get(kind, {"type": kind, "default": default})
             option = entry.kind is entry.KEYWORD_ONLY
-            if default is not None and not option:
+            how = {"nargs": "*"} if kind is list else {"type": kind, "default": default}
+            if default is False:
+                how = {"action": "store_true"}
+            elif default is not None and not option:
                 how["nargs"] = "?"
             command.add_argument(f"--{key}" if option else key, **how)
     asked = vars(parser.parse_args(words))
@@ -89,7 +90,7 @@ def parsed(actions, words):
 
 
 def watch(on_death):
-    """Call `on_death()` from a background thread as soon as the parent process is gone; the returned Event, set, ends that."""
+    """Call `on_death()` from a thread as soon as the parent process is gone; the returned Event, set, ends that."""
     parent, stopped = os.getppid(), threading.Event()
 
     def loop():
@@ -101,37 +102,31 @@ def watch(on_death):
     return stopped
 
 
-class Alone:
-    """Hold the lock file `path` as a context manager; a second one waits, or without `wait` has a `UsageError`.
+@contextlib.contextmanager
+def alone(path, wait=True):
+    """Hold the lock file `path`, and give a mark for environments; a second holder waits, or has a `UsageError`.
 
     The operating system releases the lock with the death of its holder, however that comes about. Processes that the
-    holder starts with `mark` in their environment are ended by the next holder, should they outlive it.
+    holder starts with the mark in their environment are ended by the next holder, should they outlive it.
     """
-
-    def __init__(self, path, wait=True):
-        self.path, self.wait, self.mark = path, wait, {HELD: str(path)}
-
-    def __enter__(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(self.path, "a")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
         try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            busy = f"{self.path.stem} is already being run by another process in this folder"
-            if not self.wait:
+            busy = f"{path.stem} is already being run by another process in this folder"
+            if not wait:
                 raise UsageError(busy) from None
             say(f"waiting: {busy}")
-            fcntl.flock(self.file, fcntl.LOCK_EX)
-        self.clear()
-        return self
+            fcntl.flock(file, fcntl.LOCK_EX)
+        end_marked(path)
+        yield {HELD: str(path)}
 
-    def clear(self):
-        """End the processes that carry the mark of this lock, and return when they are gone."""
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.pid != os.getpid() and process.environ().get(HELD) == str(self.path):
-                    process.kill()
-                    process.wait(10)
 
-    def __exit__(self, *exception):
-        self.file.close()
+def end_marked(path):
+    """End the processes that carry the mark of the lock `path`, and return when they are gone."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(HELD) == str(path):
+                process.kill()
+                process.wait(10)

@@ -18,7 +18,7 @@ import jinja2
 import pandas as pd
 
 from companion import claims
-from companion.claims import ID, TRUST, VERDICTS, Judgement, show, show_interval
+from companion.claims import ID, KINDS, TRUST, VERDICTS, Judgement, show, show_interval
 from companion.files import read_file, short, write_text
 from companion.form import cells, source
 from companion.guard import command_line
@@ -46,7 +46,7 @@ def evaluate(profile, report):
             entry = vars(Judgement(claim.id, claim.otherwise or "not-run", "", {}, missing))
         gpu = claim.gpu and f"{claim.gpu['what']} About {claim.gpu['hours']} GPU hours: {claim.gpu['command']}"
         row = {
-            **{name: getattr(claim, name) for name in ("id", "paper", "claim", "published")},
+            **{name: getattr(claim, name) for name in ("id", "paper", "kind", "claim", "published")},
             "trust": "; ".join(TRUST[tag] for tag in claim.trust),
             "check": claim.check,
             "band": accepted(claim.band),
@@ -67,25 +67,35 @@ def accepted(band):
     """A band in words."""
     if band is None:
         return ""
-    parts = [
-        f"{part}: {show_interval(*inside)}"
-        + (f" (in part: {show_interval(*band.near[part])})" if part in band.near else "")
-        for part, inside in band.inside.items()
-    ]
-    return "; ".join(parts) + f". {band.why}"
+    near = {part: f" (in part: {show_interval(*limits)})" for part, limits in band.near.items()}
+    parts = (f"{part}: {show_interval(*inside)}{near.get(part, '')}" for part, inside in band.inside.items())
+    return f"{'; '.join(parts)}. {band.why}"
+
+
+def tally(rows):
+    """Verdict -> how many of the claims have it."""
+    counts = Counter(rows["verdict"])
+    return {name: counts[name] for name in VERDICTS}
 
 
 def summary(frame):
-    """One sentence: how many claims, and how many of each verdict, in the order of `VERDICTS`."""
-    counts = Counter(frame["verdict"])
-    parts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
+    """How many claims there are of each verdict, those that need a training apart; how many verdicts their control turned."""
+    trained = frame["kind"] == "trained"
+
+    def counted(rows):
+        return f"{len(rows)}: " + ", ".join(f"{count} {name}" for name, count in tally(rows).items() if count)
+
     turned = ((frame["control_verdict"] != "") & (frame["control_verdict"] != frame["verdict"])).sum()
-    return f"{len(frame)} claims: {parts}. {turned} verdicts were turned by their control."
+    return (
+        f"Claims that are identities, counts, printed numbers or a matter of the literature, {counted(frame[~trained])}. "
+        f"Claims that something has to be trained for, {counted(frame[trained])}. "
+        f"{turned} of {len(frame)} verdicts were turned by their control."
+    )
 
 
 def metrics(frame, report):
-    """What `dvc metrics` compares, file -> name -> number: counts of verdicts; distances of methods with all seeds, by step."""
-    found = {"claims": {name: int((frame["verdict"] == name).sum()) for name in list(VERDICTS)[:3]}}
+    """What `dvc metrics` compares, file -> name -> number: verdicts; distances of methods with all seeds, by step."""
+    found = {"claims": {name: tally(frame)[name] for name in ("reproduced", "partly", "contradicted")}}
     for name, column in {"digits": "fd_lenet_mean", "eight_gaussians": "w2_mean"}.items():
         for file in Path(report).glob(f"sheets/{name}/{name}.csv"):
             table = pd.read_csv(file)
@@ -94,38 +104,38 @@ def metrics(frame, report):
     return found
 
 
+def by_kind(frame):
+    """Kind -> verdict -> how many claims."""
+    return {kind: tally(frame[frame["kind"] == kind]) for kind in KINDS}
+
+
 def works(frame):
     """The claims by work: (paper, verdict -> how many, rows)."""
-    found = []
-    for paper, rows in frame.groupby("paper", sort=False):
-        counts = Counter(rows["verdict"])
-        found.append((paper, {name: counts[name] for name in VERDICTS}, rows.to_dict("records")))
-    return found
+    return [(paper, tally(rows), rows.to_dict("records")) for paper, rows in frame.groupby("paper", sort=False)]
 
 
-def render(template, filters=(), **values):
-    """The text of a template of this folder; what goes into HTML is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=template.endswith(".html"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+def render(template, frame, profile, filters=(), **more):
+    """The text that a template of this folder makes of the ledger; what goes into HTML is escaped."""
+    lines = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=jinja2.select_autoescape(["html"]), **lines)
     environment.filters.update(filters)
-    return environment.get_template(template).render(values)
+    of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame)}
+    return environment.get_template(template).render(of | more)
 
 
 def write(profile, report):
-    """Write claims.csv, claims.md and metrics/ into the report folder; the same results give the same bytes."""
-    frame, folder = evaluate(profile, report), Path(report)
+    """Gather what the notebooks judged in claims.csv, claims.md and metrics/; the same results give the same bytes."""
+    frame, folder = evaluate(nearest(profile, profiles(), "profile"), ROOT / report), ROOT / report
     frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
-    of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame)}
-    write_text(render("claims.md.j2", **of).rstrip() + "\n", folder / "claims.md")
+    write_text(
+        render("claims.md.j2", frame, profile, on_page=False, kinds=KINDS, by_kind=by_kind(frame)).rstrip() + "\n",
+        folder / "claims.md",
+    )
     shutil.rmtree(folder / "metrics", ignore_errors=True)
     for name, content in metrics(frame, folder).items():
         write_text(json.dumps(content, indent=1) + "\n", folder / "metrics" / f"{name}.json")
-    return frame
+    print(summary(frame))
 
 
 def load(report):
@@ -133,7 +143,7 @@ def load(report):
     file = Path(report) / "claims.csv"
     try:
         frame = read_file(file, dtype=str, keep_default_na=False)
-        if frame.empty or not {"id", "paper", "claim", "value", "verdict", "control_verdict"} <= set(frame):
+        if frame.empty or not {"id", "paper", "kind", "claim", "value", "verdict", "control_verdict"} <= set(frame):
             raise UsageError(f"{short(file)} has no claims")
     except UsageError as error:
         inside = short(file).parts
@@ -158,17 +168,12 @@ def terminal(frame, width=None):
     return "\n".join([*lines, *textwrap.wrap(summary(frame), width)])
 
 
-def put(profile, report):
-    """Gather what the notebooks judged."""
-    print(summary(write(nearest(profile, profiles(), "profile"), ROOT / report)))
-
-
 def show_all(report):
     """Print the ledger."""
     print(terminal(load(ROOT / report)))
 
 
-main = command_line(write=put, print=show_all)
+main = command_line(write=write, print=show_all)
 
 if __name__ == "__main__":
     sys.exit(main())

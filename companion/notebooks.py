@@ -2,8 +2,8 @@
 
 Command line::
 
-    python -m companion.notebooks run porous porous_d2 0        # the cells tagged `run` of one experiment: a case, a seed
-    python -m companion.notebooks show porous                   # the cells tagged `show`: table, figure, claims -> report/
+    python -m companion.notebooks run porous porous_d2 0        # the cells tagged `run`: a case, a seed
+    python -m companion.notebooks show porous                   # the cells tagged `show`: table, figure, claims
     python -m companion.notebooks train digits kl-jko 0         # one training run
     python -m companion.notebooks refresh notebooks/chapters/01_jko_gaussian.ipynb    # execute in place
 """
@@ -19,26 +19,18 @@ from unittest import mock
 from companion import params
 from companion.files import read_file, short
 from companion.form import accept, load, normalise, part, path_of, write
-from companion.guard import THREADS, Alone, Failed, command_line, say, watch
+from companion.guard import THREADS, Failed, alone, command_line, end_marked, say, watch
 from gwf import paths
 from gwf.errors import UsageError, nearest
 from gwf.paths import RESULTS, ROOT, SCRATCH
 
 
 def run(notebook, key, parameters, only=None, threads=None):
-    """Execute `notebook`, or the cells of one part of it, with `parameters`.
+    """Execute `notebook`, or one part of it, with `parameters`; `key` names the run in scratch/ and in messages.
 
-    The working folder is the root of the repository. Everything it writes to stderr goes to the terminal. The kernel's
-    numerical libraries use `threads` threads; default: the environment variable `GWF_THREADS`, else 1.
-    `key` names this run in scratch/ and in messages; for `only`, "run" or "show", see `companion.form.part`. Returns the
-    executed notebook, normalised: the same bytes at every run.
-
-    Raises
-    ------
-    UsageError
-        Unknown parameter, or a value of another type than the default.
-    Failed
-        A cell failed, or the notebook ended before its last cell; it is kept as `scratch/failed/<key>.ipynb`.
+    The working folder is the root of the repository, stderr goes to the terminal, numerical libraries use one thread or
+    `threads`. Returns the executed notebook, normalised: the same bytes at every run. `UsageError` for a parameter that
+    the notebook does not take; `Failed` if it does not come to its end: it is kept as `scratch/failed/<key>.ipynb`.
     """
     accept(notebook, parameters)
     import nbformat
@@ -46,33 +38,23 @@ def run(notebook, key, parameters, only=None, threads=None):
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     raw, failed = (SCRATCH / folder / f"{key}.ipynb" for folder in ("running", "failed"))
-    cells = nbformat.from_dict(part(load(notebook), only))
-    with Alone(SCRATCH / f"{key}.lock") as lock, contextlib.ExitStack() as stack:
+    cells, lock = nbformat.from_dict(part(load(notebook), only)), SCRATCH / f"{key}.lock"
+    with alone(lock) as mark, contextlib.ExitStack() as stack:
 
         def stop():
-            lock.clear()
+            end_marked(lock)
             os._exit(1)
 
         for path in (raw, failed):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
-        stack.callback(lock.clear)
+        stack.callback(end_marked, lock)
         stack.callback(watch(stop).set)
-        stack.enter_context(mock.patch.dict(os.environ, of_kernel(key, threads) | lock.mark))
+        stack.enter_context(mock.patch.dict(os.environ, of_kernel(key, threads) | mark))
         try:
-            executed = papermill.execute_notebook(
-                cells,
-                str(raw),
-                parameters=parameters,
-                progress_bar=False,
-                kernel_name="python3",
-                language="python",
-                cwd=str(ROOT),
-                stderr_file=sys.stdout,
-                extra_arguments=["--log-level=CRITICAL"],
-                shutdown_kernel="immediate",
-                start_timeout=600,
-            )
+            how = {"kernel_name": "python3", "language": "python", "cwd": str(ROOT), "stderr_file": sys.stdout}
+            how |= {"shutdown_kernel": "immediate", "start_timeout": 600, "extra_arguments": ["--log-level=CRITICAL"]}
+            executed = papermill.execute_notebook(cells, str(raw), parameters, progress_bar=False, **how)
             require_complete(executed)
             raw.unlink(missing_ok=True)
             return normalise(executed)
@@ -82,9 +64,8 @@ def run(notebook, key, parameters, only=None, threads=None):
         except Failed as error:
             message = str(error)
         except RuntimeError as error:
-            message = (
-                f"the kernel of {notebook.name} died (out of memory, or killed from outside) or never came: {error}"
-            )
+            why = "died (out of memory, or killed from outside) or never came"
+            message = f"the kernel of {notebook.name} {why}: {error}"
         os.replace(raw, failed)
         raise Failed(f"{message}\n  the notebook as far as it came: {short(failed)}")
 
@@ -95,26 +76,23 @@ def require_complete(nb):
     papermill takes `raise SystemExit(0)` for success, and the rest of the notebook would silently be missing.
     """
     for index, cell in enumerate(nb.cells):
-        if cell.cell_type != "code" or not cell.source.strip():
-            continue
         name = f"cell {index} ({cell.get('id', '')})"
-        for output in cell.outputs:
+        for output in cell.get("outputs", []):
             if output.output_type == "error":
                 raise Failed(f"{name} ended the notebook early with {output.ename}: {output.evalue}")
-        if cell.execution_count is None:
+        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
             raise Failed(f"{name} was not executed")
 
 
 def of_kernel(key, threads):
-    """What the environment of a kernel has of its own: threads, progress, nothing of the user's Jupyter and matplotlib."""
+    """What the environment of a kernel has of its own: threads, progress, nothing of the user's own set-up."""
     ipython = SCRATCH / "ipython" / key
     startup = ipython / "profile_default" / "startup"
     startup.mkdir(parents=True, exist_ok=True)
     if script := os.environ.get("GWF_STARTUP"):
-        # For every kernel to begin with: how the tests see which functions a stage calls.
-        shutil.copy(script, startup)
+        shutil.copy(script, startup)  # how the tests see which functions a stage calls
     return {
-        **dict.fromkeys(THREADS, str(threads or os.environ.get("GWF_THREADS") or 1)),
+        **dict.fromkeys(THREADS, str(threads or 1)),
         **{"GWF_PROGRESS": "stderr", "IPYTHONDIR": str(ipython), "PYTHONHASHSEED": "0"},
         **{"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_PATH": "", "JUPYTER_RUNTIME_DIR": str(SCRATCH / "jupyter")},
         **{"MATPLOTLIBRC": os.devnull, "MPLBACKEND": "", "PYDEVD_DISABLE_FILE_VALIDATION": "1"},

@@ -4,8 +4,7 @@ Command line::
 
     python -m companion.page laptop report
 
-reads `sheets/*/shown.json` and `claims.csv` in the report folder and writes `index.html`. Figures are linked relative to
-the page, and nothing on it needs a network.
+reads `sheets/*/shown.json` and `claims.csv` in the report folder and writes `index.html`, which needs no network.
 """
 
 import os
@@ -37,19 +36,19 @@ def sheets(report):
     files, found = report.glob("sheets/*/shown.json"), {"chapters": [], "experiments": []}
     for file in sorted(files, key=lambda file: (file.parent.name not in FIRST, file.parent.name)):
         shown = read_file(file)
-        link = os.path.relpath(ROOT / shown["notebook"], report.resolve())
-        entry = shown | {"name": file.parent.name, "link": Path(link).as_posix()}
-        found[Path(shown["notebook"]).parent.name].append(entry)
+        notebook = ROOT / shown["notebook"]
+        link = os.path.relpath(notebook, report.resolve())
+        found[notebook.parent.name].append(shown | {"name": file.parent.name, "link": link})
     return found
 
 
 def write(profile, report: Path):
-    """Write `index.html` into the folder `report`; the same files give the same bytes. `UsageError` if there is no ledger."""
-    found = sheets(folder := ROOT / report)
+    """Write `index.html`; the same files give the same bytes. `UsageError` if there is no ledger."""
+    folder = ROOT / report
     frame = ledger.load(folder)
     filters = {"formulas": formulas, "markdown": lambda text: Markup(MarkdownIt().render(formulas(text, str)))}
-    of = found | {"profile": profile, "summary": ledger.summary(frame), "works": ledger.works(frame)}
-    write_text(ledger.render("page.html", filters, **of), folder / "index.html")
+    text = ledger.render("page.html", frame, profile, filters, on_page=True, **sheets(folder))
+    write_text(text, folder / "index.html")
     print(f"{report}/index.html")
 
 

@@ -1,9 +1,8 @@
 """Parameters: how a profile becomes params.yaml, and which values it may have.
 
 `conf/config.yaml` with `conf/profile/<name>.yaml` says which cases of which experiments there are, their settings and
-their seeds; what a case does not say is the default in its notebook's parameters cell. A profile may build on another
-one (`defaults: [laptop, _self_]`) and states only what differs. params.yaml has, besides, a list of all runs that
-follow from it, which dvc.yaml goes through.
+their seeds; what a case does not say is the default in its notebook's parameters cell. params.yaml has, besides, a list
+of all runs that follow from it, which dvc.yaml goes through.
 
 Command line::
 
@@ -36,6 +35,11 @@ def profiles():
     return sorted(file.stem for file in (CONF / "profile").glob("*.yaml"))
 
 
+def notebooks(folder):
+    """Names of the experiments or chapters: one notebook each."""
+    return sorted(path.stem for path in (NOTEBOOKS / folder).glob("*.ipynb"))
+
+
 def compose(profile, overrides=()):
     """The parameters of a profile, a validated dict; `UsageError` for what is not valid.
 
@@ -63,10 +67,9 @@ def compose(profile, overrides=()):
 
 
 def available(given):
-    """The parameters without the cases that name an external data set whose files are not there; says which those are.
+    """The parameters without the cases that need an external data set which is not there; says which those are.
 
-    A setting, or the data set of a training, that is a key of `gwf.data.files.FILES` names one. So what cannot run is
-    left out before anything trains, and stops nothing else.
+    A setting, or the data set of a training, names one if it is a key of `gwf.data.files.FILES`.
     """
     left, skipped = {"experiments": {}, "training": {}}, set()
     for group, name, case, settings in cases(given):
@@ -112,7 +115,7 @@ def follow(given):
                 runs[f"{case}-{seed}"] = {"experiment": name, "case": case, "seed": seed}
     names, also = [*given["training"], *given["experiments"]], given.get("also") or {}
     read = {name: f"results/{given['profile']}/{also[name]}" for name in names if also.get(name) in names}
-    chapters = sorted(path.stem for path in (NOTEBOOKS / "chapters").glob("*.ipynb"))
+    chapters = notebooks("chapters")
     if given["chapters"] != "all":
         if not isinstance(given["chapters"], list):
             raise UsageError(f"chapters = {given['chapters']!r} must be 'all' or a list of chapters")
@@ -122,16 +125,13 @@ def follow(given):
 
 
 def validate(params, later=()):
-    """Return `params` if it has the keys it must have but for those that come `later`, with valid values.
-
-    `UsageError` names the key, the value, and the nearest valid name or the valid range.
-    """
+    """Return `params` if all keys are there but for those that come `later`, with valid values; else `UsageError`."""
     if not isinstance(params, dict):
         raise UsageError(f"params.yaml must be a group of parameters, not {params!r}")
     for key in params:
         nearest(key, GIVEN | set(FOLLOWS), "parameter")
-    for key in sorted((GIVEN - {"seeds_of", "also"} | set(FOLLOWS)) - {*params, *later}):
-        raise UsageError(f"parameter {key} is missing")
+    if missing := sorted(GIVEN - {"seeds_of", "also", *params} | set(FOLLOWS) - {*params, *later}):
+        raise UsageError(f"parameter {missing[0]} is missing")
     nearest(params["profile"], profiles(), "profile")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(params["device"])):
         raise UsageError(f"device = {params['device']!r} is unknown: use 'cpu', 'cuda' or 'cuda:<index>'")
@@ -139,16 +139,17 @@ def validate(params, later=()):
     if report.is_absolute() or ".." in report.parts or not report.parts:
         raise UsageError(f"report = {params['report']!r} must be a folder below the repository, such as 'report'")
     for name, _ in entries(params["experiments"], "experiments"):
-        nearest(name, experiments(), "experiment")
+        nearest(name, notebooks("experiments"), "experiment")
     for kind, name, case, settings in cases(params):
         where = f"{kind}.{name}.{case}"
         if not isinstance(settings, dict) or not NAME.fullmatch(str(case)):
             raise UsageError(f"{where} = {settings!r} must be a named group of settings")
         accept(path_of("train" if kind == "training" else name), settings, where)
     entries(params.get("also", {}), "also")
-    known, own = [case for _, _, case, _ in cases(params)], entries(params.get("seeds_of", {}), "seeds_of")
-    of_cases = {f"seeds_of.{nearest(case, known, 'case in seeds_of')}": seeds for case, seeds in own}
-    for where, seeds in {"seeds": params["seeds"], **of_cases}.items():
+    known, lists = [case for _, _, case, _ in cases(params)], {"seeds": params["seeds"]}
+    for case, seeds in entries(params.get("seeds_of", {}), "seeds_of"):
+        lists[f"seeds_of.{nearest(case, known, 'case in seeds_of')}"] = seeds
+    for where, seeds in lists.items():
         whole = isinstance(seeds, list) and seeds and all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds)
         if not whole or len(set(seeds)) < len(seeds):
             raise UsageError(f"{where} = {seeds!r} must be a list of different whole numbers from 0 on")
@@ -174,11 +175,6 @@ def check_training(params):
                 raise UsageError(f"training.{dataset}.{case}: {error}") from None
 
 
-def experiments():
-    """Names of the experiments: one notebook each."""
-    return sorted(path.stem for path in (NOTEBOOKS / "experiments").glob("*.ipynb"))
-
-
 def read(path=PARAMS):
     """Validated content of params.yaml."""
     try:
@@ -188,10 +184,10 @@ def read(path=PARAMS):
         raise UsageError(f"{error}. {made}") from None
 
 
-def write(composed, path=PARAMS):
-    """Write params.yaml atomically if its content changes; returns whether it did."""
+def write(composed):
+    """Write params.yaml if its content changes; returns whether it did."""
     head = "# Written by companion/params.py from conf/. To change a setting for good, edit conf/.\n"
-    return write_text(head + yaml.safe_dump(composed, sort_keys=False, allow_unicode=True, width=120), path)
+    return write_text(head + yaml.safe_dump(composed, sort_keys=False, allow_unicode=True, width=120), PARAMS)
 
 
 def put(profile, overrides: list):

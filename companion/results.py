@@ -1,9 +1,7 @@
-"""Results of experiments: one folder of csv tables for each case and seed, `results/<profile>/<experiment>/<case>-<seed>/`.
+"""Results: a folder of csv tables for each case and seed, `results/<profile>/<experiment>/<case>-<seed>/`.
 
-What was run here is compared with what git has, number by number, with the spread over seeds as the yardstick.
-
-Times are no results: a table called `timing` goes to scratch/timing/, which is no output of the pipeline, and is never
-shown in a table or figure.
+What was run here is compared with what git has, number by number, with the spread over seeds as the yardstick. Times
+are no results: a table called `timing` goes to scratch/timing/, and is never shown in a table or figure.
 """
 
 import io
@@ -44,7 +42,7 @@ def keep(experiment, profile, case, seed, digits=8, **tables):
 
 
 def read(experiment, profile):
-    """All tables of an experiment, seeds one below the other: dict case -> dict table -> DataFrame with a column `seed`.
+    """All tables of an experiment, seeds one below the other: case -> table -> DataFrame with a column `seed`.
 
     `UsageError` with the command that computes them if there are none.
     """

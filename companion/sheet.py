@@ -1,4 +1,4 @@
-"""The sheet of an experiment or chapter: its tables, figures and verdicts, shown in the notebook and written to the report.
+"""The sheet of an experiment or chapter: tables, figures and verdicts, shown in the notebook and written to the report.
 
 A table or figure is named by the id of the Markdown cell that captions it: the cell's heading is the title, the rest
 is the caption. A caption is therefore written once, in Markdown, where it is read.
@@ -21,8 +21,8 @@ from gwf.paths import ROOT
 class Sheet:
     """What the `show` cells of a notebook write to.
 
-    `notebook` is its name, "porous" for notebooks/experiments/porous.ipynb; `out` the folder for csv, md, tex, png, pdf,
-    and for shown.json and claims.json; None shows without writing.
+    `notebook` is its name, "porous" for notebooks/experiments/porous.ipynb; `out` the folder for csv, md, tex, png, pdf
+    and json; None shows without writing.
     """
 
     def __init__(self, notebook, out=None):
@@ -100,7 +100,7 @@ def number(value):
 
 
 def spread(centre, deviation, digits=1, scale=1):
-    """`mean ± sd` as text with `digits` decimals; the mean alone where there is no spread (one seed), a dash for none."""
+    """`mean ± sd` as text with `digits` decimals; the mean alone where there is no spread, a dash for no mean."""
     if pd.isna(centre):
         return "–"
     text = f"{round(centre * scale, digits) + 0.0:.{digits}f}".replace("-", "−")  # no −0.0

@@ -21,14 +21,12 @@ logging.getLogger("submitit").setLevel(logging.ERROR)
 #: How often a job that ended without a word is submitted again.
 AGAIN = 2
 #: Setting of conf/engine.yaml -> what submitit calls it; `cluster` besides.
-NAMES = {
-    **{"partition": "slurm_partition", "minutes": "timeout_min", "gpus": "gpus_per_node", "cpus": "cpus_per_task"},
-    **{"memory_gb": "mem_gb", "more": "slurm_additional_parameters"},
-}
+NAMES = {"partition": "slurm_partition", "minutes": "timeout_min", "gpus": "gpus_per_node", "cpus": "cpus_per_task"}
+NAMES |= {"memory_gb": "mem_gb", "more": "slurm_additional_parameters"}
 
 
 def settings(kind, path=CONF / "engine.yaml"):
-    """Settings of the jobs of one kind of stage: what `all` says, and the kind's own; `UsageError` on a misspelt one."""
+    """Settings of the jobs of one kind of stage: those of `all`, and its own; `UsageError` on a misspelt one."""
     given = read_file(path)
     found = (given.get("all") or {}) | (given.get(kind) or {})
     for name in found:
@@ -36,19 +34,12 @@ def settings(kind, path=CONF / "engine.yaml"):
     return found
 
 
-class Command:
-    """What a job does: the stage's command, in the root of the repository."""
+class Command(submitit.helpers.Checkpointable):
+    """What a job does; when it is preempted, the same command goes on from what it has kept."""
 
-    def __init__(self, cmd):
-        self.cmd = cmd
-
-    def __call__(self):
-        """Run it; raises if it fails."""
-        subprocess.run(self.cmd, shell=True, check=True, cwd=ROOT, env=environment(), stderr=subprocess.STDOUT)
-
-    def checkpoint(self):
-        """Called when the job is preempted: the same command goes on from what it has kept."""
-        return submitit.helpers.DelayedSubmission(self)
+    def __call__(self, cmd):
+        """Run a stage's command in the root of the repository; raises if it fails."""
+        subprocess.run(cmd, shell=True, check=True, cwd=ROOT, env=environment(), stderr=subprocess.STDOUT)
 
 
 class Queued(Job):
@@ -62,7 +53,7 @@ class Queued(Job):
         executor = submitit.AutoExecutor(folder=SCRATCH / "jobs" / "%j", cluster=chosen.pop("cluster", None))
         named = {"name": self.stage.name.replace("@", "-"), "timeout_min": 60}
         executor.update_parameters(**named | {NAMES[key]: value for key, value in chosen.items()})
-        self.job, self.read = executor.submit(Command(self.stage.cmd)), 0
+        self.job, self.read = executor.submit(Command(), self.stage.cmd), 0
         self.submitted, self.log = self.submitted + 1, Path(self.job.paths.stdout)
 
     def status(self):

@@ -1,4 +1,4 @@
-"""What a run of the pipeline finds: whole data, a whole dvc.lock, and for a profile other than `laptop` a copy of the sources."""
+"""What a run finds: whole data, a whole dvc.lock, and for a profile other than `laptop` a copy of the sources."""
 
 import os
 import shutil
@@ -63,10 +63,8 @@ def copy(profile):
         link(target / name, ROOT / name)
     (target / ".dvc" / "tmp").mkdir(exist_ok=True)
     shared = os.path.relpath(ROOT / ".dvc" / "cache", target / ".dvc")
-    config = (
-        f"[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = {shared}\n"
-    )
-    (target / ".dvc" / "config").write_text(config)
+    core = "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
+    (target / ".dvc" / "config").write_text(f"{core}[cache]\n    dir = {shared}\n")
     results = target / "results" / profile
     results.mkdir(parents=True, exist_ok=True)
     link(RESULTS / profile, results)

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from companion import claims, ledger
+from companion import claims, ledger, page
 from companion.claims import Band, NotRun, Outcome, grade, show, show_interval, verdict
 from gwf.errors import UsageError
 from gwf.paths import REPORT, ROOT
@@ -28,7 +28,7 @@ def test_every_claim_of_the_five_works_is_there():
         "sjko": {"C": 10, "U": 3, "O": 4},
         "vwgf": {"C": 13, "I": 5},
         "w2fe": {"C": 8, "S": 2},
-        "proposal": {"P": 10},
+        "proposal": {"P": 10, "H": 9, "O": 1},
     }
     expected = {
         f"{key}-{letter}{n}"
@@ -41,7 +41,7 @@ def test_every_claim_of_the_five_works_is_there():
 
 def test_our_own_questions_are_marked_and_no_others_are_mixed_in():
     for claim in CLAIMS.values():
-        own = claim.id.split("-")[1][0] == "O" or claim.id == "w2fe-C8"
+        own = claim.id.split("-")[1][0] in "OH" or claim.id == "w2fe-C8"
         assert ("ours" in claim.trust) == own, claim.id
 
 
@@ -57,7 +57,7 @@ VALID = """
 key: gwf
 paper: P
 claims:
-  - {id: gwf-C1, claim: c, published: p, trust: [paper], check: k, control: x,
+  - {id: gwf-C1, kind: trained, claim: c, published: p, trust: [paper], check: k, control: x,
      band: {inside: {gap: [0, 1]}, why: w}}
 """
 
@@ -77,6 +77,8 @@ def test_a_valid_file_is_read():
         (("id: gwf-C1", "id: gwf-c1"), "gwf-c1"),
         (("id: gwf-C1", "id: sjko-C1"), "sjko-C1"),
         (("claim: c,", ""), "lacks claim"),
+        (("kind: trained", "kind: trainde"), "did you mean 'trained'"),
+        (("control: x,", "control: x, otherwise: contradicted,"), "verdict of claim gwf-C1"),
         (("published: p", "publised: p"), "did you mean 'published'"),
         (("trust: [paper]", "trust: [papers]"), "did you mean 'paper'"),
         (("gap: [0, 1]", "gap: [1, 0]"), "lower limit is above"),
@@ -105,13 +107,33 @@ BAND = Band({"main": (0, 1), "other": (2, 3)}, "why", {"main": (-1, 2)})
         ({"main": 1.5, "other": 2}, "partly"),
         ({"main": 2.5, "other": 2}, "contradicted"),
         ({"main": math.inf, "other": 2}, "contradicted"),
+        ({"main": (0.2, 0.8), "other": (2, 3)}, "reproduced"),
+        ({"main": (0.2, 0.8), "other": (1, 2.5)}, "partly"),
+        ({"main": (0.9, 1.1), "other": 2}, "undecided"),
+        ({"main": (-5, 5), "other": 2}, "undecided"),
+        ({"main": (1.2, 1.9), "other": 2}, "partly"),
+        ({"main": (1.2, 2.1), "other": 2}, "undecided"),
+        ({"main": (2.5, 3.5), "other": 2}, "contradicted"),
     ],
 )
 def test_verdicts_follow_from_values_and_band(values, expected):
     assert verdict(values, BAND) == expected
+    assert verdict(values, BAND, toy=True) == expected.replace("reproduced", "toy")
 
 
-@pytest.mark.parametrize("values", [{"other": 2}, {"main": math.nan, "other": 2}, {"main": 0, "mian": 1}])
+def test_what_is_judged_by_the_literature_may_have_any_verdict_and_is_counted_apart(report):
+    (claim,) = parsed(VALID.replace("kind: trained", "kind: literature, otherwise: contradicted"))
+    assert claim.otherwise == "contradicted"
+    ledger.write("laptop", report)
+    frame = ledger.load(report)
+    trained = frame[frame["kind"] == "trained"]
+    assert f"trained for, {len(trained)}: " in ledger.summary(frame)
+    assert f"literature, {len(frame) - len(trained)}: 1 reproduced, " in ledger.summary(frame)
+
+
+@pytest.mark.parametrize(
+    "values", [{"other": 2}, {"main": math.nan, "other": 2}, {"main": (0, math.nan)}, {"main": 0, "mian": 1}]
+)
 def test_a_value_that_allows_no_verdict_is_an_error(values):
     with pytest.raises(UsageError, match="main|nan"):
         verdict(values, BAND)
@@ -176,7 +198,8 @@ def test_every_committed_verdict_is_turned_by_its_control(file):
     for judged in json.loads(file.read_text()):
         if judged["verdict"] != "not-run":
             assert judged["control_verdict"] != judged["verdict"], judged["id"]
-            assert verdict(judged["values"], CLAIMS[judged["id"]].band) == judged["verdict"], judged["id"]
+            claim = CLAIMS[judged["id"]]
+            assert verdict(judged["values"], claim.band, claim.toy) == judged["verdict"], judged["id"]
 
 
 # The ledger.
@@ -193,22 +216,31 @@ def report(tmp_path):
 
 
 def test_the_ledger_holds_every_claim_once(report):
-    frame = ledger.write("laptop", report)
+    ledger.write("laptop", report)
+    frame = ledger.load(report)
     assert list(frame["id"]) == list(CLAIMS)
     rows = frame.set_index("id")
     assert rows.loc["gwf-C1", "verdict"] == "reproduced" and rows.loc["gwf-C1", "evidence"] == "sheets/variational/"
     others = frame[frame["id"] != "gwf-C1"]
-    assert set(others["verdict"]) <= {"not-run", "needs-gpu"}
-    assert ledger.load(report).equals(frame)
+    assert set(others[others["kind"] != "literature"]["verdict"]) <= {"not-run", "needs-gpu"}
     text = (report / "claims.md").read_text()
-    assert text.count("\n### ") == len(CLAIMS) and "1 verdicts were turned" in text
+    assert text.count("\n### ") == len(CLAIMS) and f"1 of {len(CLAIMS)} verdicts were turned" in text
     before = (report / "claims.csv").read_bytes(), text
     ledger.write("laptop", report)
     assert before == ((report / "claims.csv").read_bytes(), (report / "claims.md").read_text())
 
 
+def test_the_page_has_every_claim(report):
+    ledger.write("laptop", report)
+    page.write("laptop", report)
+    text = (report / "index.html").read_text()
+    assert all(f'<details id="{name}">' in text for name in CLAIMS)
+    assert text.count("<li>Check (") == len(CLAIMS) and '<a href="#variational">' in text
+
+
 def test_the_terminal_table_keeps_to_its_width(report):
-    frame = ledger.write("laptop", report)
+    ledger.write("laptop", report)
+    frame = ledger.load(report)
     for width in (70, 120):
         lines = ledger.terminal(frame, width).splitlines()
         assert max(map(len, lines)) <= width
@@ -225,6 +257,6 @@ def test_errors_are_one_line_and_a_closed_pipe_is_none(report):
     (report / "claims.csv").write_text("")
     assert run(str(report)).stderr.count("\n") == 1
     ledger.write("laptop", report)
-    assert "72 claims" in run(str(report)).stdout
+    assert f"of {len(CLAIMS)} verdicts" in " ".join(run(str(report)).stdout.split())
     piped = f"{sys.executable} -m companion.ledger print {report} | head -1"
     assert "Traceback" not in subprocess.run(piped, shell=True, cwd=ROOT, capture_output=True, text=True).stderr

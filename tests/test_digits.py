@@ -35,10 +35,13 @@ class TestComparisons:
         table, shown, reading = trainings.paired(frame, "fd_lenet", 1, compare=True)
         kl, w1 = table.to_dict("records")
         assert kl["difference_mean"] == -12 and kl["difference_sd"] == 2 and kl["lower_with_jko"] == 3
-        assert kl["verdict"].startswith("lower with JKO by 12.0") and "3 of 3" in kl["verdict"]
-        assert w1["difference_mean"] == pytest.approx(0.5) and w1["verdict"].startswith("tie")
+        # 4.303 is the t quantile of two degrees of freedom: 12 -+ 4.303 * 2 / sqrt(3).
+        assert kl["verdict"] == "lower with JKO: 95 % interval -17.0 to -7.0"
+        assert w1["difference_mean"] == pytest.approx(0.5) and w1["verdict"].startswith(
+            "not told apart: 95 % interval -4.9 to 5.9"
+        )
         assert "-0.31 (table 4) [2nd]" in kl["published_fid_difference"].replace("−", "-")
-        assert "in 1, raises it in 0 and ties in 1" in reading and len(shown) == 2
+        assert "in 1 and raises it in 0; 1 are not told apart" in reading and len(shown) == 2
 
     def test_one_seed_allows_no_verdict_and_no_ranking(self):
         frame = trainings.gather(cases(kl_jko=[1.0], kl_gan=[2.0]))
@@ -47,7 +50,20 @@ class TestComparisons:
         means = pd.DataFrame({"method": ["a"], "fd_lenet_mean": [1.0], "fd_lenet_sd": [math.nan]})
         assert "no ranking" in trainings.ties(means, "fd_lenet")
         with pytest.raises(NotRun, match="fewer than two seeds"):
-            trainings.score(pd.Series([-3.0]))
+            trainings.interval(pd.Series([-3.0]))
+
+    def test_ratios_are_geometric_means_with_an_interval_over_seeds(self):
+        """Halved in three seeds by factors .5 c, c = 1/2, 1, 2: mean .5, half width of the logarithm 4.303 log(2) / sqrt(3)."""
+        rows = pd.DataFrame({"step": ["gan"] * 3 + ["jko"] * 3, "seed": [0, 1, 2] * 2, "value": [8.0, 8, 8, 2, 4, 8]})
+        low, high = trainings.ratio(rows, {"step": "jko"}, {"step": "gan"})
+        reach = math.exp(4.302653 * math.log(2) / math.sqrt(3))
+        assert (low, high) == pytest.approx((0.5 / reach, 0.5 * reach), rel=1e-5)
+        # Pooled for each seed first: a second group with the inverse ratios leaves nothing.
+        other = rows.assign(value=1 / rows["value"])
+        both = pd.concat([rows.assign(group="a"), other.assign(group="b")])
+        assert trainings.ratio(both, {"step": "jko"}, {"step": "gan"}, ["group"]) == pytest.approx((1, 1))
+        with pytest.raises(NotRun, match="no run"):
+            trainings.ratio(rows, {"step": "euler"}, {"step": "gan"})
 
     def test_methods_alone_are_compared_and_in_order(self):
         found = cases(w1_jko=[1.0], kl_jko=[1.0], kl_gan=[1.0], sinkhorn_euler=[1.0], kl_dv_gan=[1.0])

@@ -12,7 +12,7 @@ import pytest
 
 from companion import form
 from companion import notebooks as nb
-from companion.guard import Alone
+from companion.guard import alone
 from gwf.errors import UsageError
 from gwf.paths import ROOT
 from tests import notebook_form
@@ -215,10 +215,10 @@ def test_a_killed_parent_takes_runner_and_kernel_with_it(tmp_path):
 def test_alone_is_alone_and_ends_what_a_killed_one_left(tmp_path, capsys):
     program = """
 import os, pathlib, subprocess, sys, time
-from companion.guard import Alone
-with Alone(pathlib.Path(sys.argv[1])) as lock:
+from companion.guard import alone
+with alone(pathlib.Path(sys.argv[1])) as mark:
     sleeper = ["sleep", "60"]
-    for environment in (os.environ | lock.mark, os.environ):
+    for environment in (os.environ | mark, os.environ):
         print(subprocess.Popen(sleeper, env=environment, stdout=subprocess.DEVNULL).pid, flush=True)
     time.sleep(60)
 """
@@ -226,12 +226,12 @@ with Alone(pathlib.Path(sys.argv[1])) as lock:
     holder = subprocess.Popen([sys.executable, "-c", program, file], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     left, other = (int(holder.stdout.readline()) for _ in range(2))
     try:
-        with pytest.raises(UsageError, match="run is already being run"), Alone(file, wait=False):
+        with pytest.raises(UsageError, match="run is already being run"), alone(file, wait=False):
             pass
         holder.kill()
         holder.wait()
         assert alive(left) and alive(other)
-        with Alone(file):
+        with alone(file):
             assert not alive(left) and alive(other)
         assert not capsys.readouterr().out
     finally:

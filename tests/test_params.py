@@ -5,7 +5,7 @@ import subprocess
 import pytest
 import yaml
 
-from companion import params
+from companion import form, params
 from gwf.errors import UsageError
 from gwf.paths import CONF, ROOT
 
@@ -51,7 +51,7 @@ def test_params_yaml_is_what_conf_says():
 
 def test_every_experiment_and_chapter_is_in_the_laptop_profile():
     laptop = params.compose("laptop")
-    assert {*laptop["experiments"], *laptop["training"]} == set(params.experiments())
+    assert {*laptop["experiments"], *laptop["training"]} == set(params.notebooks("experiments"))
     assert laptop["chapters"] == sorted(path.stem for path in (ROOT / "notebooks" / "chapters").glob("*.ipynb"))
 
 
@@ -81,6 +81,12 @@ def test_runs_follow_from_cases_and_seeds(smoke):
         ("experiments", {"porous": {"a": {"particels": 3}}}, "did you mean 'particles'"),
         ("experiments", {"porous": {"a": {"particles": 3.5}}}, "must be of type int"),
         ("experiments", {"porous": {"a": {"tau": "1e-3"}}}, "must be of type float"),
+        ("experiments", {"porous": {"a": {"tau": 0.0}}}, r"tau of porous.ipynb = 0.0 is out of range"),
+        ("experiments", {"porous": {"a": {"tau": float("nan")}}}, "out of range"),
+        ("experiments", {"porous": {"a": {"K": 0}}}, "out of range"),
+        ("experiments", {"gmm": {"a": {"particles": [300, 1]}}}, r"particles of gmm.ipynb = 1 is out of range"),
+        ("experiments", {"ring": {"a": {"trainings": [{"method": "w2fe", "reg": -0.1}]}}}, "reg of ring.ipynb = -0.1"),
+        ("experiments", {"outliers": {"a": {"contaminations": [0.1, 0.6]}}}, r"must lie in \[0, 0.5\]"),
     ],
 )
 def test_wrong_values_are_named(smoke, key, value, message):
@@ -104,6 +110,18 @@ def test_wrong_trainings_are_named(smoke, given, message):
     method = {"functional": "kl", "step": "jko"} | given
     with pytest.raises(UsageError, match=f"training.digits.mine: .*{message}"):
         params.check_training(smoke | {"training": {"digits": {"mine": method}}})
+
+
+def test_ranges_are_of_parameters_that_experiments_have():
+    def names(value):
+        if isinstance(value, dict):
+            return set(value).union(*map(names, value.values()))
+        return set().union(*map(names, value)) if isinstance(value, list) else set()
+
+    known = set()
+    for experiment in params.notebooks("experiments"):
+        known |= names(form.parameters_of(form.path_of(experiment)))
+    assert set(form.ranges()) - known == set()
 
 
 def test_a_missing_key_is_an_error(smoke):

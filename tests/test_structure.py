@@ -26,7 +26,7 @@ from tests.notebook_form import check
 BUDGETS = {"gwf": 10500, "companion": 2660}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
-CELLS = 8700
+CELLS = 8000
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
@@ -198,7 +198,7 @@ def test_what_notebooks_use_of_the_companion_is_there():
 
 def test_the_lock_is_short():
     # Git keeps it, and DVC reads it at every command.
-    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 6600
+    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 7000
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

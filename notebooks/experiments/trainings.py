@@ -59,6 +59,13 @@ STEPS = {
     "gaussian": "Gaussian",
     "real": "real data",
 }
+KINDS = {
+    "no JKO": ("gan", "ck_gan"),
+    "JKO": ("jko", "ck_jko", "increments", "whole"),
+    "semi-dual": ("sjko", "uotm_fixed", "uotm", "uotm_released"),
+    "explicit, matching": ("euler", "matching"),
+}
+"""Panels of the curves, and the steps in each."""
 REFERENCES = ("gaussian", "real")
 """Steps that train nothing: what a method is compared with, and no method."""
 ALSO = {
@@ -228,29 +235,35 @@ def differences(frame, first, second, keys):
     return (values[0] - values[1]).dropna()
 
 
-def score(difference):
-    """1 where the mean is below zero by more than the standard deviation of the differences, -1 above, 0 for a tie.
-
-    Raises `NotRun` for fewer than two seeds: no spread, no verdict.
-    """
-    if len(difference) < 2:
+def interval(values):
+    """95 % t interval of the mean of `values`, one per seed: (low, high). `NotRun` for fewer than two."""
+    if len(values) < 2:
         raise NotRun("fewer than two seeds: no spread, no verdict")
-    centre, width = difference.mean(), difference.std(ddof=1)
-    return 0 if abs(centre) <= width else (1 if centre < 0 else -1)
+    reach = stats.t.ppf(0.975, len(values) - 1) * values.sem()
+    return values.mean() - reach, values.mean() + reach
+
+
+def ratio(frame, first, second, groups=()):
+    """Value of `first` over value of `second`, paired by seed: 95 % interval of the geometric mean over seeds.
+
+    With `groups`, columns, the mean over all groups that have both is taken for each seed first. `first` and `second` are
+    dicts column -> value; `frame` has a column value.
+    """
+    logs = differences(frame.assign(value=np.log(frame["value"])), first, second, [*groups, "seed"])
+    if logs.empty:
+        raise NotRun(f"no run of {first} and {second}")
+    return tuple(float(end) for end in np.exp(interval(logs.groupby("seed").mean())))
 
 
 def verdict(difference, digits):
     """What JKO minus no JKO, paired by seed, allows to say: a sentence."""
     if len(difference) < 2:
         return "one seed: no spread, no verdict"
-    centre, width = difference.mean(), difference.std(ddof=1)
-    if not score(difference):
-        return (
-            f"tie: a mean difference of {spread(centre, None, digits)} is under the seed spread of {width:.{digits}f}"
-        )
-    side = "lower with JKO" if centre < 0 else "higher with JKO"
-    said = f"{side} by {abs(centre):.{digits}f}, above the seed spread of {width:.{digits}f}"
-    return f"{said}; lower in {(difference < 0).sum()} of {len(difference)} seeds"
+    low, high = interval(difference)
+    within = f"95 % interval {low:.{digits}f} to {high:.{digits}f}"
+    if low <= 0 <= high:
+        return f"not told apart: {within}"
+    return f"{'lower' if high < 0 else 'higher'} with JKO: {within}"
 
 
 def published():
@@ -312,13 +325,12 @@ def read_paired(table):
     """How many comparisons the JKO step wins, and how weak the test is."""
     if not len(table) or table["seeds"].max() < 2:
         return "Two seeds of a functional with and without the JKO step are needed for a verdict."
-    better, worse, tied = (table["verdict"].str.startswith(word).sum() for word in ("lower", "higher", "tie"))
+    better, worse, tied = (table["verdict"].str.startswith(word).sum() for word in ("lower", "higher", "not"))
     count = int(table["seeds"].max())
-    chance = 200 * stats.t.sf(count**0.5, count - 1)
     return (
-        f"Of {len(table)} comparisons the JKO step lowers the distance in {better}, raises it in {worse} and ties in {tied}. "
-        f"The test is weak: with {count} seeds, two methods of equal quality (normal differences) would be told apart in "
-        f"{chance:.0f} % of cases."
+        f"Of {better + worse + tied} comparisons with several seeds the JKO step lowers the distance in {better} and raises it in {worse}; "
+        f"{tied} are not told apart. With {count} seeds a difference has to be {stats.t.ppf(0.975, count - 1) / count**0.5:.1f} times its "
+        f"spread over seeds to be seen, and one comparison in twenty of equal methods is."
     )
 
 
@@ -334,34 +346,14 @@ def log_axis(axis):
     axis.set_minor_locator(NullLocator())
 
 
-def panels(names, height=1.75):
-    """A panel per functional, three a row, with shared axes: (figure, {functional: axes})."""
-    columns = min(3, len(names))
-    rows = math.ceil(len(names) / columns)
-    size = (style.WIDTH, height * rows + 0.55)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
-    for index, axes in enumerate(grid.flat):
-        axes.set_visible(index < len(names))
-        axes.tick_params(labelbottom=index + columns >= len(names))
-    for name, axes in zip(names, grid.flat, strict=False):
-        axes.set_title(functional_title(name))
-    return figure, dict(zip(names, grid.flat, strict=False))
-
-
-def step_handles(frame, marker=False):
-    """Legend entries of the time steps, in black: they mean the same in every panel."""
-    looks = []
+def step_handles(frame):
+    """Legend entries of the time steps, in black: they mean the same for every functional."""
+    handles = []
     for step in (step for step in STEPS if step in set(frame["step"])):
         look = style.marker("", step) | {"color": "black", "markeredgecolor": "black", "linestyle": "none"}
         look["markerfacecolor"] = "white" if step == "gan" else "black"
-        looks.append(
-            Line2D(
-                [], [], label=STEPS[step], **(look if marker else {"color": "black"} | {"linestyle": style.LINES[step]})
-            )
-        )
-    return looks
+        handles.append(Line2D([], [], label=STEPS[step], **look))
+    return handles
 
 
 def floor_handle():
@@ -388,24 +380,62 @@ def methods_figure(frame, metric, name):
     axes.set_xscale("log")
     log_axis(axes.xaxis)
     axes.set_xlabel(f"{name} (lower is better)")
-    figure.legend(handles=[*step_handles(frame, marker=True), floor_handle()], loc="outside upper center", ncols=4)
+    figure.legend(handles=[*step_handles(frame), floor_handle()], loc="outside upper center", ncols=4)
     return figure
 
 
 def updates_figure(frame, curves, metric, name):
-    """The metric against updates of the map: mean and range over seeds, a panel per functional, and the floor."""
-    figure, grid = panels(list(dict.fromkeys(curves["functional"])))
-    for (functional, step), part in curves.groupby(["functional", "step"], sort=False):
-        table, axes = part.pivot(index="updates", columns="seed", values=metric), grid[functional]
-        axes.plot(table.index, table.mean(axis=1), **style.line(functional, step))
-        axes.fill_between(
-            table.index, table.min(axis=1), table.max(axis=1), color=style.colour(functional), alpha=0.2, lw=0
-        )
-    for axes in grid.values():
+    """The metric against updates of the map: mean and range over seeds, a panel per kind of step, and the floor.
+
+    Legends are in the order of the lines' ends.
+    """
+    kinds = {kind: rows for kind, steps in KINDS.items() if len(rows := curves[curves["step"].isin(steps)])}
+    size, shape = (style.WIDTH, 2.9 * math.ceil(len(kinds) / 2)), (math.ceil(len(kinds) / 2), 2)
+    figure, grid = plt.subplots(*shape, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    for axes in grid.flat[len(kinds) :]:
+        axes.set_visible(False)
+    for axes, (kind, rows) in zip(grid.flat, kinds.items(), strict=False):
+        ends = {}
+        for (functional, step), part in rows.groupby(["functional", "step"], sort=False):
+            table = part.pivot(index="updates", columns="seed", values=metric)
+            look = style.marker(functional, step) | {"markersize": 3.5, "lw": 1.1}
+            look["label"] = label(functional, step).removesuffix(f", {kind}")
+            (line,) = axes.plot(table.index, table.mean(axis=1), **look)
+            axes.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=look["color"], alpha=0.15, lw=0)
+            ends[line] = table.mean(axis=1).iloc[-1]
         axes.axhline(frame[f"{metric}_floor"].mean(), color=style.REAL, linestyle="dotted", lw=1.2)
-        axes.set_yscale("log")
+        axes.set(title=kind, yscale="log")
         log_axis(axes.yaxis)
+        where = {
+            "loc": "upper left",
+            "bbox_to_anchor": (1, 1),
+            "fontsize": 6,
+            "handlelength": 1.2,
+            "borderaxespad": 0.2,
+        }
+        axes.legend(handles=sorted(ends, key=ends.get, reverse=True), **where)
     figure.supxlabel("updates of the map", fontsize=9)
     figure.supylabel(f"{name} (lower is better)", fontsize=9)
-    figure.legend(handles=[*step_handles(frame), floor_handle()], loc="outside upper center", ncols=4)
+    return figure
+
+
+def ratios_figure(frame, metric, name):
+    """The metric with the JKO step over that without, by functional: each seed, geometric mean and its 95 % t interval."""
+    logs = np.log(frame.set_index(["functional", "step", "seed"])[metric]).unstack("step")
+    logs = logs.reindex(columns=["jko", "gan"])  # a profile may have one of them alone: then nothing is drawn
+    logs = (logs["jko"] - logs["gan"]).dropna()
+    mean = logs.groupby("functional").mean().sort_values()
+    figure, axes = plt.subplots(figsize=(style.WIDTH, 0.25 * len(mean) + 0.7), layout="constrained")
+    for row, functional in enumerate(mean.index):
+        values, hue = logs.xs(functional), style.colour(functional)
+        if len(values) > 1:
+            axes.plot(np.exp(interval(values)), [row, row], color=hue, lw=1.6)
+        axes.plot(np.exp(values), np.full(len(values), row + 0.25), "|", color=hue, markersize=5)
+        axes.plot(np.exp(values.mean()), row, "o", color=hue)
+    axes.axvline(1, color=style.REAL, lw=1)
+    axes.set_yticks(range(len(mean)), [functional_title(functional) for functional in mean.index])
+    axes.set(xscale="log", ylim=(len(mean) - 0.4, -0.6), xlabel=f"{name} with the JKO step over {name} without")
+    axes.set_xlim(max(axes.get_xlim()[0], 0.1), min(axes.get_xlim()[1], 20))
+    axes.grid(axis="y", visible=False)
+    log_axis(axes.xaxis)
     return figure
