@@ -21,8 +21,8 @@ ENGINE ?= local
 VENV ?= .venv
 STAMP := $(VENV)/.installed
 STAMP_LAB := $(VENV)/.installed-lab
-STAMP_SITE := $(VENV)/.installed-site
 NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/chapters/*.ipynb notebooks/experiments/*.ipynb)
+SITE := report/site/index.html
 ifeq ($(wildcard companion/driver.py),)
 $(error this Makefile works in its own folder: cd to it, or use make -C)
 endif
@@ -49,6 +49,7 @@ KERNELS := JUPYTER_PREFER_ENV_PATH=1 JUPYTER_PATH= MATPLOTLIBRC=/dev/null MPLBAC
 
 reproduce: $(STAMP)
 	@$(DRIVE)
+	@$(if $(filter laptop,$(PROFILE)),"$(MAKE)" --no-print-directory site)
 
 plan: $(STAMP)
 	@$(DRIVE) --plan
@@ -68,28 +69,28 @@ $(STAMP_LAB): $(STAMP)
 	@$(INSTALL) -e '.[lab]'
 	@touch "$@"
 
-$(STAMP_SITE): $(STAMP)
-	@$(INSTALL) -e '.[site]'
-	@touch "$@"
-
 # The pipeline restores data/ by itself; what reads it without the pipeline needs it here.
 restored: $(STAMP)
 	@"$(PY)" -m companion.driver --data
 
-test: restored $(STAMP_SITE)
+test: restored
 	@rm -rf results/lab
 	@OMP_NUM_THREADS=1 "$(PY)" -m pytest tests --numprocesses 2 --dist loadfile
 	@$(KERNELS) OMP_NUM_THREADS=1 GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 "$(PY)" -m pytest -q --nbval \
-	  --numprocesses 2 --dist loadfile $(wildcard notebooks/*.ipynb notebooks/chapters/*.ipynb notebooks/experiments/*.ipynb)
+	  --numprocesses 2 --dist loadfile $(NOTEBOOKS)
 
 lab: $(STAMP_LAB) restored
 	@"$(PY)" -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/index.ipynb
 
-# Written anew from the notebooks and report/, whatever profile ran last; nothing is executed.
-site: $(STAMP_SITE)
+site: $(SITE)
+	@echo $(SITE)
+
+# From the notebooks and report/, whatever profile ran last; nothing is executed.
+$(SITE): $(STAMP) $(wildcard report/claims.csv report/sheets/*/* website/*.* website/static/* *.md references.bib) \
+  $(wildcard gwf/*.py gwf/*/*.py) $(NOTEBOOKS)
 	@"$(PY)" -m website.pages
 	@"$(PY)" -m sphinx -q -c website -d scratch/site/doctrees scratch/site/source report/site
-	@echo report/site/index.html
+	@touch "$@"
 
 data: $(STAMP)
 	@if test -e .git; then git checkout -q -- data.dvc embedded; fi

@@ -276,10 +276,10 @@ def inputs(composed):
     for name in [*composed["shows"], *composed["chapters"]]:
         found[f"show-{name}"] = bundle(name, "show")
     bands = sorted((CONF / "claims").glob("*.yaml"))
-    of = {"claims": ["claims.py", "ledger.py", "claims.md.j2", *bands], "page": ["page.py", "page.html"]}
-    for name, files in of.items():
-        paths = [ROOT / "companion" / file for file in (*files, "claim.md.j2")]
-        found[name] = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    paths = [
+        ROOT / "companion" / file for file in ("claims.py", "ledger.py", "claim.md.j2", "claims.md.j2", "report.md.j2")
+    ]
+    found["claims"] = "\n".join(path.read_text(encoding="utf-8") for path in (*paths, *bands))
     return found
 
 

@@ -42,7 +42,7 @@ from gwf.progress import clock
 
 INPUTS = "results/inputs"
 #: Seconds of a stage of which no run is recorded.
-SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter": 25.0, "claims": 3.0, "page": 3.0}
+SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter": 25.0, "claims": 3.0}
 #: Runs side by side, by engine: processes, one for each core and at most four; jobs in the queue of a cluster.
 SIDE_BY_SIDE = {"local": min(joblib.cpu_count(), 4), "slurm": 64}
 #: A stage of dvc.yaml: `kind` is "run" for `run@porous_d2-0`, `inputs` the name of its file below results/inputs.
@@ -242,7 +242,7 @@ def reproduce(
             unchanged.write_text(signature(profile))
     done = f"{minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
     say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
-    for what, where in (("page", "index.html"), ("claims", "claims.md"), ("sheets", "sheets")):
+    for what, where in (("report", "README.md"), ("claims", "claims.md"), ("sheets", "sheets")):
         say(f"  {what:<8} {composed['report']}/{where}")
     say(f"  {'runs':<8} results/{profile}")
 
@@ -259,7 +259,7 @@ def rounds(runner, found, todo, costs, composed):
     for part in (first, others) if others else (first,):
         names = {stage.name for stage in part}
         for name in found:  # in the order of dvc.yaml, so that what a stage needs has been looked at
-            reports = found[name].kind in ("show", "chapter", "claims", "page")
+            reports = found[name].kind in ("show", "chapter", "claims")
             if reports and (name in todo - ran or above[name] & names):
                 names.add(name)
         ordered = sorted(names, key=lambda name: -costs[found[name]])

@@ -1,12 +1,13 @@
-"""The ledger: what every notebook judged, gathered, as csv, markdown and text for the terminal.
+"""The ledger, what every notebook judged, as csv, markdown and text for the terminal; and the report's README.
 
 Command line::
 
-    python -m companion.ledger write laptop report     # claims.csv and claims.md from every notebook's claims.json
+    python -m companion.ledger write laptop report     # claims.csv, claims.md, README.md from every notebook's sheet
     python -m companion.ledger print report            # the ledger in the terminal
 """
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -114,24 +115,29 @@ def works(frame):
     return [(paper, tally(rows), rows.to_dict("records")) for paper, rows in frame.groupby("paper", sort=False)]
 
 
-def render(template, frame, profile, filters=(), **more):
-    """The text that a template of this folder makes of the ledger; what goes into HTML is escaped."""
-    lines = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=jinja2.select_autoescape(["html"]), **lines)
-    environment.filters.update(filters)
-    of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame)}
-    return environment.get_template(template).render(of | more)
+def sheets(frame, folder):
+    """What every notebook showed and judged, experiments before chapters, images first: see `Sheet.close`."""
+    found = []
+    for file in sorted(folder.glob("sheets/*/shown.json")):
+        shown, name = read_file(file), file.parent.name
+        judged = frame[frame["evidence"] == f"sheets/{name}/"].to_dict("records")
+        link = os.path.relpath(ROOT / shown["notebook"], folder.resolve())
+        found.append(shown | {"name": name, "link": link, "judged": judged})
+    return sorted(found, key=lambda shown: ("/chapters/" in shown["link"], shown["name"] != "digits"))
 
 
 def write(profile, report):
-    """Gather what the notebooks judged in claims.csv, claims.md and metrics/; the same results give the same bytes."""
+    """Gather what the notebooks showed and judged in claims.csv, claims.md, README.md and metrics/; the same results
+    give the same bytes."""
     frame, folder = evaluate(nearest(profile, profiles(), "profile"), ROOT / report), ROOT / report
     frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
-    write_text(
-        render("claims.md.j2", frame, profile, on_page=False, kinds=KINDS, by_kind=by_kind(frame)).rstrip() + "\n",
-        folder / "claims.md",
-    )
+    lines = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), **lines)
+    of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame), "kinds": KINDS}
+    of |= {"by_kind": by_kind(frame), "sheets": sheets(frame, folder)}
+    for name, template in {"claims.md": "claims.md.j2", "README.md": "report.md.j2"}.items():
+        text = environment.get_template(template).render(of)
+        write_text(re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", folder / name)
     shutil.rmtree(folder / "metrics", ignore_errors=True)
     for name, content in metrics(frame, folder).items():
         write_text(json.dumps(content, indent=1) + "\n", folder / "metrics" / f"{name}.json")

@@ -76,7 +76,7 @@ class Sheet:
         print(claims.sentence(self.judged[-1]))
 
     def close(self):
-        """Write what was shown and judged, for the page and the ledger; call it last."""
+        """Write what was shown and judged, for the report and the ledger; call it last."""
         title = next(iter(self.prose.values())).splitlines()[0].lstrip("# ")
         head = {"title": title, "notebook": self.notebook.relative_to(ROOT).as_posix()}
         shown = head | {"tables": self.tables, "figures": self.figures}

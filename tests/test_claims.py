@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from companion import claims, ledger, page
+from companion import claims, ledger
 from companion.claims import Band, NotRun, Outcome, grade, show, show_interval, verdict
 from gwf.errors import UsageError
 from gwf.paths import REPORT, ROOT
@@ -230,12 +231,14 @@ def test_the_ledger_holds_every_claim_once(report):
     assert before == ((report / "claims.csv").read_bytes(), (report / "claims.md").read_text())
 
 
-def test_the_page_has_every_claim(report):
+def test_the_readme_of_the_report_shows_what_every_notebook_showed(report):
     ledger.write("laptop", report)
-    page.write("laptop", report)
-    text = (report / "index.html").read_text()
-    assert all(f'<details id="{name}">' in text for name in CLAIMS)
-    assert text.count("<li>Check (") == len(CLAIMS) and '<a href="#variational">' in text
+    text = (report / "README.md").read_text()
+    frame = ledger.load(report)
+    for row in frame[frame["evidence"] != ""].to_dict("records"):
+        assert f"{row['id']} **{row['verdict']}**" in text
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 1 and [link for link in links if not (report / link).exists()] == []
 
 
 def test_the_terminal_table_keeps_to_its_width(report):

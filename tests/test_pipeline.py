@@ -179,7 +179,7 @@ def killed(clone):
 
 def test_killed_in_the_middle_it_resumes_and_ends(clone, killed):
     assert f"{LONGEST}: done" in killed
-    for name in ("index.html", "claims.md", "sheets/restricted/shown.json", "sheets/eight_gaussians/shown.json"):
+    for name in ("README.md", "claims.md", "sheets/restricted/shown.json", "sheets/eight_gaussians/shown.json"):
         assert (clone.folder / "results" / "smoke" / "report" / name).exists(), name
 
 

@@ -140,15 +140,6 @@ def test_the_site_is_light(site):
     assert sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) < 40e6
 
 
-def test_the_report_on_a_code_host_is_current():
-    from website.pages import readme
-
-    text = (REPORT / "README.md").read_text(encoding="utf-8")
-    assert text.rstrip() == readme().rstrip()
-    targets = re.findall(r"\]\(([^)\s]+)\)", text)
-    assert targets and [target for target in targets if not (REPORT / target).exists()] == []
-
-
 #: What is wrong with the page that is open: too wide, formulas not rendered, more than 12 rows or 8 columns in view.
 FAULTS = """() => {
   const faults = [], seen = (x) => x.offsetParent !== null;

@@ -262,20 +262,20 @@ def test_conda_route_uses_the_same_versions():
     assert f"python{PROJECT['requires-python']}" in plain
     assert {"make", "git", "pip"} <= set(plain)
     first, *named, last = pip
-    assert (first, last) == ("-c constraints.txt", "-e .[test,lab,site]")
+    assert (first, last) == ("-c constraints.txt", "-e .[test,lab]")
     assert set(named) <= {need.name for need in REQUIRED}
 
 
 def test_makefile_installs_with_the_constraints():
     lines = [line for line in (ROOT / "Makefile").read_text().splitlines() if "-e '.[" in line]
-    assert len(lines) == 3 and all(line.startswith("\t@$(INSTALL) -e '.[") for line in lines)
+    assert len(lines) == 2 and all(line.startswith("\t@$(INSTALL) -e '.[") for line in lines)
     assert re.search(r"^INSTALL = .* -c constraints.txt$", (ROOT / "Makefile").read_text(), re.M)
 
 
 def text_files():
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     names = [name for name in listed.stdout.splitlines() if not name.startswith(("embedded/", "results/", "report/"))]
-    suffixes = {".py", ".yaml", ".yml", ".toml", ".md", ".ipynb", ".txt", ".lock", ".dvc", ".html", ""}
+    suffixes = {".py", ".yaml", ".yml", ".toml", ".md", ".ipynb", ".txt", ".lock", ".dvc", ".js", ".css", ""}
     return [ROOT / name for name in names if (ROOT / name).suffix in suffixes and (ROOT / name).is_file()]
 
 

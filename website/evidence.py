@@ -17,14 +17,6 @@ LEDGER = ledger.load(REPORT)
 CLAIMS = {row["id"]: row for row in LEDGER.to_dict("records")}
 SHEETS = {file.parent.name: read_file(file) for file in sorted(REPORT.glob("sheets/*/shown.json"))}
 
-#: Folder of the notebook that judges a claim -> how it is judged.
-KINDS = {"chapters": "exact, in a chapter", "experiments": "measured, in an experiment", "": "stated, not judged here"}
-
-
-def kind(row):
-    """How a claim is judged, a key of `KINDS`."""
-    return next((name for name in KINDS if name and f"/{name}/" in row["notebook"]), "")
-
 
 def page_of(path):
     """The page of a notebook, without its ending."""

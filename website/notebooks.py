@@ -10,7 +10,7 @@ from website.evidence import CHAPTERS, CLAIMS, EXPERIMENTS, SHEETS, badge, claim
 SHOWN = re.compile(r"sheet\.(table|figure|claim)\(\s*\"([\w-]+)\"")
 FILES = {page_of(path): path for path in sorted(NOTEBOOKS.rglob("*.ipynb"))}
 #: What relative links may lead to, beside notebooks; other files are named without a link.
-PAGES = {"README.md": "reproduce.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "report/index.html": "index.md"}
+PAGES = {"README.md": "reproduce.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "report/README.md": "index.md"}
 PAGES |= {"report/claims.md": "claims/index.md"} | {f"{page}.ipynb": f"{page}.ipynb" for page in FILES}
 
 

@@ -4,8 +4,8 @@ Command line (`make site` runs it, then Sphinx)::
 
     python -m website.pages
 
-writes scratch/site/source, scratch/site/extra, and report/README.md, the short form that a code host shows. The same
-files give the same bytes, and only what has changed is written, so that Sphinx reads nothing twice.
+writes scratch/site/source and scratch/site/extra. The same files give the same bytes, and only what has changed is
+written, so that Sphinx reads nothing twice.
 """
 
 import html
@@ -14,8 +14,8 @@ import shutil
 import sys
 from collections import Counter
 
-from companion import driver, form, ledger, params, sheet
-from companion.claims import VERDICTS
+from companion import driver, form, ledger, params
+from companion.claims import KINDS, VERDICTS
 from companion.files import write_text
 from companion.guard import command_line
 from gwf.paths import NOTEBOOKS, REPORT, ROOT, SCRATCH
@@ -24,15 +24,12 @@ from website.evidence import (
     CHAPTERS,
     CLAIMS,
     EXPERIMENTS,
-    KINDS,
     LEDGER,
     SHEETS,
-    alt,
     badge,
     escaped,
     first_sentence,
     image,
-    kind,
     page_of,
     plain,
     prose_claims,
@@ -55,13 +52,13 @@ def counts(groups):
     found = []
     for name, member in groups.items():
         tally = Counter(row["verdict"] for row in CLAIMS.values() if member(row))
-        found.append([name, str(sum(tally.values())), *(str(tally[verdict] or "–") for verdict in VERDICTS)])
-    return ["claims", "all", *VERDICTS], found
+        found.append([name, *(str(tally[verdict] or "–") for verdict in VERDICTS)])
+    return ["claims", *VERDICTS], found
 
 
 def by_kind():
-    """The counts by how a claim is judged."""
-    return counts({words: lambda row, name=name: kind(row) == name for name, words in KINDS.items()})
+    """The counts by kind of evidence."""
+    return counts({name: lambda row, name=name: row["kind"] == name for name in KINDS})
 
 
 def claims_index():
@@ -71,11 +68,12 @@ def claims_index():
         link = f'<a href="{name.split("-")[0]}.html#{name}">{name}</a>'
         where = row["notebook"].removesuffix(".ipynb")
         place = where and f'<a href="../{where}.html#judged-{name}">{where.split("/")[-1]}</a>'
-        rows.append([link, row["claim"], badge(row["verdict"]), KINDS[kind(row)], place])
-    header = ["claim", "in our words", "verdict", "how it is judged", "judged in"]
+        rows.append([link, row["claim"], badge(row["verdict"]), row["kind"], place])
+    header = ["claim", "in our words", "verdict", "kind", "judged in"]
     works = {paper.split(":")[0]: paper for paper in LEDGER["paper"].unique()}
     by_work = counts({name: lambda row, paper=paper: row["paper"] == paper for name, paper in works.items()})
     meaning = "\n".join(f"- {badge(name)}: {words}." for name, words in VERDICTS.items())
+    evidence = "\n".join(f"- **{name}**: {words}." for name, words in KINDS.items())
     return f"""{WIDE}# Claims
 
 {ledger.summary(LEDGER)} Every claim has its check, its evidence, and a control: the same check on evidence broken on
@@ -88,9 +86,13 @@ purpose, which must turn the verdict.
 
 {table(*by_work, "Verdicts by work")}
 
-## What the verdicts mean
+## What the words mean
 
 {meaning}
+
+Kinds of evidence:
+
+{evidence}
 
 Every verdict follows from the measured value and a stated band, by one rule for all claims. Claims are in our own words.
 
@@ -173,43 +175,16 @@ def chapters():
     return head + "\n".join(lines) + "\n" + toctree(*map(page_of, CHAPTERS))
 
 
-def differences(rows):
-    """Paired differences, JKO minus no JKO, mean and standard deviation, as a drawing; rows are those of a table `paired`."""
-    points = []
-    for name, _, _, words, *_ in rows:
-        numbers = [float(part) for part in words.replace("−", "-").split(" ± ") if part not in ("", "–")]
-        if len(numbers) == 2:
-            points.append((name, words, *numbers))
-    far = max(abs(centre) + spread for *_, centre, spread in points)
-
-    def at(x):
-        # A root scale: differences run from tenths to nearly a hundred.
-        return round(330 + 190 * (abs(x) / far) ** 0.5 * (1 if x >= 0 else -1))
-
-    height, parts = 28 * len(points) + 34, []
-    for tick in (-100, -25, -5, 0, 5, 25, 100):
-        if abs(tick) <= far:
-            parts.append(f'<line class="line" x1="{at(tick)}" x2="{at(tick)}" y1="6" y2="{height - 26}"/>')
-            parts.append(
-                f'<text x="{at(tick)}" y="{height - 10}" text-anchor="middle">{str(tick).replace("-", "−")}</text>'
-            )
-    for i, (name, words, centre, spread) in enumerate(points):
-        y = 22 + 28 * i
-        parts.append(f'<text x="128" y="{y + 4}" text-anchor="end">{html.escape(name)}</text>')
-        parts.append(f'<line class="bar" x1="{at(centre - spread)}" x2="{at(centre + spread)}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<circle cx="{at(centre)}" cy="{y}" r="4.5"/><text x="540" y="{y + 4}">{words}</text>')
-    said = "; ".join(f"{name} {words}" for name, words, *_ in points)
-    label = f"Difference of FD-LeNet with the JKO step and without, mean and standard deviation by functional: {html.escape(said)}"
-    return f'<svg class="drawing" viewBox="0 0 660 {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-
-
 def front():
     """The first page."""
     stages, costs = driver.stages(params.compose("laptop")), driver.Costs("laptop")
     ran, hours = Counter(stage.kind for stage in stages.values()), sum(map(costs.__getitem__, stages.values())) / 3600
-    points = next(entry for entry in SHEETS["eight_gaussians"]["figures"] if entry["name"] == "points")
-    digits = {entry["name"]: entry for entry in SHEETS["digits"]["tables"]}
-    fd, paired = digits["digits"], digits["paired"]
+    entries = {
+        (name, x["name"]): x for name, shows in SHEETS.items() for what in ("tables", "figures") for x in shows[what]
+    }
+    points = entries["eight_gaussians", "points"]
+    fd, paired, ratios = (entries["digits", name] for name in ("digits", "paired", "ratios"))
+    rows = sorted(fd["rows"], key=lambda row: float(row[fd["header"].index("FD-LeNet")].split(" ")[0]))
     return f"""{WIDE}# Wasserstein gradient flows: derived, run, checked
 
 <div class="hero"><div>
@@ -231,7 +206,7 @@ make lab         # the notebooks, in JupyterLab</pre>
 {{.reading}}
 {escaped(fd["reading"])}
 
-<div>{table(fd["header"], fd["rows"], fd["title"])}
+<div>{table(fd["header"], rows, fd["title"])}
 <p class="files">The whole table: <a href="sheets/digits/digits.csv" download>digits.csv</a>;
 <a href="notebooks/experiments/digits.html">the experiment</a></p></div>
 
@@ -240,8 +215,8 @@ make lab         # the notebooks, in JupyterLab</pre>
 {{.reading}}
 {escaped(paired["reading"])}
 
-<figure>{differences(paired["rows"])}<figcaption>FD-LeNet with the JKO step minus without it, paired by seed: mean and standard deviation over seeds.
-Left of zero the step helps. The axis is a root scale.</figcaption></figure>
+<figure>{image("digits", ratios, "index")}<figcaption>FD-LeNet with the JKO step over FD-LeNet without it, paired by seed: each seed, their
+mean, and its 95 % interval over seeds. Left of 1 the step helps.</figcaption></figure>
 
 {toctree("Where to start <notebooks/index>", "Ten minutes: the guide <notebooks/guide>", "chapters", caption="Read")}
 {toctree("claims/index", "experiments", "play", caption="Evidence")}
@@ -314,46 +289,6 @@ def functions():
     return {f"functions/{name}.rst": text for name, text in texts.items()}
 
 
-def readme():
-    """The report as a code host shows it: verdicts, the distances, and of every experiment its reading and its figure."""
-
-    def grid(header, rows):
-        return sheet.markdown({"header": header, "rows": rows, "reading": ""}).rstrip()
-
-    fd = SHEETS["digits"]["tables"][0]
-    seeds = fd["header"].index("seeds")
-    most = max((row[seeds] for row in fd["rows"]), key=int)
-    blocks = []
-    for path in EXPERIMENTS:
-        name, shows = path.stem, SHEETS[path.stem]
-        blocks.append(f"## [{shows['title']}](../notebooks/experiments/{name}.ipynb)")
-        blocks += [escaped(entry["reading"]) for entry in shows["tables"] if entry["reading"]]
-        blocks += [f"![{alt(figure)}](sheets/{name}/{figure['name']}.png)" for figure in shows["figures"][:1]]
-        tables = [f"[{entry['title']}](sheets/{name}/{entry['name']}.md)" for entry in shows["tables"]]
-        judged = [f"{x['id']} {x['verdict']}" for x in CLAIMS.values() if x["notebook"].endswith(f"/{name}.ipynb")]
-        blocks.append(
-            f"Tables: {', '.join(tables)}." + (f" [Claims](claims.md): {', '.join(judged)}." if judged else "")
-        )
-    text = "\n\n".join(blocks)
-    return f"""# What was computed, and which claims hold
-
-{ledger.summary(LEDGER)} [Every claim](claims.md) has its check, its evidence and its control. `make site` builds all of this with the
-derivations beside it, and with search: `report/site/index.html`.
-
-{grid(*by_kind())}
-
-## Fréchet distance on digits
-
-{fd["caption"]}
-
-{grid(fd["header"], [row for row in fd["rows"] if row[seeds] == most])}
-
-{escaped(fd["reading"])} [The whole table](sheets/digits/digits.md).
-
-{text}
-"""
-
-
 BIBLIOGRAPHY = "# Bibliography\n\nChapters and docstrings cite by these keys.\n\n```{bibliography}\n:all:\n```\n"
 
 
@@ -375,7 +310,7 @@ def sources():
 
 
 def write():
-    """Write the sources of the site, and report/README.md."""
+    """Write the sources of the site."""
     texts = sources()
     for name, text in texts.items():
         write_text(text.rstrip() + "\n", SOURCE / name)
@@ -386,7 +321,6 @@ def write():
     shutil.copytree(REPORT / "sheets", EXTRA / "sheets", ignore=shutil.ignore_patterns("*.json", "*.md", "*.tex"))
     shutil.copy(REPORT / "claims.csv", EXTRA)
     write_text(demos.script(), EXTRA / "demos-data.js")
-    write_text(readme().rstrip() + "\n", REPORT / "README.md")
 
 
 main = command_line(main=write)
