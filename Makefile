@@ -4,6 +4,7 @@
 # make lab                  JupyterLab, from notebooks/index.ipynb on
 # make site                 the reading site, report/site/index.html
 # make claims               the ledger: every claim of the papers and its verdict, from the last make reproduce
+# make claim ID=w2fe-C2     run what one claim needs, and its verdict; with REUSE=1 from the results that git has
 # make plan                 the stages that make reproduce would run
 # make data                 bring data/ back to what data.dvc says, from embedded/
 # make notebooks            execute the notebooks and store their outputs
@@ -17,6 +18,7 @@ PROFILE ?= laptop
 JOBS ?=
 MINUTES ?=
 REUSE ?=
+ID ?=
 ENGINE ?= local
 VENV ?= .venv
 STAMP := $(VENV)/.installed
@@ -45,7 +47,7 @@ DRIVE = "$(PY)" -m companion.driver $(call quoted,$(PROFILE)) --engine=$(call qu
 # Kernels as the pipeline starts them, whatever is set up for the user's own Jupyter and matplotlib.
 KERNELS := JUPYTER_PREFER_ENV_PATH=1 JUPYTER_PATH= MATPLOTLIBRC=/dev/null MPLBACKEND=
 
-.PHONY: reproduce plan test lab site data notebooks claims bench clean python restored
+.PHONY: reproduce plan test lab site data notebooks claims claim bench clean python restored
 
 reproduce: $(STAMP)
 	@$(DRIVE)
@@ -103,6 +105,9 @@ notebooks: restored
 
 claims: $(STAMP)
 	@"$(PY)" -m companion.ledger print $(if $(filter laptop,$(PROFILE)),report,$(call quoted,results/$(PROFILE)/report))
+
+claim: $(STAMP)
+	@$(DRIVE) --claim=$(call quoted,$(ID))
 
 bench: restored
 	@for script in benchmarks/*.py; do "$(PY)" "$$script" || exit 1; done

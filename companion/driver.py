@@ -13,6 +13,7 @@ Command line::
 
     --jobs 2          runs side by side; default: as cores allow, at most 4, on a cluster 64
     --minutes 15      a spot check: the stages that tell most within that time
+    --claim w2fe-C2   the stages that this claim needs, and its verdict
     --reuse           take results that came with the clone as they are
     --plan            print the stages that would run, and change nothing
     --data            restore data/ if it is absent, check it, and run nothing
@@ -32,7 +33,7 @@ from pathlib import Path
 
 import joblib
 
-from companion import code, params, workspace
+from companion import claims, code, ledger, params, workspace
 from companion.engines import LOCK, Stages, environment, python
 from companion.files import read_file, write_text
 from companion.guard import alone, command_line, say, watch
@@ -188,8 +189,31 @@ def telling(found, todo, costs, budget):
     return chosen
 
 
+def settling(claim, found):
+    """Names of the stages that a claim needs: the notebook that judges it, what that reads, the ledger."""
+    known = claims.read()
+    claim = known[nearest(claim, known, "claim")]
+    if claim.id not in (judges := ledger.judged_in()):
+        raise UsageError(f"claim {claim.id} is not judged by a run: {claim.otherwise}")
+    notebook, above = Path(judges[claim.id]).stem, needs(found)
+    chosen = {name for name in (f"show@{notebook}", f"chapter@{notebook}") if name in found}
+    if not chosen:
+        raise UsageError(f"claim {claim.id} is judged in {judges[claim.id]}, which is not in this profile")
+    while more := set().union(*map(above.__getitem__, chosen)) - chosen:
+        chosen |= more
+    return chosen | {"claims"}
+
+
 def reproduce(
-    profile="laptop", *, jobs: int = None, minutes: float = None, reuse=False, plan=False, data=False, engine="local"
+    profile="laptop",
+    *,
+    jobs: int = None,
+    minutes: float = None,
+    claim: str = None,
+    reuse=False,
+    plan=False,
+    data=False,
+    engine="local",
 ):
     """Bring the pipeline up to date, or print what would run; the arguments are those of the command line, see above.
 
@@ -215,7 +239,7 @@ def reproduce(
     with alone(LOCK, wait=False):
         workspace.mend()
         unchanged = SCRATCH / f"unchanged-{profile}"
-        if unchanged.exists() and unchanged.read_text() == signature(profile):
+        if claim is None and unchanged.exists() and unchanged.read_text() == signature(profile):
             return say("nothing to do" if plan else f"profile {profile}: everything is up to date")
         workspace.data()
         composed, costs = params.compose(profile), Costs(profile)
@@ -223,6 +247,9 @@ def reproduce(
         todo = out_of_date = stale(found, texts, reuse)
         if minutes:
             todo = telling(found, todo, costs, 60 * minutes * jobs * 0.8)
+        if claim is not None:
+            needed = settling(claim, found)
+            todo = todo & needed | {name for name in needed if found[name].kind in ("show", "chapter", "claims")}
         if plan:
             return say("\n".join(name for name in found if name in todo) or "nothing to do")
         if todo:
@@ -240,6 +267,8 @@ def reproduce(
         left = out_of_date - todo
         if not left and not reuse:  # what was only taken as it is has not been calculated here
             unchanged.write_text(signature(profile))
+    if claim is not None:
+        return print(ledger.entry(ledger.load(ROOT / composed["report"]), claim))
     done = f"{minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
     say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
     for what, where in (("report", "README.md"), ("claims", "claims.md"), ("sheets", "sheets")):

@@ -126,18 +126,22 @@ def sheets(frame, folder):
     return sorted(found, key=lambda shown: ("/chapters/" in shown["link"], shown["name"] != "digits"))
 
 
+def render(template, **of):
+    """The text that a template of this folder makes."""
+    lines = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), **lines)
+    return environment.get_template(template).render(of)
+
+
 def write(profile, report):
     """Gather what the notebooks showed and judged in claims.csv, claims.md, README.md and metrics/; the same results
     give the same bytes."""
     frame, folder = evaluate(nearest(profile, profiles(), "profile"), ROOT / report), ROOT / report
     frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
-    lines = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), **lines)
     of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame), "kinds": KINDS}
     of |= {"by_kind": by_kind(frame), "sheets": sheets(frame, folder)}
     for name, template in {"claims.md": "claims.md.j2", "README.md": "report.md.j2"}.items():
-        text = environment.get_template(template).render(of)
-        write_text(re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", folder / name)
+        write_text(re.sub(r"\n{3,}", "\n\n", render(template, **of)).rstrip() + "\n", folder / name)
     shutil.rmtree(folder / "metrics", ignore_errors=True)
     for name, content in metrics(frame, folder).items():
         write_text(json.dumps(content, indent=1) + "\n", folder / "metrics" / f"{name}.json")
@@ -158,9 +162,21 @@ def load(report):
     return frame
 
 
+def columns():
+    """The width of text in the terminal."""
+    return max(60, min(shutil.get_terminal_size((100, 24)).columns, 160))
+
+
+def entry(frame, name):
+    """All that the ledger says of one claim, as plain text."""
+    (row,) = frame[frame["id"] == name].to_dict("records")
+    lines = [f"{name}: {row['verdict']}", row["claim"], *render("claim.md.j2", row=row).splitlines()]
+    return "\n".join(textwrap.fill(line, columns(), subsequent_indent="  ") for line in lines if line)
+
+
 def terminal(frame, width=None):
     """The ledger as plain text, wrapped to `width` columns (default: the terminal's)."""
-    width = width or max(60, min(shutil.get_terminal_size((100, 24)).columns, 160))
+    width = width or columns()
     names, verdicts = (max(map(len, texts)) for texts in (frame["id"], VERDICTS))
     margin, lines = " " * (names + verdicts + 4), []
     for paper, _, rows in works(frame):

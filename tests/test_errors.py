@@ -335,6 +335,8 @@ def test_a_conflict_in_the_lock_is_the_users_to_settle(lock):
         (["laptop", "--minutes", "nan"], "minutes = nan is out of range"),
         (["laptop", "--engine", "slurn"], "did you mean 'slurm'"),
         (["laptop", "smoke"], "unrecognized arguments: smoke"),
+        (["laptop", "--claim", ""], "unknown claim ''"),
+        (["laptop", "--claim", "w2fe-C22"], "did you mean 'w2fe-C2'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(error, arguments, message):
