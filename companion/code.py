@@ -275,7 +275,7 @@ def inputs(composed):
             found[f"measure-{name}-{case}"] = bundle(name, "run", {"case": case})
     for name in [*composed["shows"], *composed["chapters"]]:
         found[f"show-{name}"] = bundle(name, "show")
-    bands = sorted((CONF / "claims").glob("*.yaml"))
+    bands = [*sorted((CONF / "claims").glob("*.yaml")), CONF / "disputes.yaml"]
     paths = [
         ROOT / "companion" / file for file in ("claims.py", "ledger.py", "claim.md.j2", "claims.md.j2", "report.md.j2")
     ]

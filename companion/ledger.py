@@ -25,7 +25,7 @@ from companion.form import cells, source
 from companion.guard import command_line
 from companion.params import profiles
 from gwf.errors import UsageError, nearest
-from gwf.paths import NOTEBOOKS, ROOT
+from gwf.paths import CONF, NOTEBOOKS, ROOT
 
 
 def judged_in():
@@ -133,13 +133,22 @@ def render(template, **of):
     return environment.get_template(template).render(of)
 
 
+def disputes(frame):
+    """The entries of conf/disputes.yaml with the verdicts of their claims."""
+    verdicts = dict(zip(frame["id"], frame["verdict"], strict=True))
+    entries = read_file(CONF / "disputes.yaml")
+    of = lambda names: {name: verdicts[nearest(name, verdicts, "claim")] for name in names}
+    return [entry | {"claims": of(entry["claims"])} for entry in entries]
+
+
 def write(profile, report):
     """Gather what the notebooks showed and judged in claims.csv, claims.md, README.md and metrics/; the same results
     give the same bytes."""
     frame, folder = evaluate(nearest(profile, profiles(), "profile"), ROOT / report), ROOT / report
     frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
     of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame), "kinds": KINDS}
-    of |= {"by_kind": by_kind(frame), "sheets": sheets(frame, folder)}
+    of |= {"by_kind": by_kind(frame), "sheets": sheets(frame, folder), "disputes": disputes(frame)}
+    of["notebooks"] = os.path.relpath(NOTEBOOKS, folder.resolve())
     for name, template in {"claims.md": "claims.md.j2", "README.md": "report.md.j2"}.items():
         write_text(re.sub(r"\n{3,}", "\n\n", render(template, **of)).rstrip() + "\n", folder / name)
     shutil.rmtree(folder / "metrics", ignore_errors=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from companion import claims, ledger
 from companion.claims import Band, NotRun, Outcome, grade, show, show_interval, verdict
 from gwf.errors import UsageError
-from gwf.paths import REPORT, ROOT
+from gwf.paths import NOTEBOOKS, REPORT, ROOT
 
 CLAIMS = claims.read()
 
@@ -243,6 +243,14 @@ def test_the_readme_of_the_report_shows_what_every_notebook_showed(report):
     text = (report / "README.md").read_text()
     assert all(words in text for words in ("It falls.", "![F](sheets/variational/f.png)", "gwf-C1 **reproduced**"))
     assert f"[Bounds]({os.path.relpath(ROOT / head['notebook'], report)})" in text
+
+
+def test_disputes_have_claims_and_runs():
+    found = ledger.disputes(ledger.load(REPORT))
+    assert len(found) >= 10
+    for entry in found:
+        assert set(entry) == {"question", "between", "claims", "shown", "open"} and entry["claims"]
+        assert all((NOTEBOOKS / f"{path}.ipynb").exists() for path in entry["shown"])
 
 
 def test_the_terminal_table_keeps_to_its_width(report):

@@ -82,6 +82,12 @@ purpose, which must turn the verdict.
 {table(header, rows, "Every claim", find="Find a claim")}
 <p class="files">Everything in one file: <a href="../claims.csv" download>claims.csv</a></p>
 
+## Disputes
+
+Questions on which the works, their code or others disagree, with the claims that speak to each.
+
+{disputes()}
+
 ## By work
 
 {table(*by_work, "Verdicts by work")}
@@ -97,6 +103,19 @@ Kinds of evidence:
 Every verdict follows from the measured value and a stated band, by one rule for all claims. Claims are in our own words.
 
 {toctree(*dict.fromkeys(name.split("-")[0] for name in CLAIMS))}"""
+
+
+def disputes():
+    """The disputes, with links to claims and runs."""
+    rows = []
+    for entry in ledger.disputes(LEDGER):
+        claims = ", ".join(
+            f'<a href="{name.split("-")[0]}.html#{name}">{name}</a> {badge(verdict)}'
+            for name, verdict in entry["claims"].items()
+        )
+        runs = ", ".join(f'<a href="../notebooks/{at}.html">{at.split("/")[1]}</a>' for at in entry["shown"])
+        rows.append([entry["question"], entry["between"], claims, runs or "–", entry["open"]])
+    return table(["question", "between", "here", "runs", "open"], rows, "Disputes")
 
 
 def claims_of(paper, rows, named):
