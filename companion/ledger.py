@@ -6,6 +6,7 @@ Command line::
     python -m companion.ledger print report            # the ledger in the terminal
 """
 
+import hashlib
 import json
 import os
 import re
@@ -142,8 +143,8 @@ def disputes(frame):
 
 
 def write(profile, report):
-    """Gather what the notebooks showed and judged in claims.csv, claims.md, README.md and metrics/; the same results
-    give the same bytes."""
+    """Gather what the notebooks showed and judged in claims.csv, claims.md, README.md, SHA256SUMS and metrics/; the same
+    results give the same bytes."""
     frame, folder = evaluate(nearest(profile, profiles(), "profile"), ROOT / report), ROOT / report
     frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
     of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame), "kinds": KINDS}
@@ -151,6 +152,9 @@ def write(profile, report):
     of["notebooks"] = os.path.relpath(NOTEBOOKS, folder.resolve())
     for name, template in {"claims.md": "claims.md.j2", "README.md": "report.md.j2"}.items():
         write_text(re.sub(r"\n{3,}", "\n\n", render(template, **of)).rstrip() + "\n", folder / name)
+    tables = [folder / "claims.csv", *sorted(folder.glob("sheets/*/*.csv"))]
+    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in tables]
+    write_text("".join(sums), folder / "SHA256SUMS")
     shutil.rmtree(folder / "metrics", ignore_errors=True)
     for name, content in metrics(frame, folder).items():
         write_text(json.dumps(content, indent=1) + "\n", folder / "metrics" / f"{name}.json")

@@ -1,5 +1,6 @@
 """The claims: their data files, the rule from values to verdicts, judging, the ledger that is written."""
 
+import hashlib
 import json
 import math
 import os
@@ -243,6 +244,14 @@ def test_the_readme_of_the_report_shows_what_every_notebook_showed(report):
     text = (report / "README.md").read_text()
     assert all(words in text for words in ("It falls.", "![F](sheets/variational/f.png)", "gwf-C1 **reproduced**"))
     assert f"[Bounds]({os.path.relpath(ROOT / head['notebook'], report)})" in text
+
+
+def test_the_tables_are_those_of_their_hashes():
+    for line in (REPORT / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split("  ")
+        assert hashlib.sha256((REPORT / name).read_bytes()).hexdigest() == digest, name
+    named = yaml.safe_load((ROOT / "codecheck.yml").read_text())["manifest"]
+    assert named and all((ROOT / entry["file"]).is_file() for entry in named)
 
 
 def test_disputes_have_claims_and_runs():
