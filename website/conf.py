@@ -22,7 +22,8 @@ extensions = [
 ]
 # What a link to `gwf.exact.gaussian` looks for.
 default_role = "py:obj"
-suppress_warnings = ["docutils", "toc.duplicate_entry", "mystnb.unknown_mime_type"]
+suppress_warnings = ["docutils", "ref.python", "toc.duplicate_entry", "mystnb.unknown_mime_type"]
+highlight_language = "none"
 
 nb_execution_mode = "off"
 # Where pictures of notebooks are unpacked; the default is beside the site, in report/.
@@ -82,10 +83,14 @@ def list_table(rows):
 
 
 def docstring(app, what, name, obj, options, lines):
-    """Tables of Markdown as tables, notes numbered within their function, bars as bars, notebooks as links."""
+    """Tables of Markdown as tables, notes numbered within their function, bars as bars, notebooks as links; formulas that
+    are set off in the docstring of a module keep their lines."""
     found, rows, literal = [], [], None
     for line in [*lines, ""]:
         indent = len(line) - len(line.lstrip())
+        if what == "module" and indent >= 4 and literal is None and not (found and found[-1].strip()):
+            found += ["::", ""]
+            literal = 0
         if line.startswith("| ") and line.rstrip().endswith("|"):
             rows.append(line)
             continue

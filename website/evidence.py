@@ -123,7 +123,8 @@ def image(folder, figure, page, late=True):
 def shown(what, name, page):
     """What a notebook shows (a table, a figure, a claim), from the report, as Markdown; nothing where it is not there."""
     if what == "claim":
-        row = CLAIMS[name]
+        if (row := CLAIMS.get(name)) is None:
+            return ""
         words = f"{row['value']}. {row['finding']}" if row["value"] else row["finding"]
         head = f"{claim_link(name, page)} {badge(row['verdict'])} {html.escape(row['claim'])}"
         return f'<div class="judged" id="judged-{name}"><p>{head}</p><p>{html.escape(words)}</p></div>\n'
