@@ -3,8 +3,8 @@ r"""Drifting: attraction to data minus repulsion from generated points, with nor
     V(x) = B_nu(x) - B_{mu'}(x),      B_nu(x) = sum_j y_j k(x, y_j) / sum_j k(x, y_j)
 
 as written down: for a Gaussian k the velocity of `Sinkhorn` before its first iteration, reg grad log (k * nu) / (k * mu), the
-score difference of smoothed laws. It is 0 in the mean at mu = nu, but descends no functional of mu (chapter `explicit`). As
-released it is another field. Sources: arXiv 2602.04770; the released form from its description.
+score difference of smoothed laws. It is 0 in the mean at mu = nu, but the steepest descent of no functional of mu (chapter
+`explicit`). As released it is another field. Sources: arXiv 2602.04770; the released form from its description.
 """
 
 import torch
