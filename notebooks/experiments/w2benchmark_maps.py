@@ -92,9 +92,9 @@ def critic(pair, seed, s, progress):
     x, y = pair.source(n, stream), pair.data(n, stream)
     p, e = (QuadraticMLP(pair.d, 2 * s["width"], 2) for _ in range(2))
     field = DualField(p, e, weight=s["weight"], lr=s["lr_critic"])
-    for k in range(s["iterations"]):
-        field.optimiser.param_groups[0]["lr"] = rate(s["lr_critic"], k / s["iterations"])
+    for k in range(s["critic_updates"]):
+        field.optimiser.param_groups[0]["lr"] = rate(s["lr_critic"], k / s["critic_updates"])
         (a,), (b,) = drawn(s["batch"], stream, x), drawn(s["batch"], stream, y)
         loss = field.improve(a, b, stream)
-        progress(k + 1, s["iterations"], loss=loss)
+        progress(k + 1, s["critic_updates"], loss=loss)
     return lambda z: z + field(z)
