@@ -45,6 +45,7 @@ html_static_path = [
     ),
 ]
 html_extra_path = [str(HERE.parent / "scratch" / "site" / "extra")]
+html_search_scorer = str(HERE / "static" / "scorer.js")
 html_css_files, html_js_files = ["site.css"], [("site.js", {"defer": "defer"})]
 html_copy_source = html_show_sourcelink = html_show_sphinx = html_show_copyright = False
 # Summaries of search results are fetched, which a browser refuses to pages opened as files.
@@ -124,6 +125,18 @@ def link_names(app, doctree):
             link += literal
 
 
+def backlinks(app, pagename, templatename, context, doctree):
+    """From source to documentation: Sphinx takes the module of the first page that documents a function for its own."""
+
+    def mended(found):
+        page, module, name = found[1], found[2], found[3]
+        return found[0] if f"gwf.{name}".startswith(f"{module}.") else f"{page}#{module}.{name}"
+
+    if pagename.startswith("_modules/"):
+        context["body"] = re.sub(r"((gwf[\w.]*)\.html)#gwf\.([\w.]+)", mended, context["body"])
+
+
 def setup(app):
+    app.connect("html-page-context", backlinks)
     app.connect("autodoc-process-docstring", docstring)
     app.connect("doctree-read", link_names)

@@ -277,7 +277,7 @@ def phases(
         Standard deviation of the noise on the data in phase k.
     schedule : callable share -> float
         Factor of the learning rates at the share in [0, 1) of the phase.
-    progress : callable (done, total, **shown), optional
+    progress : callable, optional
 
     Yields
     ------

@@ -212,12 +212,12 @@ def shown(table, columns):
 
 
 def ties(frame, metric):
-    """Which methods a table cannot tell from its best: means within the larger seed spread of it."""
+    """Which methods a table cannot tell from its best: means within the larger relative seed spread of it."""
     best = frame.loc[frame[f"{metric}_mean"].idxmin()]
     if math.isnan(best[f"{metric}_sd"]):
         return "With one seed there is no spread, and no ranking can be read from the table."
-    width = frame[f"{metric}_sd"].clip(lower=best[f"{metric}_sd"])
-    near = frame[frame[f"{metric}_mean"] - best[f"{metric}_mean"] <= width]
+    width = (frame[f"{metric}_sd"] / frame[f"{metric}_mean"]).clip(lower=best[f"{metric}_sd"] / best[f"{metric}_mean"])
+    near = frame[np.log(frame[f"{metric}_mean"] / best[f"{metric}_mean"]) <= width]
     rivals = [name for name in near["method"] if name != best["method"]]
     if not rivals:
         return "No other method comes within the seed spread of it."
@@ -295,7 +295,7 @@ def paired(frame, metric, digits, compare=False):
         difference = differences(chosen, {"step": "jko"}, {"step": "gan"}, ["seed"])
         if not len(difference):
             continue
-        means = chosen.groupby("step")["value"].mean()
+        means = chosen[chosen["seed"].isin(difference.index)].groupby("step")["value"].mean()
         row = {"metric": metric, "functional": functional, "seeds": len(difference)}
         row |= {"jko_mean": means["jko"], "gan_mean": means["gan"]}
         row |= {"difference_mean": difference.mean(), "difference_sd": difference.std(ddof=1)}

@@ -76,5 +76,8 @@ addEventListener("load", async () => {
   });
 });
 
+// Headings of the navigation have a level for screen readers.
+document.querySelectorAll('.caption[role="heading"]').forEach((head) => head.setAttribute("aria-level", "2"));
+
 // What is collapsed is printed too.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((entry) => (entry.open = true)));
