@@ -134,7 +134,7 @@ def signature(profile):
     digest = hashlib.md5()
     for name in (*workspace.SOURCES, "params.yaml", "dvc.lock", f"results/{profile}", "report"):
         for path in sorted([ROOT / name, *(ROOT / name).rglob("*")]):
-            if path.is_file() and "__pycache__" not in path.parts:
+            if path.is_file() and not {"__pycache__", "site"} & set(path.parts):
                 digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

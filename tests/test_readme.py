@@ -51,6 +51,10 @@ def test_the_table_is_the_reports():
     assert {row["method"] for row in lowest[:6]} - {"real data"} <= chosen
 
 
+def test_what_the_jko_step_changes_is_the_reports():
+    assert between("paired") in (REPORT / "sheets" / "digits" / "paired.md").read_text()
+
+
 def test_the_claims_are_the_ledgers():
     frame = pd.read_csv(REPORT / "claims.csv", dtype=str, keep_default_na=False)
     assert between("claims") == ledger.summary(frame)
