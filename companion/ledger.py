@@ -139,7 +139,7 @@ def disputes(frame):
     verdicts = dict(zip(frame["id"], frame["verdict"], strict=True))
     entries = read_file(CONF / "disputes.yaml")
     of = lambda names: {name: verdicts[nearest(name, verdicts, "claim")] for name in names}
-    return [entry | {"claims": of(entry["claims"])} for entry in entries]
+    return [{"answer": "", **entry, "claims": of(entry["claims"])} for entry in entries]
 
 
 def write(profile, report):

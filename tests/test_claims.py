@@ -258,7 +258,7 @@ def test_disputes_have_claims_and_runs():
     found = ledger.disputes(ledger.load(REPORT))
     assert len(found) >= 10
     for entry in found:
-        assert set(entry) == {"question", "between", "claims", "shown", "open"} and entry["claims"]
+        assert set(entry) == {"question", "between", "answer", "claims", "shown", "open"} and entry["claims"]
         assert all((NOTEBOOKS / f"{path}.ipynb").exists() for path in entry["shown"])
 
 

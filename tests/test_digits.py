@@ -47,10 +47,14 @@ class TestComparisons:
         frame = trainings.gather(cases(kl_jko=[1.0], kl_gan=[2.0]))
         table, _, reading = trainings.paired(frame, "fd_lenet", 1)
         assert table["verdict"][0].startswith("one seed") and reading.startswith("Two seeds")
-        means = pd.DataFrame({"method": ["a"], "fd_lenet_mean": [1.0], "fd_lenet_sd": [math.nan]})
-        assert "no ranking" in trainings.ties(means, "fd_lenet")
+        assert "no ranking" in trainings.ties(frame, {"functional": "kl", "step": "jko", "seeds": 1}, "fd_lenet")
         with pytest.raises(NotRun, match="fewer than two seeds"):
             trainings.interval(pd.Series([-3.0]))
+
+    def test_ties_are_what_the_seeds_do_not_tell_apart(self):
+        frame = trainings.gather(cases(kl_jko=[1.0, 1.1, 0.9], kl_gan=[1.1, 0.9, 1.2], w1_gan=[3.0, 3.3, 2.9]))
+        said = trainings.ties(frame, {"functional": "kl", "step": "jko", "seeds": 3}, "fd_lenet")
+        assert "KL, no JKO" in said and "W₁" not in said
 
     def test_ratios_are_geometric_means_with_an_interval_over_seeds(self):
         """Halved in three seeds by factors .5 c, c = 1/2, 1, 2: mean .5, half width of the logarithm 4.303 log(2) / sqrt(3)."""

@@ -114,6 +114,7 @@ def disputes():
             for name, verdict in entry["claims"].items()
         )
         runs = ", ".join(f'<a href="../notebooks/{at}.html">{at.split("/")[1]}</a>' for at in entry["shown"])
+        claims = f"<span>{html.escape(entry['answer'])}</span> {claims}" if entry["answer"] else claims
         rows.append([entry["question"], entry["between"], claims, runs or "–", entry["open"]])
     return table(["question", "between", "here", "runs", "open"], rows, "Disputes")
 

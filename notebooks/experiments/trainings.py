@@ -7,6 +7,7 @@ trainer that takes: `mmd_learned-jko` has the time step `implicit` of `gwf.train
 
 import json
 import math
+from contextlib import suppress
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -211,17 +212,21 @@ def shown(table, columns):
     )
 
 
-def ties(frame, metric):
-    """Which methods a table cannot tell from its best: means within the larger relative seed spread of it."""
-    best = frame.loc[frame[f"{metric}_mean"].idxmin()]
-    if math.isnan(best[f"{metric}_sd"]):
+def ties(frame, best, metric):
+    """Which methods the seeds cannot tell from the row `best` of their table, by the 95 % interval of the paired ratio."""
+    if best["seeds"] < 2:
         return "With one seed there is no spread, and no ranking can be read from the table."
-    width = (frame[f"{metric}_sd"] / frame[f"{metric}_mean"]).clip(lower=best[f"{metric}_sd"] / best[f"{metric}_mean"])
-    near = frame[np.log(frame[f"{metric}_mean"] / best[f"{metric}_mean"]) <= width]
-    rivals = [name for name in near["method"] if name != best["method"]]
+    values, rivals = frame.rename(columns={metric: "value"}), []
+    for functional, step in dict.fromkeys(zip(frame["functional"], frame["step"], strict=True)):
+        if step in REFERENCES or (functional, step) == (best["functional"], best["step"]):
+            continue
+        methods = ({"functional": a, "step": b} for a, b in ((functional, step), (best["functional"], best["step"])))
+        with suppress(NotRun):
+            low, high = ratio(values, *methods)
+            rivals += [method_title(functional, step)] if low <= 1 <= high else []
     if not rivals:
-        return "No other method comes within the seed spread of it."
-    return f"Within the seed spread of it, hence ties: {'; '.join(rivals)}."
+        return "Its seeds tell it from every other method that has several."
+    return f"Not told apart from it by the 95 % interval of the ratio over seeds: {'; '.join(rivals)}."
 
 
 def differences(frame, first, second, keys):
