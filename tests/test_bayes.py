@@ -14,9 +14,9 @@ from gwf.steps.increments import ParticleCache, compositions
 from notebooks.experiments import bayes_breiman as breiman
 from notebooks.experiments.bayes_langevin import mala, svgd, ula
 from notebooks.experiments.bayes_posterior import FollowingReference, LogisticPosterior, draw_prior, predictive
-from tests.notebook_code import load_notebook
+from tests.notebook_code import definitions
 
-bayes = load_notebook("bayes")
+bayes = definitions("bayes")
 
 
 def small(prior, d_w=3, rows=60):
@@ -184,15 +184,16 @@ def test_flow_reaches_the_posterior():
     assert abs(float(got[:, -1].mean() - exact[:, -1].mean())) < 0.5
 
 
-def test_labels_are_checked_and_the_flow_repeats_itself():
+@pytest.mark.parametrize("method", ["vwgf", "icnn"])
+def test_labels_are_checked_and_the_flow_repeats_itself(monkeypatch, method):
     """Same seed, same particles to the last digit, from step to step; a label that is not -1 or 1 is named."""
     target = small("stated")
-    networks = dict(width=8, depth=1, lr_map=2e-2, lr_critic=1e-3)
+    for name, value in dict(width=8, depth=1, tau=0.1, steps=2, cache=2048).items():
+        monkeypatch.setattr(bayes, name, value)
     runs = [[], []]
     for found in runs:
         fast = LogisticPosterior(target.signed, np.ones(60), "stated", torch.float32, 32, generator(0, "rows"))
-        settings = dict(steps=2, iterations=5, batch=64, cache=2048, decay=0.8)
-        found += list(bayes.vwgf(fast, 0, 0.1, **settings, **networks))
+        found += list(bayes.sequence(getattr(bayes, method)(fast, 0), fast, 5, 64, generator(0, "start")))
     assert len(runs[0]) == 3 and all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
     with pytest.raises(UsageError, match="labels"):
         LogisticPosterior(np.ones((2, 1)), [0, 1], "stated")
