@@ -9,7 +9,7 @@ const number = (text) => {
 function order(a, b, up) {
   const [x, y] = [number(a), number(b)];
   if (isNaN(x) !== isNaN(y)) return isNaN(x) ? 1 : -1; // what is no number comes last
-  return (isNaN(x) ? a.localeCompare(b) : x - y) * (up ? 1 : -1);
+  return (isNaN(x) ? a.localeCompare(b, undefined, { numeric: true }) : x - y) * (up ? 1 : -1);
 }
 
 function button(text, press) {
