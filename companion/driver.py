@@ -291,7 +291,8 @@ def rounds(runner, found, todo, costs, composed):
             reports = found[name].kind in ("show", "chapter", "claims")
             if reports and (name in todo - ran or above[name] & names):
                 names.add(name)
-        ordered = sorted(names, key=lambda name: -costs[found[name]])
+        # Seed after seed, so that a run cut short leaves whole seeds; within one the dear ones first.
+        ordered = sorted(names, key=lambda name: (found[name].seed, -costs[found[name]]))
         runner.side_by_side({name: found[name] for name in ordered}, {name: above[name] & names for name in ordered})
         ran |= names
     return ran
