@@ -251,13 +251,14 @@ def interval(values):
 def ratio(frame, first, second, groups=()):
     """Value of `first` over value of `second`, paired by seed: 95 % interval of the geometric mean over seeds.
 
-    With `groups`, columns, the mean over all groups that have both is taken for each seed first. `first` and `second` are
-    dicts column -> value; `frame` has a column value.
+    With `groups`, columns, the mean over all groups is taken for each seed first, of those seeds that have every group.
+    `first` and `second` are dicts column -> value; `frame` has a column value.
     """
     logs = differences(frame.assign(value=np.log(frame["value"])), first, second, [*groups, "seed"])
     if logs.empty:
         raise NotRun(f"no run of {first} and {second}")
-    return tuple(float(end) for end in np.exp(interval(logs.groupby("seed").mean())))
+    seeds = logs.groupby("seed").agg(["mean", "size"])
+    return tuple(float(end) for end in np.exp(interval(seeds["mean"][seeds["size"] == seeds["size"].max()])))
 
 
 def verdict(difference, digits):
