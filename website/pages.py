@@ -20,7 +20,6 @@ from companion.claims import KINDS, VERDICTS
 from companion.files import write_text
 from companion.guard import command_line
 from gwf.paths import NOTEBOOKS, REPORT, ROOT, SCRATCH
-from notebooks.experiments.trainings import functional_title
 from website import demos
 from website.evidence import (
     CHAPTERS,
@@ -275,8 +274,8 @@ def methods():
         return [f'<a href="{place}">{thing.__name__}</a>', f"<span>{doc}</span>"]
 
     chosen = {name: divergences.get(name) for name in divergences.names()}
-    functionals = [[name, functional_title(name), *of(type(divergence))] for name, divergence in chosen.items()]
-    velocities = [[name, functional_title(name), *of(field)] for name, field in fields.FIELDS.items()]
+    functionals = [[name, divergence.title, *of(type(divergence))] for name, divergence in chosen.items()]
+    velocities = [[name, fields.title(name), *of(field)] for name, field in fields.FIELDS.items()]
     steps = [[name, *of(trainer)] for name, trainer in recipes.STEPS.items()]
     return f"""# Methods
 
