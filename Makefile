@@ -77,7 +77,7 @@ restored: $(STAMP)
 
 test: restored
 	@rm -rf results/lab
-	@OMP_NUM_THREADS=1 "$(PY)" -m pytest tests --numprocesses 2 --dist loadfile
+	@OMP_NUM_THREADS=1 "$(PY)" -m pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	@$(KERNELS) OMP_NUM_THREADS=1 GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 "$(PY)" -m pytest -q --nbval \
 	  --numprocesses 2 --dist loadfile $(NOTEBOOKS)
 

@@ -16,7 +16,8 @@ from companion.files import read_file, short
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF
 
-WORKS = ("gwf", "sjko", "vwgf", "w2fe", "proposal")
+#: Keys of the data files, the five works and last what others claim.
+WORKS = ("gwf", "sjko", "vwgf", "w2fe", "proposal", "outside")
 ID = re.compile(rf"({'|'.join(WORKS)})-[A-Z][1-9]\d*")
 #: Key of the data files -> how far a published statement can be trusted, as the ledger prints it.
 TRUST = {

@@ -284,7 +284,7 @@ def rounds(runner, found, todo, costs, composed):
     others = [stage for stage in calculated if stage not in first]
     soon, in_all = (clock(costs.together(part, runner.jobs)) for part in (first, calculated))
     say(f"profile {composed['profile']}: {len(calculated)} runs to do of {len(found)} stages, {runner.jobs} at a time")
-    say(f"about {soon} to a first report, {in_all} in all")
+    say(f"about {soon} to a first report, {in_all} in all" if first and others else f"about {in_all}")
     for part in (first, others) if others else (first,):
         names = {stage.name for stage in part}
         for name in found:  # in the order of dvc.yaml, so that what a stage needs has been looked at

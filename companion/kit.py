@@ -5,4 +5,4 @@ from companion.claims import NotRun, Outcome, column, mean_of, rename, scale, se
 from companion.plots import legend, ticks
 from companion.sheet import Sheet, number, spread
 from companion.style import REAL, WIDTH, colour
-from companion.tables import summary
+from companion.tables import led_by, summary

@@ -20,7 +20,7 @@ import jinja2
 import pandas as pd
 
 from companion import claims
-from companion.claims import ID, KINDS, TRUST, VERDICTS, Judgement, show, show_interval
+from companion.claims import ID, KINDS, TRUST, VERDICTS, WORKS, Judgement, show, show_interval
 from companion.files import read_file, short, write_text
 from companion.form import cells, source
 from companion.guard import command_line
@@ -82,13 +82,14 @@ def tally(rows):
 
 def summary(frame):
     """How many claims there are of each verdict, those that need a training apart; how many verdicts their control turned."""
-    trained = frame["kind"] == "trained"
+    trained, others = frame["kind"] == "trained", frame["id"].str.startswith(f"{WORKS[-1]}-").sum()
 
     def counted(rows):
         return f"{len(rows)}: " + ", ".join(f"{count} {name}" for name, count in tally(rows).items() if count)
 
     turned = ((frame["control_verdict"] != "") & (frame["control_verdict"] != frame["verdict"])).sum()
     return (
+        f"{len(frame) - others} claims of the five works and {others} of others. "
         f"Claims that are identities, counts, printed numbers or a matter of the literature, {counted(frame[~trained])}. "
         f"Claims that something has to be trained for, {counted(frame[trained])}. "
         f"{turned} of {len(frame)} verdicts were turned by their control."

@@ -38,3 +38,8 @@ def summary(rows, keys, columns, n="n", **constant):
         | ({n: len(part)} if n else {})
         for key, part in rows.groupby(list(keys), sort=False, dropna=False)
     )
+
+
+def led_by(first, frame):
+    """`frame` with those of the columns `first` that it has in front: what is seen of a wide table before it is unfolded."""
+    return frame[[*(name for name in first if name in frame), *frame.columns.difference(first, sort=False)]]

@@ -8,6 +8,15 @@ from hypothesis import settings
 settings.register_profile("fixed", derandomize=True, database=None)
 settings.load_profile("fixed")
 
+# Minutes each, as they run the pipeline, a browser or kernels; with two processes one would wait for a late one of these.
+LONG = ("pipeline", "dvc_commands", "readme", "site", "notebooks", "errors", "edits", "engines", "pictures")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take minutes come first; the Makefile tells xdist to keep this order."""
+    long = [f"test_{name}.py" for name in LONG]
+    items.sort(key=lambda item: long.index(item.path.name) if item.path.name in long else len(long))
+
 
 @pytest.fixture(autouse=True)
 def one_thread():

@@ -23,14 +23,15 @@ CLAIMS = claims.read()
 # Data files.
 
 
-def test_every_claim_of_the_five_works_is_there():
+def test_every_claim_of_the_five_works_and_of_others_is_there():
     """Ids run from 1 without a hole in every series."""
     series = {
-        "gwf": {"C": 14, "O": 4},
-        "sjko": {"C": 10, "U": 3, "O": 4},
-        "vwgf": {"C": 13, "I": 5},
-        "w2fe": {"C": 8, "S": 2},
+        "gwf": {"C": 18, "O": 5},
+        "sjko": {"C": 13, "U": 5, "O": 4},
+        "vwgf": {"C": 16, "I": 6, "O": 2},
+        "w2fe": {"C": 9, "S": 2, "O": 2},
         "proposal": {"P": 10, "H": 9, "O": 1},
+        "outside": {"C": 14, "O": 1},
     }
     expected = {
         f"{key}-{letter}{n}"

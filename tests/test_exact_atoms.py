@@ -123,6 +123,14 @@ def test_one_atom_to_two_by_a_search_in_one_variable(name):
             assert (step.kept[0] < 1e-6) == (tau >= 1 / (2 * math.log(2)))
 
 
+@pytest.mark.parametrize("steps", [2.5, -1, True, "3"])
+def test_numbers_of_steps_are_whole(steps):
+    with pytest.raises(UsageError, match="steps = "):
+        atoms.jko_sequence([0.0], [1.0], [1.0], [1.0], 0.5, steps)
+    with pytest.raises(UsageError, match="steps = "):
+        gaussian.jko_sequence(0, 1, 3, 0.5, 0.1, steps)
+
+
 def test_steps_in_a_row_keep_what_stays():
     """tau too small for JS to pay the trip of 10, enough for the trip of .1: one half never moves, in no number of steps."""
     laws = atoms.jko_sequence([0.0, 10.1], [0.5, 0.5], [10.0], [1.0], 0.5, 3, "js")

@@ -148,13 +148,15 @@ def test_the_site_is_light(site):
     assert sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) < 40e6
 
 
-#: What is wrong with the page that is open: too wide, formulas not rendered, more than 12 rows or 8 columns in view.
+#: What is wrong with the page that is open: too wide, formulas or tables not rendered, more than 12 rows or 8 columns in view.
 FAULTS = """() => {
   const faults = [], seen = (x) => x.offsetParent !== null;
   if (document.documentElement.scrollWidth > innerWidth) faults.push(`${document.documentElement.scrollWidth} px wide`);
   for (const x of document.querySelectorAll(".math"))
     if (!x.querySelector("mjx-container")) faults.push(`not rendered: ${x.textContent.slice(0, 80)}`);
   for (const x of document.querySelectorAll("[data-mjx-error]")) faults.push(`formula: ${x.getAttribute("data-mjx-error")}`);
+  for (const x of document.querySelectorAll("article p"))
+    if (/\\|\\s*[-—]+\\s*\\|/.test(x.textContent)) faults.push(`Markdown: ${x.textContent.slice(0, 80)}`);
   for (const x of document.querySelectorAll(".grid")) {
     if ([...x.querySelectorAll("tbody tr")].filter(seen).length > 12) faults.push(`rows of ${x.ariaLabel}`);
     if ([...x.querySelectorAll("thead th")].filter(seen).length > 8) faults.push(`columns of ${x.ariaLabel}`);
@@ -193,6 +195,7 @@ def test_a_broken_page_is_found(site, page):
         '<div style="width: 2000px">wide</div>',
         "<script>undefined.x</script>",
         '<span class="math">x</span>',
+        "<article><p>| a | b | | — | — |</p></article>",
         '<script src="no.js"></script>',
     ]
     broken.write_text("".join(parts) + f'<div class="grid" aria-label="t"><table><tbody>{rows}</tbody></table></div>')
@@ -200,7 +203,7 @@ def test_a_broken_page_is_found(site, page):
         found = "\n".join(faults(page, broken, widths=[420]))
     finally:
         broken.unlink()
-    for fault in ("px wide", "not rendered: x", "undefined", "not loaded", "rows of t"):
+    for fault in ("px wide", "not rendered: x", "Markdown", "undefined", "not loaded", "rows of t"):
         assert fault in found
 
 
@@ -233,6 +236,40 @@ def test_tables_sort_open_and_filter(site, page):
     assert rows.count() == 1
 
 
+def test_a_search_says_what_it_found(site, page):
+    page.goto((site / "claims" / "index.html").as_uri())
+    field, status = page.get_by_role("searchbox", name="Find a claim"), page.locator(".tools [role=status]").first
+    assert status.inner_text() == ""
+    field.fill("Langevin")  # in no cell: the words of a check are searched too
+    assert re.fullmatch(r"[1-9]\d? of \d+ rows", status.inner_text())
+    field.fill("no such word")
+    assert status.inner_text() == "No row has these words."
+
+
+def test_what_is_missing_sorts_last(site, page):
+    page.goto((site / "claims" / "index.html").as_uri())
+    box = page.locator(".grid").first
+    page.get_by_role("button", name=re.compile(r"^All \d+ rows")).first.press("Enter")
+    for _ in range(2):  # up and down
+        box.get_by_role("button", name="judged in").press("Enter")
+        places = box.locator("tbody tr td:nth-child(5)").all_inner_texts()
+        assert "" in places and places[0] and not any(places[places.index("") :])
+
+
+@pytest.mark.parametrize("name", ["experiments/ring", "experiments/digits", "chapters/08_explicit"])
+def test_print_keeps_everything(site, page, name):
+    """On the width of a sheet of paper nothing stands out to the right, and collapsed code is seen at once."""
+    page.set_viewport_size({"width": 718, "height": 1000})
+    page.goto((site / "notebooks" / f"{name}.html").as_uri())
+    page.evaluate("async () => { await window.MathJax?.startup?.promise }")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    right = "[...document.querySelectorAll('article td, article pre, mjx-container > svg')].map(x => x.getBoundingClientRect().right)"
+    assert max(page.evaluate(right)) < 725
+    seen = "[...document.querySelectorAll('details > *')].map(x => [getComputedStyle(x).opacity, x.getBoundingClientRect().height > 0])"
+    assert all(opacity == "1" and tall for opacity, tall in page.evaluate(seen))
+
+
 def test_numbers_sort_as_numbers(site, page):
     page.goto((site / "notebooks" / "experiments" / "digits.html").as_uri())
     box = page.locator("#table-digits .grid")
@@ -263,6 +300,7 @@ def test_demos_answer_to_the_keyboard(site, page, demo, sliders):
         "notebooks/experiments/digits",
         "notebooks/chapters/04_parametric",
         "functions/gwf",
+        "bibliography",
     ],
 )
 def test_the_accessibility_checker_finds_nothing_serious(site, page, name, theme):

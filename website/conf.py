@@ -37,7 +37,7 @@ bibtex_bibfiles = ["../references.bib"]
 bibtex_default_style = "keys"
 
 html_theme = "furo"
-html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
+html_theme_options = {"top_of_page_buttons": []}
 html_static_path = [
     "static",
     str(

@@ -23,7 +23,7 @@ def gaussians():
     t = np.linspace(0, HORIZON, 81)
     sequences = []
     for tau in TAUS:
-        m, s = gaussian.jko_sequence(*START, *TARGET, tau, round(HORIZON / tau))
+        m, s = gaussian.jko_sequence(*START, *TARGET, tau, int(HORIZON / tau + 1e-9))
         kl = gaussian.kl(m, s, *TARGET)
         sequences.append({"tau": tau, "m": m.ravel(), "s": s.ravel(), "kl": kl.ravel()})
     m, s = gaussian.ou_flow(*START, *TARGET, t)

@@ -70,8 +70,10 @@ def claim_link(name, page):
     return f'<a href="{up(page)}claims/{name.split("-")[0]}.html#{name}">{name}</a>'
 
 
-def table(header, rows, label, find=""):
-    """A table: `site.js` shows its first rows and columns, sorts it, and with `find` has a field to search in.
+def table(header, rows, label, find="", words=()):
+    """A table: `site.js` shows some rows and columns and sorts it; with `find` it has a field to search in.
+
+    The search is in the cells, and in `words`, a text for each row.
 
     Cells are text, or HTML where they begin with `<`. Columns without numbers are set to the left. Of a table that is wider
     than the view, columns with one value in all rows stand above it.
@@ -80,11 +82,15 @@ def table(header, rows, label, find=""):
     if len(header) > COLUMNS and len(rows) > 1:
         same = [i for i in range(1, len(header)) if len({row[i] for row in rows}) == 1]
     if same:
-        words = "; ".join(f"{header[i]}: {rows[0][i]}" for i in same)
-        above = f'<p class="same">In every row: {html.escape(words)}.</p>'
+        shared = "; ".join(f"{header[i]}: {rows[0][i]}" for i in same)
+        above = f'<p class="same">In every row: {html.escape(shared)}.</p>'
     columns = [(i, kind_of(row[i] for row in rows)) for i in range(len(header)) if i not in same]
     head = "".join(f'<th scope="col" class="{look}">{html.escape(header[i])}</th>' for i, look in columns)
-    body = "".join(f"<tr>{''.join(cell(row[i], i, look) for i, look in columns)}</tr>" for row in rows)
+    said = [f' data-words="{html.escape(text)}"' for text in words] or [""] * len(rows)
+    body = "".join(
+        f"<tr{text}>{''.join(cell(row[i], i, look) for i, look in columns)}</tr>"
+        for row, text in zip(rows, said, strict=True)
+    )
     named = f'aria-label="{html.escape(label)}"' + (f' data-find="{find}"' if find else "")
     return (
         f'{above}<div class="grid" data-rows="{ROWS}" data-columns="{COLUMNS}" tabindex="0" role="region" {named}>'
@@ -95,7 +101,7 @@ def table(header, rows, label, find=""):
 def kind_of(column):
     """The look of a column: of numbers, of words, or of sentences."""
     texts = [re.sub(r"<[^>]+>", "", text) for text in column]
-    if all(re.match(r"[−–∞<>≤≥]|\d|\.\d|[τε] =", text) or not text for text in texts):
+    if all(re.match(r"[−+–∞<>≤≥]|\d|\.\d|[τε] =", text) or not text for text in texts):
         return "number"
     return "words" if max(map(len, texts)) <= 24 else "sentences"
 

@@ -109,6 +109,8 @@ def converted(page):
             used.add((what, name))
         if experiment and {"show", "lab"} & form.tags(cell):
             outputs = []  # of the small case that the notebook stores
+        written = ["".join(output.get("data", {}).get("text/markdown", "")) for output in outputs]
+        outputs = [output for output, words in zip(outputs, written, strict=True) if not words]
         look, tags = {}, []
         if any("image/png" in output.get("data", {}) for output in outputs):
             look["image"] = {"alt": words_of_plot(text, heading)}
@@ -118,4 +120,6 @@ def converted(page):
             tags = ["hide-input"]
             look |= dict.fromkeys(("code_prompt_show", "code_prompt_hide"), f"Code, {len(text.splitlines())} lines")
         cells.append(cell | {"source": text, "outputs": outputs, "metadata": {"tags": tags, "mystnb": look}})
+        for k, words in enumerate(filter(None, written)):  # what code writes in Markdown is prose
+            cells.append(prose(linked(words, path.parent), f"{cell['id']}-written-{k}"))
     return json.dumps(nb | {"cells": cells}, ensure_ascii=False, indent=1)

@@ -8,6 +8,7 @@ writes scratch/site/source and scratch/site/extra. The same files give the same 
 written, so that Sphinx reads nothing twice.
 """
 
+import ast
 import html
 import re
 import shutil
@@ -35,8 +36,10 @@ from website.evidence import (
     prose_claims,
     table,
 )
-from website.notebooks import FILES, MODULES, USES, converted, linked, stage
+from website.notebooks import FILES, MODULES, USES, converted, linked
 
+ALSO = params.compose("laptop")["also"]
+"""Experiment -> one whose results it reads too."""
 SOURCE, EXTRA = SCRATCH / "site" / "source", SCRATCH / "site" / "extra"
 WIDE = "---\nhide-toc: true\n---\n\n"
 
@@ -69,6 +72,8 @@ def claims_index():
         where = row["notebook"].removesuffix(".ipynb")
         place = where and f'<a href="../{where}.html#judged-{name}">{where.split("/")[-1]}</a>'
         rows.append([link, row["claim"], badge(row["verdict"]), row["kind"], place])
+    words = [f"{row['published']} {row['check']} {row['finding']}" for row in CLAIMS.values()]
+    controlled = sum(row["control_verdict"] not in ("", "not-run") for row in CLAIMS.values())
     header = ["claim", "in our words", "verdict", "kind", "judged in"]
     works = {paper.split(":")[0]: paper for paper in LEDGER["paper"].unique()}
     by_work = counts({name: lambda row, paper=paper: row["paper"] == paper for name, paper in works.items()})
@@ -76,10 +81,10 @@ def claims_index():
     evidence = "\n".join(f"- **{name}**: {words}." for name, words in KINDS.items())
     return f"""{WIDE}# Claims
 
-{ledger.summary(LEDGER)} Every claim has its check, its evidence, and a control: the same check on evidence broken on
-purpose, which must turn the verdict.
+{ledger.summary(LEDGER)} A claim has its check and its evidence; {controlled} of {len(CLAIMS)} have a control too: the same check
+on evidence broken on purpose, which should turn the verdict.
 
-{table(header, rows, "Every claim", find="Find a claim")}
+{table(header, rows, "Every claim", find="Find a claim", words=words)}
 <p class="files">Everything in one file: <a href="../claims.csv" download>claims.csv</a></p>
 
 ## Disputes
@@ -139,14 +144,15 @@ def claim(row, named):
     if row["control_verdict"] not in ("", "not-run"):
         lines.append(f"**Control**: {escaped(row['control'])} Verdict then: {badge(row['control_verdict'])}.")
     if page:
-        shows = SHEETS.get(page.split("/")[-1], {})
-        title = html.escape(shows.get("title", page.split("/")[-1]))
-        links = [f'<a href="../{page}.html#judged-{name}">{title}</a>']
-        for what in ("table", "figure"):
-            links += [
-                f'<a href="../{page}.html#{what}-{x["name"]}">{what} {x["name"]}</a>' for x in shows.get(f"{what}s", [])
-            ]
-        lines += [f"**Evidence**: {', '.join(links)}", f"**Command**: `dvc repro {stage(page)}`"]
+        evidence = page.split("/")[-1]
+        links = [
+            f'<a href="../{page}.html#judged-{name}">{html.escape(SHEETS.get(evidence, {}).get("title", evidence))}</a>'
+        ]
+        if (also := ALSO.get(evidence)) in SHEETS:
+            links.append(
+                f'<a href="../{page_of(EXPERIMENTS[0].with_stem(also))}.html">{html.escape(SHEETS[also]["title"])}</a>'
+            )
+        lines += [f"**Evidence**: {', '.join(links)}", f"**Command**: `make claim ID={name}`"]
     if others := [other for other in named.get(name, []) if other != page]:
         links = [f'<a href="../{other}.html">{other.split("/")[-1]}</a>' for other in others]
         lines.append(f"**Also named in**: {', '.join(links)}")
@@ -203,7 +209,7 @@ def front():
         (name, x["name"]): x for name, shows in SHEETS.items() for what in ("tables", "figures") for x in shows[what]
     }
     points = entries["eight_gaussians", "points"]
-    fd, paired, ratios = (entries["digits", name] for name in ("digits", "paired", "ratios"))
+    fd, effects, ratios = (entries["digits", name] for name in ("digits", "effects", "ratios"))
     rows = sorted(fd["rows"], key=lambda row: float(row[fd["header"].index("FD-LeNet")].split(" ")[0]))
     return f"""{WIDE}# Wasserstein gradient flows: derived, run, checked
 
@@ -233,7 +239,10 @@ make lab         # the notebooks, in JupyterLab</pre>
 ## Does the JKO step help?
 
 {{.reading}}
-{escaped(paired["reading"])}
+{escaped(effects["reading"])}
+
+Each row: [digits](/notebooks/experiments/digits.ipynb). In the plane: [eight Gaussians](/notebooks/experiments/eight_gaussians.ipynb).
+How large a step: [step sizes](/notebooks/experiments/step_sizes.ipynb). Claims: {" ".join(f'<a href="claims/gwf.html#{name}">{name}</a> {badge(CLAIMS[name]["verdict"])}' for name in ("gwf-C10", "gwf-C11", "gwf-C12", "gwf-C14"))}.
 
 <figure>{image("digits", ratios, "index")}<figcaption>FD-LeNet with the JKO step over FD-LeNet without it, paired by seed: each seed, their
 mean, and its 95 % interval over seeds. Left of 1 the step helps.</figcaption></figure>
@@ -258,8 +267,11 @@ def methods():
 
     def of(thing):
         place = f"functions/{thing.__module__}.html#{thing.__module__}.{thing.__qualname__}"
-        doc = first_sentence(" ".join((thing.__doc__ or "").replace("`", "").split()))
-        return [f'<a href="{place}">{thing.__name__}</a>', re.sub(r":math:|\\", "", doc)]
+        doc = html.escape(first_sentence(" ".join((thing.__doc__ or "").split())))
+        doc = re.sub(r":math:`(.+?)`", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', doc).replace(
+            "`", ""
+        )
+        return [f'<a href="{place}">{thing.__name__}</a>', f"<span>{doc}</span>"]
 
     chosen = {name: divergences.get(name) for name in divergences.names()}
     functionals = [[name, divergence.title, *of(type(divergence))] for name, divergence in chosen.items()]
@@ -287,6 +299,13 @@ How near each comes to real digits: [digits](/notebooks/experiments/digits.ipynb
 """
 
 
+def said_of(path):
+    """The first sentence of a module, in reStructuredText that reads as it stands."""
+    words = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    words = re.sub(r":\w+:|`", "", " ".join(words.partition("\n\n")[0].split()))
+    return re.sub(r"([|*_\\])", r"\\\1", first_sentence(words))
+
+
 def functions():
     """Name -> text of the pages of the library, in reStructuredText, as its docstrings are."""
     import gwf
@@ -305,7 +324,8 @@ def functions():
     texts["gwf"] = f"{title('gwf: functions to call')}.. autosummary::\n\n{listed}\n\n{docs}"
     tree = "\n".join(f"   {name}" for name in MODULES)
     lead = "The functions to call are in :doc:`gwf`; every other module has its page too.\n\n"
-    texts["index"] = f"{title('Functions')}{lead}.. toctree::\n   :maxdepth: 1\n\n{tree}\n"
+    listed = "\n".join(f"- :doc:`{name}`: {said_of(path)}" for name, path in MODULES.items())
+    texts["index"] = f"{title('Functions')}{lead}{listed}\n\n.. toctree::\n   :hidden:\n\n{tree}\n"
     return {f"functions/{name}.rst": text for name, text in texts.items()}
 
 

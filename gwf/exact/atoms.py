@@ -32,7 +32,7 @@ import numpy as np
 import ot
 
 from gwf import divergences
-from gwf.errors import UsageError, in_range
+from gwf.errors import UsageError, in_range, whole
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ def jko_sequence(x, a, y, b, tau, steps, divergence="kl"):
     a, b, r, C = _weights(a, "a", mass=1), _weights(b, "b", mass=1), recession(divergence), cost(x, y, tau)
     weights, both = [], np.concatenate([C, cost(y, y, tau)])
     law = np.concatenate([a, np.zeros(b.size)])
-    for _ in range(steps):
+    for _ in range(whole(steps, 1, 10_000, "steps")):
         there = law > 0
         step = solve(both[there], law[there], b, "hard", divergence, stay=r)
         law = np.zeros(law.size)

@@ -23,7 +23,7 @@ import math
 import numpy as np
 from scipy.optimize import minimize
 
-from gwf.errors import UsageError, in_range, nearest
+from gwf.errors import UsageError, in_range, nearest, whole
 from gwf.exact.shannon import jensen_shannon
 
 
@@ -132,7 +132,7 @@ def jko_sequence(m, s, M, S, tau, steps):
     """The exact JKO sequence mu_0, ..., mu_steps for KL: arrays `m, s` (steps + 1, d); see `jko_step`."""
     m, s, M, S = _products(m, s, M, S)
     sequence = [(m, s)]
-    for _ in range(steps):
+    for _ in range(whole(steps, 0, 10_000, "steps")):
         sequence.append(jko_step(*sequence[-1], M, S, tau))
     means, stds = zip(*sequence, strict=True)
     return np.stack(means), np.stack(stds)

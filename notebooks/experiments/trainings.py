@@ -54,7 +54,7 @@ STEPS = {
     "sjko": "semi-dual JKO",
     "uotm_fixed": "semi-dual, one step",
     "uotm": "both relaxed",
-    "uotm_released": "both relaxed, all pairs",
+    "uotm_released": "all pairs of a batch",
     "euler": "Euler",
     "matching": "flow matching",
     "gaussian": "Gaussian",
@@ -73,6 +73,7 @@ ALSO = {
     ("w2", "euler"): "W2-FE",
     ("w1", "euler"): "W1-FE",
     ("w1", "gan"): "WGAN",
+    ("w1_r1", "gan"): "WGAN with R1",
     ("w2", "gan"): "W2-GAN",
     ("mmd", "gan"): "fixed kernel, no critic",
     ("mmd", "jko"): "GWF-MMD, algorithm 1",
@@ -187,7 +188,7 @@ def show_step(row):
     """The size of a method's time step: `τ = 0.5`, `τ = ∞`, `ε = 1, J = 5` for the explicit step, or none."""
     if row["step"] == "euler":
         return f"ε = {row['eps']:g}, J = {row['persistency']:g}"
-    if row["step"] in ("matching", "gaussian", "real"):
+    if row["step"] in ("matching", *REFERENCES):
         return "–"
     return "τ = ∞" if math.isinf(row["tau"]) else f"τ = {row['tau']:g}"
 
@@ -207,7 +208,7 @@ def shown(table, columns):
             title: what(row) if callable(what) else spread(row[what[0]], row.get(what[1]), what[2])
             for title, what in columns.items()
         }
-        | {name: row[name] for name in ("updates", "seeds")}
+        | {"updates": "–" if row["step"] in REFERENCES else row["updates"], "seeds": row["seeds"]}
         for row in table.to_dict("records")
     )
 
@@ -216,17 +217,19 @@ def ties(frame, best, metric):
     """Which methods the seeds cannot tell from the row `best` of their table, by the 95 % interval of the paired ratio."""
     if best["seeds"] < 2:
         return "With one seed there is no spread, and no ranking can be read from the table."
-    values, rivals = frame.rename(columns={metric: "value"}), []
+    values, rivals, spread_out = frame.rename(columns={metric: "value"}), [], []
     for functional, step in dict.fromkeys(zip(frame["functional"], frame["step"], strict=True)):
         if step in REFERENCES or (functional, step) == (best["functional"], best["step"]):
             continue
         methods = ({"functional": a, "step": b} for a, b in ((functional, step), (best["functional"], best["step"])))
         with suppress(NotRun):
             low, high = ratio(values, *methods)
-            rivals += [method_title(functional, step)] if low <= 1 <= high else []
-    if not rivals:
-        return "Its seeds tell it from every other method that has several."
-    return f"Not told apart from it by the 95 % interval of the ratio over seeds: {'; '.join(rivals)}."
+            if low <= 1 <= high:
+                (rivals if high < 2 else spread_out).append(method_title(functional, step))
+    said = f"Not told apart from it by the 95 % interval of the ratio over seeds: {'; '.join(rivals) or 'none'}"
+    return said + (
+        f"; so spread that it may be twice as far or as near: {'; '.join(spread_out)}." if spread_out else "."
+    )
 
 
 def differences(frame, first, second, keys):
@@ -251,13 +254,14 @@ def interval(values):
 def ratio(frame, first, second, groups=()):
     """Value of `first` over value of `second`, paired by seed: 95 % interval of the geometric mean over seeds.
 
-    With `groups`, columns, the mean over all groups that have both is taken for each seed first. `first` and `second` are
-    dicts column -> value; `frame` has a column value.
+    With `groups`, columns, the mean over all groups is taken for each seed first, of those seeds that have every group.
+    `first` and `second` are dicts column -> value; `frame` has a column value.
     """
     logs = differences(frame.assign(value=np.log(frame["value"])), first, second, [*groups, "seed"])
     if logs.empty:
         raise NotRun(f"no run of {first} and {second}")
-    return tuple(float(end) for end in np.exp(interval(logs.groupby("seed").mean())))
+    seeds = logs.groupby("seed").agg(["mean", "size"])
+    return tuple(float(end) for end in np.exp(interval(seeds["mean"][seeds["size"] == seeds["size"].max()])))
 
 
 def verdict(difference, digits):
@@ -367,15 +371,13 @@ def floor_handle():
 
 
 def methods_figure(frame, metric, name):
-    """The metric of every method on a logarithmic axis: each seed, their mean and standard deviation, and the floor."""
+    """The metric of every method on a logarithmic axis: each seed, their mean and range, and the floor."""
     found = list(dict.fromkeys(zip(frame["functional"], frame["step"], strict=True)))
     figure, axes = plt.subplots(figsize=(style.WIDTH, 0.27 * len(found) + 0.95), layout="constrained")
     for row, (functional, step) in enumerate(found):
         values, look = of(frame, functional, step)[metric].to_numpy(), style.marker(functional, step)
         centre = values.mean()
-        if len(values) > 1:
-            low, high = centre - values.std(ddof=1), centre + values.std(ddof=1)
-            axes.plot([max(low, 1e-3 * centre), high], [row, row], color=look["color"], lw=1.6)
+        axes.plot([values.min(), values.max()], [row, row], color=look["color"], lw=1.6)
         axes.plot(values, np.full(len(values), row + 0.25), "|", color=look["color"], markersize=5)
         axes.plot(centre, row, linestyle="none", **look)
     axes.axvline(frame[f"{metric}_floor"].mean(), color=style.REAL, linestyle="dotted", lw=1.2)

@@ -41,6 +41,7 @@ function demo(id, title, box, sliders, show) {
 }
 
 const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+const signs = (text) => text.replaceAll("-", "−");
 const share = (x) => (x < 0.001 ? "below 0.1 %" : `${(100 * x).toFixed(1)} %`);
 const normal = (x, m, s) => Math.exp(-((x - m) ** 2) / (2 * s * s)) / (s * Math.sqrt(2 * Math.PI));
 
@@ -48,8 +49,8 @@ const normal = (x, m, s) => Math.exp(-((x - m) ** 2) / (2 * s * s)) / (s * Math.
 function frame(svg, left, width, [x0, x1], [y0, y1], xlabel, title, ticks) {
   const [top, bottom] = [24, 220], X = (x) => left + ((x - x0) / (x1 - x0)) * width, Y = (y) => bottom - ((y - y0) / (y1 - y0)) * (bottom - top);
   draw(svg, "path", { class: "axis", d: `M${left} ${top}V${bottom}H${left + width}` });
-  for (const x of ticks[0]) draw(svg, "text", { x: X(x), y: bottom + 16, "text-anchor": "middle" }, String(x).replace("-", "−"));
-  for (const y of ticks[1]) draw(svg, "text", { x: left - 6, y: Y(y) + 4, "text-anchor": "end" }, String(y).replace("-", "−"));
+  for (const x of ticks[0]) draw(svg, "text", { x: X(x), y: bottom + 16, "text-anchor": "middle" }, signs(String(x)));
+  for (const y of ticks[1]) draw(svg, "text", { x: left - 6, y: Y(y) + 4, "text-anchor": "end" }, signs(String(y)));
   draw(svg, "text", { x: left + width / 2, y: bottom + 34, "text-anchor": "middle" }, xlabel);
   draw(svg, "text", { x: left + width / 2, y: 14, "text-anchor": "middle" }, title);
   return [X, Y];
@@ -69,8 +70,8 @@ function gaussians({ sequences, flow, target }) {
     draw(svg, "path", { class: "target", d: curve(...target) });
     draw(svg, "path", { class: "flow", d: curve(flow.m[j], flow.s[j]) });
     draw(svg, "path", { class: "law", d: curve(m[k], s[k]) });
-    return `After ${k} ${k === 1 ? "step" : "steps"} of τ = ${tau}, at t = ${(k * tau).toFixed(2)}: mean ${m[k].toFixed(2)}, KL ${kl[k].toFixed(3)}. `
-      + `The flow at t = ${t.toFixed(2)}: mean ${flow.m[j].toFixed(2)}, KL ${flow.kl[j].toFixed(3)}. Dashed: the target.`;
+    return signs(`After ${k} ${k === 1 ? "step" : "steps"} of τ = ${tau}, at t = ${(k * tau).toFixed(2)}: mean ${m[k].toFixed(2)}, KL ${kl[k].toFixed(3)}. `
+      + `The flow at t = ${t.toFixed(2)}: mean ${flow.m[j].toFixed(2)}, KL ${flow.kl[j].toFixed(3)}. Dashed: left the time, right the target.`);
   });
 }
 
@@ -100,7 +101,7 @@ function batches({ points, x, y, temperatures, sizes, fields }) {
       draw(svg, "circle", { class: "dot", cx: X(at[0]), cy: Y(at[1]), r: 2.5 });
     });
     return `Temperature ${temperatures[i]}, batches of ${sizes[j]} out of ${points}: bias ${of.bias.toFixed(2)}, noise ${of.noise.toFixed(2)}, `
-      + "relative to the field of all points.";
+      + `relative to the field of all points. Drawn: ${x.length} of them.`;
   });
 }
 

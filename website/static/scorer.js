@@ -5,8 +5,8 @@ const asked = (new URLSearchParams(location.search).get("q") || "").trim().toLow
 var Scorer = {
   score: ([, , anchor, , score]) => (anchor && anchor.replace(/^#/, "").toLowerCase() === asked ? 1000 : score),
   objNameMatch: 11,
-  objPartialMatch: 6,
-  objPrio: { 0: 15, 1: 5, 2: -5 },
+  objPartialMatch: 0,
+  objPrio: { 0: 0, 1: 0, 2: -5 },
   objPrioDefault: 0,
   title: 15,
   partialTitle: 7,

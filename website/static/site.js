@@ -2,13 +2,15 @@
 // Without JavaScript, and in print, all of a table is there.
 
 const number = (text) => {
-  const found = text.replaceAll("−", "-").replaceAll("∞", "Infinity").match(/^[<>≤≥]?\s*(-?(?:Infinity|[\d.]+(?:e-?\d+)?))/);
+  const found = text.replaceAll("−", "-").replaceAll("∞", "Infinity").match(/^[<>≤≥+]?\s*(-?(?:Infinity|[\d.]+(?:e-?\d+)?))/);
   return found ? Number(found[1]) : NaN;
 };
+const missing = (text) => /^\s*(|–|none|nan)\s*$/i.test(text);
 
-function order(a, b, up) {
-  const [x, y] = [number(a), number(b)];
-  if (isNaN(x) !== isNaN(y)) return isNaN(x) ? 1 : -1; // what is no number comes last
+// What is missing comes last, up and down; a column of numbers goes by their values, words by the alphabet.
+function order(a, b, up, numbers) {
+  const [x, y] = numbers ? [number(a), number(b)] : [NaN, NaN], [p, q] = numbers ? [isNaN(x), isNaN(y)] : [missing(a), missing(b)];
+  if (p !== q) return p ? 1 : -1;
   return (isNaN(x) ? a.localeCompare(b, undefined, { numeric: true }) : x - y) * (up ? 1 : -1);
 }
 
@@ -20,25 +22,33 @@ function button(text, press) {
   return made;
 }
 
-function table(box) {
-  const body = box.querySelector("tbody"), heads = [...box.querySelectorAll("thead th")], rows = [...body.rows];
-  const [most, wide] = [Number(box.dataset.rows), Number(box.dataset.columns)];
-  const tools = document.createElement("div");
+function table(entry) {
+  const box = entry.closest(".grid") ?? entry, body = entry.tBodies[0], heads = [...entry.tHead.rows[0].cells], rows = [...body.rows];
+  const [most, wide] = [Number(box.dataset.rows ?? Infinity), Number(box.dataset.columns ?? Infinity)];
+  const tools = document.createElement("div"), found = document.createElement("span");
   tools.className = "tools";
-  const view = () => [...body.rows].filter((row) => !row.classList.contains("out")).forEach((row, i) => row.classList.toggle("more", i >= most));
+  found.setAttribute("role", "status");
+  const view = () => {
+    const left = [...body.rows].filter((row) => !row.classList.contains("out"));
+    left.forEach((row, i) => row.classList.toggle("more", i >= most));
+    found.textContent = left.length === rows.length ? "" : left.length ? `${left.length} of ${rows.length} rows` : "No row has these words.";
+  };
 
   heads.forEach((head, i) => {
-    const name = head.textContent;
-    head.textContent = "";
-    head.append(button(name, () => {
+    const texts = rows.map((row) => row.cells[i].textContent), some = texts.filter((text) => !missing(text));
+    const numbers = some.every((text) => !isNaN(number(text))) || head.classList.contains("number"), inside = [...head.childNodes];
+    if (!head.textContent.trim() || rows.length < 2) return;
+    const press = button("", () => {
       const up = head.getAttribute("aria-sort") !== "ascending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
-      body.append(...[...body.rows].sort((a, b) => order(a.cells[i].textContent, b.cells[i].textContent, up)));
+      body.append(...[...body.rows].sort((a, b) => order(a.cells[i].textContent, b.cells[i].textContent, up, numbers)));
       view();
-    }));
-    if (i >= wide) [head, ...rows.map((row) => row.cells[i])].forEach((cell) => cell.classList.add("wide"));
+    });
+    press.append(...inside);
+    head.append(press);
   });
+  heads.forEach((head, i) => i >= wide && [head, ...rows.map((row) => row.cells[i])].forEach((cell) => cell.classList.add("wide")));
 
   const toggle = (name, all, few) => {
     const made = button(all, () => {
@@ -55,10 +65,11 @@ function table(box) {
     input.placeholder = input.ariaLabel = box.dataset.find;
     input.addEventListener("input", () => {
       const words = input.value.toLowerCase().split(/\s+/);
-      rows.forEach((row) => row.classList.toggle("out", !words.every((word) => row.textContent.toLowerCase().includes(word))));
+      const text = (row) => `${row.textContent} ${row.dataset.words ?? ""}`.toLowerCase();
+      rows.forEach((row) => row.classList.toggle("out", !words.every((word) => text(row).includes(word))));
       view();
     });
-    tools.append(input);
+    tools.append(input, found);
   }
   if (rows.length > most) toggle("rows", `All ${rows.length} rows`, `${most} rows`);
   if (heads.length > wide) toggle("columns", `All ${heads.length} columns`, `${wide} columns`);
@@ -66,7 +77,12 @@ function table(box) {
   view();
 }
 
-document.querySelectorAll(".grid").forEach(table);
+// Those of notebooks too, if each cell has a column.
+document.querySelectorAll("article table").forEach((entry) => {
+  const lines = [...(entry.tHead?.rows ?? []), ...(entry.tBodies[0]?.rows ?? [])], cells = lines.flatMap((line) => [...line.cells]);
+  const plain = entry.tHead?.rows.length === 1 && new Set(lines.map((line) => line.cells.length)).size === 1;
+  if (plain && cells.every((cell) => cell.colSpan === 1 && cell.rowSpan === 1)) table(entry);
+});
 
 // What scrolls sideways is reached with the keyboard.
 addEventListener("load", async () => {
@@ -79,5 +95,14 @@ addEventListener("load", async () => {
 // Headings of the navigation have a level for screen readers.
 document.querySelectorAll('.caption[role="heading"]').forEach((head) => head.setAttribute("aria-level", "2"));
 
+// The bibliography's entries stand in links, not in a list.
+document.querySelectorAll('.citation-list[role="list"]').forEach((list) => list.removeAttribute("role"));
+document.querySelectorAll('.citation[role="listitem"]').forEach((entry) => entry.removeAttribute("role"));
+
 // What is collapsed is printed too.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((entry) => (entry.open = true)));
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open])")];
+  opened.forEach((entry) => (entry.open = true));
+});
+addEventListener("afterprint", () => opened.forEach((entry) => (entry.open = false)));
