@@ -31,7 +31,7 @@ def test_every_claim_of_the_five_works_and_of_others_is_there():
         "vwgf": {"C": 16, "I": 6, "O": 2},
         "w2fe": {"C": 9, "S": 2, "O": 2},
         "proposal": {"P": 10, "H": 9, "O": 1},
-        "outside": {"C": 14, "O": 1},
+        "outside": {"C": 14, "O": 3},
     }
     expected = {
         f"{key}-{letter}{n}"

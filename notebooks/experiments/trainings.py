@@ -322,12 +322,15 @@ def show_paired(table, digits):
             "JKO": spread(row["jko_mean"], None, digits),
             "no JKO": spread(row["gan_mean"], None, digits),
             "difference": spread(row["difference_mean"], row["difference_sd"], digits),
+            "seeds": row["seeds"],
             "verdict": row["verdict"],
             **({"published": row["published_fid_difference"]} if "published_fid_difference" in table else {}),
         }
         for row in table.to_dict("records")
     ]
-    return pd.DataFrame(shown, columns=None if shown else ["functional", "JKO", "no JKO", "difference", "verdict"])
+    return pd.DataFrame(
+        shown, columns=None if shown else ["functional", "JKO", "no JKO", "difference", "seeds", "verdict"]
+    )
 
 
 def read_paired(table):
@@ -335,11 +338,12 @@ def read_paired(table):
     if not len(table) or table["seeds"].max() < 2:
         return "Two seeds of a functional with and without the JKO step are needed for a verdict."
     better, worse, tied = (table["verdict"].str.startswith(word).sum() for word in ("lower", "higher", "not"))
-    count = int(table["seeds"].max())
+    counts = sorted({int(count) for count in table["seeds"] if count > 1})
+    needed = "; ".join(f"{stats.t.ppf(0.975, n - 1) / n**0.5:.1f} with {n} seeds" for n in counts)
     return (
         f"Of {better + worse + tied} comparisons with several seeds the JKO step lowers the distance in {better} and raises it in {worse}; "
-        f"{tied} are not told apart. With {count} seeds a difference has to be {stats.t.ppf(0.975, count - 1) / count**0.5:.1f} times its "
-        f"spread over seeds to be seen, and one comparison in twenty of equal methods is."
+        f"{tied} are not told apart. To be seen a difference has to be so many times its spread over seeds: {needed}; "
+        f"one comparison in twenty of equal methods is seen too."
     )
 
 
