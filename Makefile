@@ -90,6 +90,7 @@ site: $(SITE)
 # From the notebooks and report/, whatever profile ran last; nothing is executed.
 $(SITE): $(STAMP) $(wildcard report/claims.csv report/sheets/*/* website/*.* website/static/* *.md references.bib) \
   $(wildcard gwf/*.py gwf/*/*.py) $(NOTEBOOKS)
+	@test -e report/site/searchindex.js || rm -rf scratch/site/doctrees  # a first build that was cut short
 	@"$(PY)" -m website.pages
 	@"$(PY)" -m sphinx -q -c website -d scratch/site/doctrees scratch/site/source report/site
 	@touch "$@"

@@ -189,10 +189,17 @@ def telling(found, todo, costs, budget):
     return chosen
 
 
+def named(claim):
+    """The id of a claim that was typed in any case."""
+    known = {name.lower(): name for name in claims.read()}
+    if claim.lower() not in known:
+        raise UsageError(f"no claim {claim!r}: `make claims` lists them, `make claim ID=w2fe-C2` runs one")
+    return known[claim.lower()]
+
+
 def settling(claim, found):
     """Names of the stages that a claim needs: the notebook that judges it, what that reads, the ledger."""
-    known = claims.read()
-    claim = known[nearest(claim, known, "claim")]
+    claim = claims.read()[claim]
     if claim.id not in (judges := ledger.judged_in()):
         raise UsageError(f"claim {claim.id} is not judged by a run: {claim.otherwise}")
     notebook, above = Path(judges[claim.id]).stem, needs(found)
@@ -229,6 +236,8 @@ def reproduce(
     jobs = most if jobs is None else whole(jobs, 1, 10**4, "jobs")
     if minutes is not None:
         in_range(minutes, 0, 10**6, "minutes", open_low=True)
+    if claim is not None:
+        claim = named(claim)
     if data:
         return workspace.data()
     if profile != "laptop" and not os.environ.get("GWF_WORKSPACE"):

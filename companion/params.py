@@ -191,8 +191,9 @@ def write(composed):
 
 
 def put(profile, overrides: list):
-    """Compose a profile and write params.yaml."""
-    changed = write(compose(profile, overrides))
+    """Compose a profile and write params.yaml; `UsageError` for a setting that no notebook or method has."""
+    check_training(composed := compose(profile, overrides))
+    changed = write(composed)
     print(f"params.yaml: profile {profile}", "written" if changed else "unchanged")
 
 

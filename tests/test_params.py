@@ -5,7 +5,7 @@ import subprocess
 import pytest
 import yaml
 
-from companion import form, params
+from companion import driver, form, params
 from gwf.errors import UsageError
 from gwf.paths import CONF, ROOT
 
@@ -153,3 +153,15 @@ def test_cases_whose_files_are_absent_are_left_out_and_named(tmp_path, capsys):
     assert left["experiments"] == {"adaptation": {"b": own}} and left["seeds_of"] == {"b": [1]}
     assert "adaptation, a: skipped, it needs usps.h5 in datasets/" in capsys.readouterr().err
     assert given["experiments"]["other"], "what was given stays as it was"
+
+
+@pytest.mark.parametrize("wrong", ["functional=kll", "step=jkoo", "settings={lr_mp: 0.1}", "settings={lr_map: abc}"])
+def test_a_wrong_training_is_refused_before_it_is_written(wrong):
+    before = params.PARAMS.read_bytes()
+    with pytest.raises(UsageError, match=r"training\.digits\.kl-jko"):
+        params.put("laptop", [f"training.digits.kl-jko.{wrong}"])
+    assert params.PARAMS.read_bytes() == before
+
+
+def test_a_claim_is_found_in_any_case():
+    assert driver.named("W2FE-c2") == "w2fe-C2"

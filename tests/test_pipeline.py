@@ -301,6 +301,8 @@ def test_a_wrong_parameter_stops_before_anything_runs(clone, killed, right, wron
     "arguments, message",
     [
         (["smok"], "did you mean 'smoke'"),
+        (["smoke", "--claim", "gwf-C99"], "no claim 'gwf-C99'"),
+        (["smoke", "--claim", ""], "no claim ''"),
         (["smoke", "--jobs", "-1"], "jobs = -1 is out of range"),
         (["smoke", "--jobs", "2.5"], "invalid int value"),
         (["smoke", "--minutes", "0"], "minutes = 0.0 is out of range"),
