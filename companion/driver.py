@@ -291,7 +291,7 @@ def rounds(runner, found, todo, costs, composed):
     calculated = [found[name] for name in found if name in todo and found[name].kind in ("run", "train", "measure")]
     first = [stage for stage in calculated if stage.seed == composed["seeds"][0]]
     others = [stage for stage in calculated if stage not in first]
-    soon, in_all = (clock(costs.together(part, runner.jobs)) for part in (first, calculated))
+    soon, in_all = (clock(costs.together(part, runner.jobs)) for part in (first, [found[name] for name in todo]))
     say(f"profile {composed['profile']}: {len(calculated)} runs to do of {len(found)} stages, {runner.jobs} at a time")
     say(f"about {soon} to a first report, {in_all} in all" if first and others else f"about {in_all}")
     for part in (first, others) if others else (first,):

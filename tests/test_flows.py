@@ -353,6 +353,7 @@ def test_same_seed_same_flow_and_what_is_not_finite_stops():
         ({"method": "jko", "functional": "w1", "warm_up": 0}, "a functional with a value"),
         ({"step": 0}, "step = 0"),
         ({"steps": 0}, "steps = 0"),
+        ({"seed": "a"}, "seed = 'a'"),
         ({"batch": 100}, "batch = 100"),
         ({"x": np.ones(3)}, "x is no cloud"),
         ({"x": [["a", "b"]]}, "x is no cloud"),
@@ -367,6 +368,13 @@ def test_slips_are_named(change, message):
     x, y = clouds()
     with pytest.raises(UsageError, match=message):
         gwf.flow(**{"x": x, "y": y} | change)
+
+
+@pytest.mark.parametrize("wrong", [{"divergence": 3}, {"source": None}, {"tau": "kl"}, {"divergence": "kll"}])
+def test_slips_of_a_step_are_named(wrong):
+    x, y = clouds()
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        gwf.jko_step(x, y, **{"tau": 1.0} | wrong)
 
 
 def test_the_bias_of_batches_in_closed_form():

@@ -141,7 +141,7 @@ def in_batch(F, x, y, stream):
 
 def prepared(x, y, functional, seed, settings):
     """The functional, having seen the data, its potentials warmed up."""
-    F = functionals.get(functional, x, seed, **settings)
+    F = functionals.get(functional, x, whole(seed, 0, 2**63 - 1, "seed"), **settings)
     if hasattr(F, "prepare"):
         F.prepare(y)
     improve(F, x, y, getattr(F, "warm_up", 0), generator(seed, "warm-up", x.device))

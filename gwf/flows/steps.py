@@ -90,6 +90,9 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
     >>> found.weights.round(6), bool(0 <= found.gap < 1e-8)
     (array([0.75, 0.25]), True)
     """
+    for name, given in (("divergence", divergence), ("source", source)):
+        if not isinstance(given, str):
+            raise UsageError(f"{name} = {given!r} must be a name, such as 'kl'")
     if hasattr(x, "cdf"):
         return _on_the_line(x, y, tau, divergence, source, b, tolerance)
     p, q = (array(t) for t in pair(x, y))
