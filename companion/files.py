@@ -37,6 +37,8 @@ def read_file(path, **options):
         if path.suffix == ".csv":
             import pandas as pd
 
+            if text and not text.endswith("\n"):
+                raise ValueError("it breaks off in its last line")
             return pd.read_csv(io.StringIO(text), **options)
         return yaml.load(text, Loader) if path.suffix in (".yaml", ".lock") else json.loads(text)
     except FileNotFoundError:

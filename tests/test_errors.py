@@ -55,6 +55,7 @@ def conf(tmp_path, monkeypatch):
         ("a.csv", "", "a.csv is damaged: No columns"),
         ("a.csv", "a,b\n1,2\n1,2,3\n", "a.csv is damaged: .* line 3"),
         ("a.csv", "a\n" + MARKS, "conflict in line 2"),
+        ("a.csv", "a,b\n1,2\n3,4.", "a.csv is damaged: it breaks off"),
         ("a.csv", b"a\n\xff\xfe\x00", "a.csv is damaged: .* position 2"),
     ],
 )
