@@ -21,6 +21,7 @@ Command line::
 """
 
 import contextlib
+import difflib
 import hashlib
 import json
 import os
@@ -193,7 +194,9 @@ def named(claim):
     """The id of a claim that was typed in any case."""
     known = {name.lower(): name for name in claims.read()}
     if claim.lower() not in known:
-        raise UsageError(f"no claim {claim!r}: `make claims` lists them, `make claim ID=w2fe-C2` runs one")
+        close = difflib.get_close_matches(claim.lower(), known, n=1)
+        hint = f"did you mean {known[close[0]]!r}? " if close else ""
+        raise UsageError(f"no claim {claim!r}: {hint}`make claims` lists them, `make claim ID=w2fe-C2` runs one")
     return known[claim.lower()]
 
 
