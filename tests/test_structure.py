@@ -159,7 +159,8 @@ def test_a_claim_needs_what_its_notebook_reads():
         driver.settling("gwf-C1", {})
 
 
-def test_a_spot_check_has_every_family_within_its_time_and_goes_on_from_there():
+def test_a_spot_check_has_every_family_within_its_time_and_goes_on_from_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(driver, "SCRATCH", tmp_path)  # the costs of git, not of this machine
     composed = params.compose("laptop")
     found, costs = driver.stages(composed), driver.Costs("laptop")
     chosen = driver.telling(found, set(found), costs, budget := 15 * 60 * 2)
