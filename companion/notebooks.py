@@ -104,7 +104,7 @@ def chosen(composed, group, name, case, seed):
     """Settings of a case in a `group` of parameters; `UsageError` if that, or its seed, is not there."""
     cases = group[nearest(name, group, "name in params.yaml")]
     settings = cases[nearest(case, cases, f"case of {name} in params.yaml")]
-    if seed not in (seeds := params.seeds_of(composed, case)):
+    if seed not in (seeds := params.seeds_of(composed, name, case)):
         raise UsageError(f"seed {seed} of {case} is not in params.yaml, which has {', '.join(map(str, seeds))}")
     return settings
 

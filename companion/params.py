@@ -99,16 +99,17 @@ def cases(given):
                 yield group, name, case, settings
 
 
-def seeds_of(given, case):
-    """Seeds of a case: its own, or those of all."""
-    return (given.get("seeds_of") or {}).get(case, given["seeds"])
+def seeds_of(given, name, case):
+    """Seeds of a case of the experiment or data set `name`: those of that, its own, or those of all."""
+    own = given.get("seeds_of") or {}
+    return own.get(name, own.get(case, given["seeds"]))
 
 
 def follow(given):
     """What follows from the parameters: the runs, one entry for each case and seed, and the notebooks to be shown."""
     runs, trainings = {}, {}
     for group, name, case, _ in cases(given):
-        for seed in seeds_of(given, case):
+        for seed in seeds_of(given, name, case):
             if group == "training":
                 trainings[f"{name}-{case}-{seed}"] = {"dataset": name, "case": case, "seed": seed}
             else:
@@ -146,7 +147,7 @@ def validate(params, later=()):
             raise UsageError(f"{where} = {settings!r} must be a named group of settings")
         accept(path_of("train" if kind == "training" else name), settings, where)
     entries(params.get("also", {}), "also")
-    known, lists = [case for _, _, case, _ in cases(params)], {"seeds": params["seeds"]}
+    known, lists = {word for _, *both, _ in cases(params) for word in both}, {"seeds": params["seeds"]}
     for case, seeds in entries(params.get("seeds_of", {}), "seeds_of"):
         lists[f"seeds_of.{nearest(case, known, 'case in seeds_of')}"] = seeds
     for where, seeds in lists.items():

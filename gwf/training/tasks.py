@@ -1,9 +1,9 @@
 """What a data set means for a training run: source, networks, samples, settings. One class `Task` per data set."""
 
 from gwf.errors import nearest
-from gwf.training import digits, eight_gaussians
+from gwf.training import digits, eight_gaussians, fashion
 
-TASKS = {"digits": digits.Task, "eight_gaussians": eight_gaussians.Task}
+TASKS = {"digits": digits.Task, "fashion": fashion.Task, "eight_gaussians": eight_gaussians.Task}
 
 
 def get(name):

@@ -1,0 +1,113 @@
+"""Scores of generated images in the features of a LeNet, and pictures of them."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from companion import style
+from gwf import metrics
+from gwf.metrics.lenet import extract
+from notebooks.experiments import trainings
+
+
+def compared(images, net, real):
+    """Scores of uint8 images (n, 28, 28) against the held-out ones of `real`, in the LeNet's features; class shares (10,).
+
+    Fréchet distance; unbiased squared MMD with a cubic kernel (KID); precision and recall of k-nearest-neighbour
+    manifolds with k = 3, whose supports are of equal size; total variation between the shares of the classes.
+    """
+    features, labels = extract(net, images)
+    reference, _ = extract(net, real.test)
+    shares = metrics.class_histogram(labels, 10)
+    part = features[:: max(1, len(features) // len(reference))][: len(reference)]
+    precision, recall = metrics.precision_recall(reference, part)
+    scores = {
+        "fd_lenet": metrics.frechet_distance(features, reference),
+        "kid": metrics.kid(features, reference),
+        "precision": precision,
+        "recall": recall,
+        "class_tv": metrics.total_variation(shares, metrics.class_histogram(real.test_labels, 10)),
+    }
+    return scores, shares
+
+
+def nearer_to_train(images, real):
+    """Share of uint8 images whose nearest neighbour among as many train as held-out images is a train image, in pixels.
+
+    About one half for a generator that has copied nothing: both sets are draws of the same law.
+    """
+    flat = lambda pixels: pixels.reshape(len(pixels), -1).astype(np.float32)
+    x, count = flat(images), len(real.test)
+    nearest = []
+    for part in (real.train[:count], real.test):
+        y = flat(part)
+        nearest.append(((y**2).sum(1) - 2 * x @ y.T).min(1))  # without |x|^2, the same for both
+    return float(np.mean(nearest[0] < nearest[1]))
+
+
+def measured(samples, net, real):
+    """(row, class shares) of samples (evaluations, n, 28, 28): scores of the last, each with its floor, train against held out."""
+    scores, shares = compared(samples[-1], net, real)
+    floor, floor_shares = compared(real.train, net, real)
+    row = scores | {f"{name}_floor": value for name, value in floor.items()}
+    row |= {"nearer_to_train": nearer_to_train(samples[-1], real)}
+    row |= {"n": len(samples[-1]), "n_floor": len(real.train), "n_reference": len(real.test)}
+    return row, pd.DataFrame({"class": range(10), "share": shares, "floor": floor_shares})
+
+
+def distances(samples, net, real, progress):
+    """FD-LeNet of the samples (evaluations, n, 28, 28) at each evaluation."""
+    reference, _ = extract(net, real.test)
+    found = []
+    for index, images in enumerate(samples, start=1):
+        features, _ = extract(net, images)
+        found.append(metrics.frechet_distance(features, reference))
+        progress(index, len(samples), fd_lenet=found[-1])
+    return found
+
+
+def as_text(images):
+    """Images as a table: a row per image, its bytes written in hexadecimal digits."""
+    return pd.DataFrame({"image": range(len(images)), "pixels": [image.tobytes().hex() for image in images]})
+
+
+def as_images(table):
+    """The images (n, 28, 28) of a table of `as_text`."""
+    return np.stack([np.frombuffer(bytes.fromhex(pixels), np.uint8).reshape(28, 28) for pixels in table["pixels"]])
+
+
+def overview(rows, zoom=2, gap=2):
+    """A row of images per name, `gap` white pixels apart, a pixel `zoom` dots large; `rows` is name -> images (n, 28, 28)."""
+    around = ((0, 0), (0, gap), (0, gap))
+    strips = [np.hstack(np.pad(images, around, constant_values=255)) for images in rows.values()]
+    picture, dpi = np.vstack(strips)[:-gap, :-gap], plt.rcParams["savefig.dpi"]
+    wide, high = picture.shape[1] * zoom / dpi, picture.shape[0] * zoom / dpi
+    left = 0.2 + 0.075 * max(map(len, rows))  # about 0.075 inch a character at this font size
+    figure = plt.figure(figsize=(left + wide, high))
+    axes = figure.add_axes([left / (left + wide), 0, wide / (left + wide), 1])
+    axes.set_axis_off()
+    axes.imshow(picture, vmin=0, vmax=255, interpolation="none")
+    for index, name in enumerate(rows):
+        axes.text(-8, index * 30 + 14, name, ha="right", va="center", fontsize=8.5)
+    return figure
+
+
+def in_units_of_the_gaussian(frame):
+    """(functional, step) -> geometric mean of FD-LeNet over seeds, over that of the Gaussian; trained methods alone."""
+    logs = np.log(frame["fd_lenet"]).groupby([frame["functional"], frame["step"]]).mean()
+    logs -= logs.get(("w2", "gaussian"), 0)
+    return np.exp(logs[~logs.index.get_level_values("step").isin(trainings.REFERENCES)])
+
+
+def carried_figure(both):
+    """The columns `clothes` and `digits` of `in_units_of_the_gaussian` against each other, a named point per method."""
+    figure, axes = plt.subplots(figsize=(style.WIDTH, 4.6), layout="constrained")
+    for (functional, step), at in both.iterrows():
+        look = {"color": style.colour(functional), "markersize": 5}
+        axes.plot(at["digits"], at["clothes"], "o" if step != "gan" else "s", **look)
+        words = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": 7, "va": "center"}
+        axes.annotate(trainings.label(functional, step), (at["digits"], at["clothes"]), **words)
+    axes.set(xscale="log", yscale="log", xlabel="digits: FD-LeNet over the Gaussian's", ylabel="clothes: the same")
+    trainings.log_axis(axes.xaxis)
+    trainings.log_axis(axes.yaxis)
+    return figure
