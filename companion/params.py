@@ -115,13 +115,17 @@ def follow(given):
             else:
                 runs[f"{case}-{seed}"] = {"experiment": name, "case": case, "seed": seed}
     names, also = [*given["training"], *given["experiments"]], given.get("also") or {}
-    read = {name: f"results/{given['profile']}/{also[name]}" for name in names if also.get(name) in names}
+    place = lambda name: f"results/{given['profile']}/{name}" if name in names else NOTHING
+    shows = {name: {"reads": place(name), "also": place(also.get(name))} for name in names}
     chapters = notebooks("chapters")
     if given["chapters"] != "all":
         if not isinstance(given["chapters"], list):
             raise UsageError(f"chapters = {given['chapters']!r} must be 'all' or a list of chapters")
         chapters = [nearest(name, chapters, "chapter") for name in given["chapters"]]
-    shows = {name: {"also": read.get(name, NOTHING)} for name in names}
+    for name in sorted({*chapters} & {*also}):  # a chapter on what experiments found is shown as they are
+        chapters.remove(name)
+        if set(also[name]) <= set(names):
+            shows[name] = dict(zip(("reads", "also"), map(place, also[name]), strict=True))
     return {"trainings": trainings, "runs": runs, "shows": shows, "chapters": chapters}
 
 

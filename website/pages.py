@@ -195,7 +195,7 @@ def chapters():
     """The chapters in reading order, with what each answers."""
     lines = [
         f"{n}. [{title}](/notebooks/{path}) ({minutes} minutes). {words}\n"
-        for n, title, path, words, minutes in index_rows(r"^\| (\d) \| \[(.+?)\]\((.+?)\) \| (.+?) \| (\d+) \|$")
+        for n, title, path, words, minutes in index_rows(r"^\| (\d+) \| \[(.+?)\]\((.+?)\) \| (.+?) \| (\d+) \|$")
     ]
     head = "# Chapters\n\nDerivations beside the code that runs them, in reading order.\n\n"
     return head + "\n".join(lines) + "\n" + toctree(*map(page_of, CHAPTERS))
@@ -209,7 +209,7 @@ def front():
         (name, x["name"]): x for name, shows in SHEETS.items() for what in ("tables", "figures") for x in shows[what]
     }
     points = entries["eight_gaussians", "points"]
-    fd, effects, ratios = (entries["digits", name] for name in ("digits", "effects", "ratios"))
+    fd, ratios, effects = entries["digits", "digits"], entries["digits", "ratios"], entries["10_jko_effect", "effects"]
     rows = sorted(fd["rows"], key=lambda row: float(row[fd["header"].index("FD-LeNet")].split(" ")[0]))
     return f"""{WIDE}# Wasserstein gradient flows: derived, run, checked
 
@@ -241,7 +241,7 @@ make lab         # the notebooks, in JupyterLab</pre>
 {{.reading}}
 {escaped(effects["reading"])}
 
-Each row: [digits](/notebooks/experiments/digits.ipynb). In the plane: [eight Gaussians](/notebooks/experiments/eight_gaussians.ipynb).
+What it can do, and each ratio: [chapter 10](/notebooks/chapters/10_jko_effect.ipynb). In the plane: [eight Gaussians](/notebooks/experiments/eight_gaussians.ipynb).
 How large a step: [step sizes](/notebooks/experiments/step_sizes.ipynb). Claims: {" ".join(f'<a href="claims/gwf.html#{name}">{name}</a> {badge(CLAIMS[name]["verdict"])}' for name in ("gwf-C10", "gwf-C11", "gwf-C12", "gwf-C14"))}.
 
 <figure>{image("digits", ratios, "index")}<figcaption>FD-LeNet with the JKO step over FD-LeNet without it, paired by seed: each seed, their
