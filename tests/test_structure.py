@@ -215,7 +215,7 @@ def test_what_notebooks_use_of_the_companion_is_there():
 
 def test_the_lock_is_short():
     # Git keeps it, and DVC reads it at every command.
-    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 9500
+    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 15000
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
