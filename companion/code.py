@@ -196,7 +196,7 @@ class Bundle:
             if entries is None:
                 texts["\n".join(plain(owner, node) for node in owner.definitions[name])] = True
             else:
-                kept = [f"    {k!r}: {ast.get_source_segment(owner.text, node)},\n" for k, node in entries.items()]
+                kept = [f"    {k!r}: {segment(owner, node)},\n" for k, node in entries.items()]
                 texts[f"{name} = {{\n{''.join(kept)}}}"] = True
         return texts
 
@@ -206,6 +206,12 @@ def plain(owner, node):
     """Text of a statement, decorators included, without prose."""
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
     return form.prose_free("\n".join(owner.lines[first - 1 : node.end_lineno]) + "\n").rstrip()
+
+
+@functools.cache
+def segment(owner, node):
+    """The text of an expression as it stands."""
+    return ast.get_source_segment(owner.text, node)
 
 
 def tables_looked_up_in(node):

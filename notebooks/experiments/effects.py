@@ -85,3 +85,30 @@ def effects(rows):
             verdict = "lower" if high < 1 else "higher" if low > 1 else "not told apart"
             found.append(row | {"low": low, "high": high, "with JKO": verdict, "visible": np.sqrt(high / low)})
     return pd.DataFrame(found)
+
+
+def updates_to(distance, updates, values):
+    """Updates after which a curve first is at `distance`: log distance interpolated; at most the last, at least the first."""
+    falling = np.minimum.accumulate(np.log(values))
+    return float(np.interp(-np.log(distance), -falling, updates))
+
+
+def work(profile):
+    """Updates with the JKO step over those without for the same FD-LeNet on digits, that of the worse at its end.
+
+    A row for each functional with two seeds: geometric mean over seeds, 95 % t interval.
+    """
+    curves, found = trainings.gather(results.read("digits", profile), "curve"), []
+    for functional, rows in curves.groupby("functional", sort=False):
+        ratios = []
+        for _, both in rows.groupby("seed"):
+            pair = {step: both[both["step"] == step].sort_values("updates") for step in ("jko", "gan")}
+            if all(map(len, pair.values())):
+                distance = max(part["fd_lenet"].iloc[-1] for part in pair.values())
+                jko, gan = (updates_to(distance, part["updates"], part["fd_lenet"]) for part in pair.values())
+                ratios.append(np.log(jko / gan))
+        with suppress(NotRun):
+            low, high = np.exp(trainings.interval(pd.Series(ratios, dtype=float)))
+            row = {"functional": trainings.functional_title(functional), "seeds": len(ratios)}
+            found.append(row | {"updates with over without": np.exp(np.mean(ratios)), "low": low, "high": high})
+    return pd.DataFrame(found)

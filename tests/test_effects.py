@@ -1,0 +1,86 @@
+"""What is said of the JKO step: ratios, work and steadiness on made-up trainings whose answer is known; the smallest game."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from companion.claims import NotRun
+from notebooks.chapters.bilinear_game import phase, rate
+from notebooks.experiments import effects
+
+
+def runs(functional, jko, gan):
+    """Rows of `effects.distances` for distances by seed; at the first evaluation each stood five times as high."""
+    rows = [("jko", seed, value) for seed, value in enumerate(jko)] + [("gan", seed, v) for seed, v in enumerate(gan)]
+    frame = pd.DataFrame(rows, columns=["step", "seed", "value"])
+    return frame.assign(dataset="digits", functional=functional, first=5 * frame["value"])
+
+
+def test_an_effect_is_told_apart_where_its_interval_leaves_one():
+    """A tenth lower in every seed but for a hundredth, against a difference that changes sign."""
+    clear = runs("kl", [9.0, 9.1, 8.9, 9.0], [10.0, 10.0, 10.0, 10.0])
+    vague = runs("chi2", [9.0, 12.0, 8.0, 11.0], [10.0, 10.0, 10.0, 10.0])
+    found = effects.effects(pd.concat([clear, vague])).set_index("functional")
+    assert found.loc["KL", "with JKO"] == "lower" and found.loc["χ²", "with JKO"] == "not told apart"
+    low, high = found.loc["KL", ["low", "high"]]
+    assert low < 0.9 < high < 1 and found.loc["KL", "visible"] == pytest.approx((high / low) ** 0.5)
+    worse = effects.effects(runs("kl", [11.0, 11.1], [10.0, 10.0])).set_index("functional")
+    assert worse.loc["KL", "with JKO"] == "higher"
+
+
+def test_a_run_stopped_early_turns_an_effect_around():
+    rows = runs("kl", [9.0, 9.1, 8.9], [10.0, 10.0, 10.0])
+    assert effects.gain(rows)[1] < 1 < effects.gain(effects.stopped(step="jko")(rows))[0]
+    assert effects.gain(effects.stopped(step="gan", functional="kl")(rows))[1] < 0.25
+    assert effects.gain(effects.stopped(step="gan", functional="w1")(rows)) == effects.gain(rows)  # no such run
+
+
+def curves(speed):
+    """Measured cases of two seeds whose FD halves every 500 updates without the step, every 500 * speed with it."""
+    updates = np.array([500, 1000, 1500, 2000])
+    found = {}
+    for step, slow in (("gan", 1.0), ("jko", speed)):
+        parts = [
+            pd.DataFrame({"seed": seed, "step": updates, "fd_lenet": (100 + seed) * 2 ** (-updates / 500 / slow)})
+            for seed in (0, 1)
+        ]
+        found[f"kl-{step}"] = {"curve": pd.concat(parts)}
+    return found
+
+
+@pytest.mark.parametrize("speed", [1.25, 1.0, 0.8])
+def test_work_is_the_ratio_of_the_speeds(speed, monkeypatch):
+    monkeypatch.setattr(effects.results, "read", lambda *_: curves(speed))
+    row = effects.work("any").iloc[0]
+    assert row["updates with over without"] == pytest.approx(speed) and row["seeds"] == 2
+
+
+def test_updates_to_a_distance_stay_within_the_curve():
+    updates, values = np.array([500, 1000, 1500]), np.array([80.0, 20.0, 30.0])
+    assert effects.updates_to(40.0, updates, values) == pytest.approx(750)  # halfway in the logarithm
+    assert effects.updates_to(200.0, updates, values) == 500 and effects.updates_to(1.0, updates, values) == 1500
+
+
+def test_steadiness_is_an_f_interval_of_the_variances():
+    """Logarithms spread ten times as wide without the step: variances in the ratio 100, two degrees of freedom each."""
+    rows = runs("w1", np.exp([0.0, 0.1, 0.2]), np.exp([0.0, 1.0, 2.0]))
+    (low, high), _ = effects.steadiness(rows)
+    assert low == pytest.approx(100 / stats.f.ppf(0.975, 2, 2)) and high == pytest.approx(
+        100 / stats.f.ppf(0.025, 2, 2)
+    )
+    with pytest.raises(NotRun, match="no two seeds"):
+        effects.steadiness(runs("kl", [1.0, 2.0], [1.0, 2.0]))
+
+
+@pytest.mark.parametrize(("rho", "tau"), [(0.0, 0.7), (0.4, 2.0), (2.5, 0.3)])
+def test_two_half_phases_are_no_whole_phase_but_without_an_anchor_they_are(rho, tau):
+    """The anchor is what a phase remembers: renewing it halfway is another scheme."""
+    assert np.allclose(phase(rho, math.inf, 0.5) @ phase(rho, math.inf, 0.5), phase(rho, math.inf, 1.0))
+    assert not np.allclose(phase(rho, tau, 0.5) @ phase(rho, tau, 0.5), phase(rho, tau, 1.0), atol=1e-3)
+
+
+def test_the_term_helps_where_the_game_circles_and_delays_where_it_does_not():
+    assert rate(0.3, 1.0, 3.0) > 2 * rate(0.3, math.inf, 3.0) and rate(3.0, 1.0, 3.0) < rate(3.0, math.inf, 3.0) / 2
