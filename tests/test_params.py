@@ -52,7 +52,25 @@ def test_params_yaml_is_what_conf_says():
 def test_every_experiment_and_chapter_is_in_the_laptop_profile():
     laptop = params.compose("laptop")
     assert {*laptop["experiments"], *laptop["training"]} == set(params.notebooks("experiments"))
-    assert laptop["chapters"] == sorted(path.stem for path in (ROOT / "notebooks" / "chapters").glob("*.ipynb"))
+    shown = set(laptop["shows"]) - set(params.notebooks("experiments"))
+    assert shown == {"10_jko_effect"}  # a chapter that reads what experiments found
+    assert sorted([*laptop["chapters"], *shown]) == params.notebooks("chapters")
+
+
+def test_a_chapter_on_results_waits_for_both_that_it_reads(smoke):
+    """It is shown as experiments are, from the results that `also` names, and left out where one of them is absent."""
+    given = smoke | {"chapters": "all"}
+    shows = params.follow(given)["shows"]
+    assert shows["10_jko_effect"] == {"reads": "results/smoke/digits", "also": "results/smoke/eight_gaussians"}
+    alone = given | {"training": {"digits": given["training"]["digits"]}}
+    assert "10_jko_effect" not in {**params.follow(alone)["shows"], **dict.fromkeys(params.follow(alone)["chapters"])}
+
+
+def test_a_data_set_may_have_seeds_of_its_own(smoke):
+    given = smoke | {"seeds_of": {"digits": [3], "kl_dv-gan": [0, 1]}}
+    keys = set(params.follow(params.validate(given, params.FOLLOWS))["trainings"])
+    assert "digits-kl_dv-gan-3" in keys and "digits-kl_dv-gan-0" not in keys  # the data set's before the case's
+    assert {"eight_gaussians-kl_dv-gan-0", "eight_gaussians-kl_dv-gan-1"} <= keys
 
 
 def test_runs_follow_from_cases_and_seeds(smoke):
