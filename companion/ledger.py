@@ -96,6 +96,10 @@ def summary(frame):
     )
 
 
+EXPLICIT = {"sinkhorn", "sliced", "w2"}
+"""The velocity fields whose distances `dvc metrics` compares: with more of them a row is wider than a screen."""
+
+
 def metrics(frame, report):
     """What `dvc metrics` compares, file -> name -> number: verdicts; distances of the chief methods with several seeds, by step."""
     found, plane = {"claims": {name: tally(frame)[name] for name in ("reproduced", "partly", "contradicted")}}, set()
@@ -104,7 +108,7 @@ def metrics(frame, report):
             table = pd.read_csv(file)
             plane = plane or set(table["functional"])
             for row in table[table["seeds"] >= min(table["seeds"].max(), 2)].to_dict("records"):
-                if row["step"] in ("sjko", "euler") or (row["step"] in ("gan", "jko") and row["functional"] in plane):
+                if row["step"] in ("gan", "jko", "sjko", "euler") and row["functional"] in plane | EXPLICIT:
                     found.setdefault(f"{name}-{row['step']}", {})[row["functional"]] = float(f"{row[column]:.4g}")
     return found
 

@@ -3,10 +3,12 @@
 import json
 import re
 
-from companion import form
+from companion import form, params
 from gwf.paths import NOTEBOOKS, ROOT
 from website.evidence import CHAPTERS, CLAIMS, EXPERIMENTS, SHEETS, badge, claim_link, page_of, plain, shown, up
 
+#: Chapters that read no results; the others are shown as experiments are.
+ALONE = set(params.compose("laptop")["chapters"])
 SHOWN = re.compile(r"sheet\.(table|figure|claim)\(\s*\"([\w-]+)\"")
 FILES = {page_of(path): path for path in sorted(NOTEBOOKS.rglob("*.ipynb"))}
 #: What relative links may lead to, beside notebooks; other files are named without a link.
@@ -68,7 +70,8 @@ def words_of_plot(code, heading):
 
 def stage(page):
     """The stage of the pipeline that makes a page's evidence."""
-    return f"{'chapter' if '/chapters/' in page else 'show'}@{page.split('/')[-1]}"
+    name = page.split("/")[-1]
+    return f"{'chapter' if name in ALONE else 'show'}@{name}"
 
 
 def summary(page):

@@ -217,7 +217,7 @@ def front():
 <p class="lead">Five works on generative modelling with Wasserstein gradient flows: every derivation beside the code that runs
 it, every claim beside the evidence that settles it.</p>
 {table(*by_kind(), "Claims by kind and verdict")}
-<p>Run for this: {ran["train"]} trainings, {ran["run"]} runs of experiments and {ran["chapter"]} chapters, on 2 CPU cores without a GPU, in about
+<p>Run for this: {ran["train"]} trainings, {ran["run"]} runs of experiments and {len(CHAPTERS)} chapters, on 2 CPU cores without a GPU, in about
 {hours:.0f} processor hours.</p>
 <pre>make reproduce   # everything, computed anew
 make lab         # the notebooks, in JupyterLab</pre>
