@@ -14,6 +14,7 @@ from notebooks.experiments import trainings
 UNSTABLE = {"w1": "W1", "mmd_learned": "squared MMD", "mmd_scaled": "scaled MMD"}
 """Objectives that GWF calls unstable without the JKO step."""
 F_DIVERGENCES = ["kl", "kl_dv", "js", "js_ns", "chi2"]
+CONDITIONAL = "MMD, conditional kernel"
 DISTANCES = {"digits": "fd_lenet", "eight_gaussians": "w2"}
 """Data set -> what measures its samples."""
 
@@ -64,26 +65,43 @@ def steadiness(rows):
     return tuple(float(ratio / stats.f.ppf(level, *freedom)) for level in (0.975, 0.025)), words
 
 
+def named(rows):
+    """Title -> rows of a functional with and without the JKO step; the conditional kernel's as a functional of its own."""
+    conditional = rows["step"].isin(["ck_gan", "ck_jko"])
+    found = {
+        trainings.functional_title(name): part for name, part in rows[~conditional].groupby("functional", sort=False)
+    }
+    as_others = rows[conditional].assign(step=rows["step"].str.removeprefix("ck_"))
+    return found | ({CONDITIONAL: as_others} if len(as_others) else {})
+
+
 def pools(rows):
-    """Name -> rows whose seeds are pooled: the f-divergences on both data sets, then each functional on digits."""
+    """Name -> (rows, groups whose mean is taken for each seed first): the f-divergences pooled, then each functional alone."""
     divergences = rows[rows["functional"].isin(F_DIVERGENCES)]
-    found = {"five f-divergences, both data sets": divergences}
-    found["four, JS non-saturating only, both"] = divergences[divergences["functional"] != "js"]
-    on_digits = rows[rows["dataset"] == "digits"].groupby("functional", sort=False)
-    return found | {trainings.functional_title(name): part for name, part in on_digits}
+    without = lambda *names: divergences[~divergences["functional"].isin(names)]
+    found = {"five f-divergences, both data sets": divergences, "four, without JS": without("js")}
+    found |= {"three, without JS and KL": without("js", "kl")}
+    pooled = {name: (part, ["functional", "dataset"]) for name, part in found.items()}
+    for dataset, words in (("digits", ""), ("eight_gaussians", ", eight Gaussians")):
+        part = without("js")
+        pooled[f"four, without JS{words or ', digits'}"] = part[part["dataset"] == dataset], ["functional"]
+    for dataset, words in (("digits", ""), ("eight_gaussians", ", eight Gaussians")):
+        pooled |= {name + words: (part, []) for name, part in named(rows[rows["dataset"] == dataset]).items()}
+    return pooled
 
 
 def effects(rows):
-    """A row for each pool with two seeds: ratio with its interval, the verdict, and the smallest effect that could be seen."""
+    """A row for each pool with two seeds: ratio with its 95 % interval, its p-value, and whether it is told apart from 1."""
     found = []
-    for name, part in pools(rows).items():
-        groups = ["functional", "dataset"] if "both" in name else []
+    for name, (part, groups) in pools(rows).items():
         with suppress(NotRun):
             low, high = gain(part, *groups)
             sizes = part[part["step"].isin(["gan", "jko"])].groupby("seed").size()
-            row = {"functional": name, "seeds": int((sizes == sizes.max()).sum()), "ratio": np.sqrt(low * high)}
+            seeds, ratio = int((sizes == sizes.max()).sum()), np.sqrt(low * high)
+            t = np.log(ratio) / np.log(high / ratio) * stats.t.ppf(0.975, seeds - 1) if high > low else np.inf
             verdict = "lower" if high < 1 else "higher" if low > 1 else "not told apart"
-            found.append(row | {"low": low, "high": high, "with JKO": verdict, "visible": np.sqrt(high / low)})
+            row = {"functional": name, "seeds": seeds, "ratio": ratio, "low": low, "high": high}
+            found.append(row | {"p": 2 * stats.t.sf(abs(t), seeds - 1), "with JKO": verdict})
     return pd.DataFrame(found)
 
 
@@ -96,19 +114,24 @@ def updates_to(distance, updates, values):
 def work(profile):
     """Updates with the JKO step over those without for the same FD-LeNet on digits, that of the worse at its end.
 
-    A row for each functional with two seeds: geometric mean over seeds, 95 % t interval.
+    A row for each functional with two seeds: geometric mean over seeds, 95 % t interval. A pair of which a run never trains
+    (recall 0 at the end) is left out and counted.
     """
-    curves, found = trainings.gather(results.read("digits", profile), "curve"), []
-    for functional, rows in curves.groupby("functional", sort=False):
-        ratios = []
+    cases, found = results.read("digits", profile), []
+    scores, keys = trainings.gather(cases), ["functional", "step", "seed"]
+    curves = trainings.gather(cases, "curve").merge(scores[[*keys, "recall"]], on=keys)
+    for name, rows in named(curves).items():
+        ratios, left_out = [], 0
         for _, both in rows.groupby("seed"):
             pair = {step: both[both["step"] == step].sort_values("updates") for step in ("jko", "gan")}
             if all(map(len, pair.values())):
                 distance = max(part["fd_lenet"].iloc[-1] for part in pair.values())
                 jko, gan = (updates_to(distance, part["updates"], part["fd_lenet"]) for part in pair.values())
-                ratios.append(np.log(jko / gan))
+                trained = all(part["recall"].iloc[-1] > 0 for part in pair.values())
+                ratios += [np.log(jko / gan)] * trained
+                left_out += not trained
         with suppress(NotRun):
             low, high = np.exp(trainings.interval(pd.Series(ratios, dtype=float)))
-            row = {"functional": trainings.functional_title(functional), "seeds": len(ratios)}
+            row = {"functional": name, "seeds": len(ratios), "left out": left_out}
             found.append(row | {"updates with over without": np.exp(np.mean(ratios)), "low": low, "high": high})
     return pd.DataFrame(found)

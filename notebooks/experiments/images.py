@@ -34,7 +34,7 @@ def compared(images, net, real):
 def nearer_to_train(images, real):
     """Share of uint8 images whose nearest neighbour among as many train as held-out images is a train image, in pixels.
 
-    About one half for a generator that has copied nothing: both sets are draws of the same law.
+    About one half for a generator that has copied nothing, up to the luck of the two sets, draws of the same law.
     """
     flat = lambda pixels: pixels.reshape(len(pixels), -1).astype(np.float32)
     x, count = flat(images), len(real.test)
