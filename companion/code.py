@@ -21,6 +21,8 @@ import json
 import sys
 from pathlib import Path
 
+import yaml
+
 from companion import claims, form, params
 from companion.files import short
 from companion.guard import command_line
@@ -237,6 +239,8 @@ def bundle(name, part, settings=None):
         prose = form.prose(nb)
         title = next(iter(prose.values())).splitlines()[0]
         parts += ["# captions", *(text for name, text in prose.items() if name in written), title]
+    read = [path for path in sorted(CONF.glob("*.yaml")) if path.name in reached.strings]
+    parts += [json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), indent=1) for path in read]
     parts += [
         f"{claim.id}: {claim.band}{' toy' * claim.toy}"
         for claim in claims.read().values()

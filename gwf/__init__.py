@@ -6,6 +6,7 @@ values), `anomaly_scores`, `TransportDetector` (anomalies), `robust_flow` (sampl
 """
 
 import importlib
+import importlib.metadata
 
 #: Public name -> the module that has it.
 _PLACES = {
@@ -29,6 +30,8 @@ __all__ = list(_PLACES)
 
 def __getattr__(name):
     """The public functions, imported at their first use: `import gwf` itself loads nothing."""
+    if name == "__version__":
+        return importlib.metadata.version("gwf")
     if name not in _PLACES:
         raise AttributeError(f"module 'gwf' has no attribute {name!r}")
     return getattr(importlib.import_module(f"gwf.{_PLACES[name]}"), name)

@@ -254,9 +254,9 @@ def test_a_wheel_holds_the_mathematics_alone(tmp_path):
     folders = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert folders == {"gwf", f"gwf-{PROJECT['version']}.dist-info"}
     environment = os.environ | {"PYTHONPATH": str(wheel)}
-    show = [sys.executable, "-c", "import gwf; print(gwf.__file__)"]
+    show = [sys.executable, "-c", "import gwf; print(gwf.__file__, gwf.__version__)"]
     done = subprocess.run(show, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
-    assert done.stdout.startswith(str(wheel))
+    assert done.stdout.startswith(str(wheel)) and done.stdout.split()[-1] == PROJECT["version"]
 
 
 def test_the_citation_has_the_version():

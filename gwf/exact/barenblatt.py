@@ -16,7 +16,7 @@ import math
 import numpy as np
 from scipy.special import betaln, expit, gammaln
 
-from gwf.errors import UsageError, in_range
+from gwf.errors import UsageError, in_range, whole
 
 
 def _check(d, m):
@@ -146,7 +146,7 @@ def jko_radius(R, tau, d, m):
 def jko_radii(R_0, tau, steps, d, m):
     """Radii (steps + 1,) of the exact JKO sequence."""
     radii = [float(R_0)]
-    for _ in range(steps):
+    for _ in range(whole(steps, 0, 1_000_000, "steps")):
         radii.append(jko_radius(radii[-1], tau, d, m))
     return np.array(radii)
 

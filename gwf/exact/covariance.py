@@ -11,7 +11,7 @@ origin), gwf (first order in tau).
 
 import numpy as np
 
-from gwf.errors import UsageError, in_range, nearest
+from gwf.errors import UsageError, in_range, nearest, whole
 from gwf.exact.gaussian import jko_step, jko_step_cov, kl_cov, power, w2_cov
 
 
@@ -48,7 +48,7 @@ def jko_step_by_square_root(m, C, M, Sigma, tau):
 def jko_sequence_cov(m, C, M, Sigma, tau, steps):
     """The exact JKO laws mu_0, ..., mu_steps for KL(. | N(M, Sigma)): means (steps + 1, d), covariances (steps + 1, d, d)."""
     sequence = [(np.asarray(m, dtype=np.float64), np.asarray(C, dtype=np.float64))]
-    for _ in range(steps):
+    for _ in range(whole(steps, 0, 1_000_000, "steps")):
         sequence.append(jko_step_cov(*sequence[-1], M, Sigma, tau))
     means, covariances = zip(*sequence, strict=True)
     return np.stack(means), np.stack(covariances)
@@ -194,7 +194,7 @@ def scheme_error(scheme, steps, m=1.0, lam=0.5, a=0.0, s=1.0, t=0.8):
     """|error| of the mean and of the standard deviation at time t after `steps` steps of a scheme in `SCHEMES`."""
     step = SCHEMES[nearest(scheme, SCHEMES, "scheme")]
     a_k, s_k = a, s
-    for _ in range(steps):
+    for _ in range(whole(steps, 1, 1_000_000, "steps")):
         a_k, s_k = step(a_k, s_k, m, lam, t / steps)
     decay = np.exp(-t / lam)
     return abs(a_k - m - decay * (a - m)), abs(s_k - np.sqrt(lam + decay**2 * (s**2 - lam)))

@@ -25,7 +25,7 @@ from scipy.linalg import solveh_banded
 from scipy.optimize import root
 from scipy.stats import norm
 
-from gwf.errors import UsageError, in_range
+from gwf.errors import UsageError, in_range, whole
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def semidiscrete_sequence(source, y, b, tau, steps):
     gaps = np.diff(y)
     half = np.minimum(np.append(gaps, gaps[-1]), np.append(gaps[0], gaps)) / 2
     laws, v = [], None
-    for _ in range(steps):
+    for _ in range(whole(steps, 1, 10_000, "steps")):
         step = semidiscrete_step(source, y, b, tau, start=v)
         # The second step's potential is close to the first's, and so on.
         mu, v = step.mu / step.mu.sum(), step.v

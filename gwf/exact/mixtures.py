@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import ive
 from scipy.stats import norm, rayleigh
 
-from gwf.errors import in_range, nearest
+from gwf.errors import in_range, nearest, whole
 from gwf.exact.grids import relaxed_step, semidiscrete_sequence, semidiscrete_step
 
 MODES = np.array([-6.0, -3.0, 0.0, 3.0, 6.0])
@@ -41,7 +41,7 @@ def five_modes(spacing=SPACING, width=0.3):
 
 def _check(tau, steps):
     in_range(tau, 0, np.inf, "tau", open_low=True)
-    in_range(steps, 1, 10_000, "steps")
+    whole(steps, 1, 10_000, "steps")
 
 
 @lru_cache(maxsize=64)
