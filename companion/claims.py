@@ -231,11 +231,12 @@ class Judgement:
     finding: str
 
 
-def judge(claim, measure, evidence, controls):
+def judge(claim, measure, evidence, controls, longer=None):
     """The `Judgement` of a claim: `measure(evidence)` is an `Outcome`, or raises `NotRun` where there is no evidence.
 
     Each of `controls` turns evidence into broken evidence; where the verdict may go either way (a comparison of two
     methods) there are two, one against each side. `control_verdict` is the first that differs; if none does, the last.
+    What the same check says of `longer` trainings, if there are any, ends the finding.
     """
     try:
         outcome = measure(evidence)
@@ -246,18 +247,26 @@ def judge(claim, measure, evidence, controls):
         turned = verdict(measure(break_it(evidence)).values, claim.band, claim.toy)
         if turned != reached:
             break
+    finding = outcome.text
+    if longer is not None:
+        again = measure(longer).values
+        finding += f" At four times the budget {verdict(again, claim.band, claim.toy)}: {listed(again)}."
     values = {
         name: float(value) if np.ndim(value) == 0 else list(map(float, value)) for name, value in outcome.values.items()
     }
-    return Judgement(claim.id, reached, turned, values, outcome.text)
+    return Judgement(claim.id, reached, turned, values, finding)
 
 
 def sentence(judged):
     """A judgement in words, for the notebook: what is below 1e-6 reads 0, as rounding differs between machines."""
     settled = {part: 0.0 if max(map(abs, ends(value))) < 1e-6 else value for part, value in judged.values.items()}
-    values = "; ".join(f"{part}: {show(value)}" for part, value in settled.items())
-    control = f" Control: {judged.control_verdict}." if judged.values else ""
-    return f"{judged.id}: {judged.verdict}. {values + '. ' if values else ''}{judged.finding}{control}"
+    values, control = (f"{listed(settled)}. ", f" Control: {judged.control_verdict}.") if settled else ("", "")
+    return f"{judged.id}: {judged.verdict}. {values}{judged.finding}{control}"
+
+
+def listed(values):
+    """Measured values (part -> number or interval) in words."""
+    return "; ".join(f"{part}: {show(value)}" for part, value in values.items())
 
 
 def column(frame, name):

@@ -20,7 +20,7 @@ import jinja2
 import pandas as pd
 
 from companion import claims
-from companion.claims import ID, KINDS, TRUST, VERDICTS, WORKS, Judgement, show, show_interval
+from companion.claims import ID, KINDS, TRUST, VERDICTS, WORKS, Judgement, listed, show_interval
 from companion.files import read_file, short, write_text
 from companion.form import cells, source
 from companion.guard import command_line
@@ -52,7 +52,7 @@ def evaluate(profile, report):
             "trust": "; ".join(TRUST[tag] for tag in claim.trust),
             "check": claim.check,
             "band": accepted(claim.band),
-            "value": "; ".join(f"{part}: {show(value)}" for part, value in entry["values"].items()),
+            "value": listed(entry["values"]),
             "verdict": entry["verdict"],
             "control_verdict": entry["control_verdict"],
             "evidence": folder and f"sheets/{folder}/",

@@ -8,10 +8,13 @@ import io
 import re
 import shutil
 import subprocess
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 
+from companion.claims import together
+from companion.files import short
 from gwf.errors import UsageError
 from gwf.paths import RESULTS, ROOT, SCRATCH
 
@@ -48,8 +51,13 @@ def read(experiment, profile):
     """
     files = (RESULTS / profile / experiment).glob("*/*.csv")
     runs = [(run["case"], int(run["seed"]), file) for file in files if (run := RUN.fullmatch(file.parent.name))]
-    cases = {}
+    cases, kept = {}, Counter((case, file.name) for case, _, file in runs)
     for case, seed, file in sorted(runs):
+        # The first seed alone keeps pictures.
+        others = (name for (of, name), seeds in kept.items() if of == case and seeds > 1)
+        if lacking := [name for name in others if not file.with_name(name).exists()]:
+            how = command(experiment, profile)
+            raise UsageError(f"{short(file.parent)} lacks {lacking[0]}, which other seeds have: {how}")
         table = pd.read_csv(file)
         table.insert(0, "seed", seed)
         cases.setdefault(case, {}).setdefault(file.stem, []).append(table)
@@ -59,6 +67,13 @@ def read(experiment, profile):
             f"run the notebook notebooks/experiments/{experiment}.ipynb, or {command(experiment, profile)}"
         )
     return {case: {name: pd.concat(parts, ignore_index=True) for name, parts in t.items()} for case, t in cases.items()}
+
+
+def by_budget(experiment, profile):
+    """As `read` all cases but those called `..._longer`; and one table of these, trained four times as long, or None."""
+    cases = read(experiment, profile)
+    longer = {case: tables for case, tables in cases.items() if case.endswith("_longer")}
+    return {case: cases[case] for case in cases if case not in longer}, together(longer) if longer else None
 
 
 def command(experiment, profile):

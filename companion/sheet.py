@@ -67,12 +67,12 @@ class Sheet:
             fig.savefig(self.out / f"{name}.pdf", metadata=undated)
         plt.show()
 
-    def claim(self, name, measure, evidence, *controls):
+    def claim(self, name, measure, evidence, *controls, longer=None):
         """Judge a claim and print the verdict: see `companion.claims.judge`."""
         claim = self.known[nearest(name, self.known, "claim")]
         if claim.otherwise:
             raise UsageError(f"claim {name} says otherwise: {claim.otherwise} in conf/claims, and is judged here")
-        self.judged.append(claims.judge(claim, measure, evidence, controls))
+        self.judged.append(claims.judge(claim, measure, evidence, controls, longer))
         print(claims.sentence(self.judged[-1]))
 
     def close(self):

@@ -178,6 +178,13 @@ def test_a_control_that_turns_the_verdict_is_found():
     assert claims.sentence(judged) == "gwf-C1: reproduced. gap: 0.5. Said. Control: contradicted."
 
 
+def test_longer_trainings_are_judged_in_the_finding_and_leave_the_verdict():
+    frame, longer = pd.DataFrame({"gap": [0.5]}), pd.DataFrame({"gap": [50.0]})
+    judged = claims.judge(CLAIM, gap, frame, (), longer)
+    assert judged.verdict == "reproduced"
+    assert judged.finding == "Said. At four times the budget contradicted: gap: 50."
+
+
 def test_missing_evidence_is_not_run():
     judged = claims.judge(CLAIM, gap, pd.DataFrame({"gap": []}), ())
     assert judged.verdict == judged.control_verdict == "not-run" and judged.finding == "no rows"

@@ -1,8 +1,37 @@
-"""What was run here beside what git has: two spreads over the committed seeds are the yardstick."""
+"""Results as they are read, and what was run here beside what git has: two spreads over the committed seeds."""
 
 import pandas as pd
+import pytest
 
 from companion import results
+from gwf.errors import UsageError
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Two cases of an experiment, three seeds each; the first seed alone has a picture."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "short", str)
+    for case, value in (("toy", 1.0), ("toy_longer", 2.0)):
+        for seed in range(3):
+            table = pd.DataFrame({"w2": [value + seed]})
+            results.keep("e", "laptop", case, seed, table=table, curve=table, **({} if seed else {"picture": table}))
+    return tmp_path / "laptop" / "e"
+
+
+def test_longer_trainings_are_told_from_the_others(kept):
+    cases, longer = results.by_budget("e", "laptop")
+    assert list(cases) == ["toy"] and list(cases["toy"]["table"]["w2"]) == [1.0, 2.0, 3.0]
+    assert list(longer["w2"]) == [2.0, 3.0, 4.0] and set(longer["case"]) == {"toy_longer"}
+    for seed in range(3):
+        results.shutil.rmtree(kept / f"toy_longer-{seed}")
+    assert results.by_budget("e", "laptop")[1] is None
+
+
+def test_a_table_that_one_seed_has_lost_is_named(kept):
+    (kept / "toy-1" / "curve.csv").unlink()
+    with pytest.raises(UsageError, match="toy-1 lacks curve.csv, which other seeds have: dvc repro show@e"):
+        results.read("e", "laptop")
 
 
 def test_numbers_are_measured_in_spreads(tmp_path, monkeypatch):
