@@ -309,15 +309,3 @@ def mean_of(frame, value, **where):
 def rename(name, first, second):
     """A control that exchanges two values of the column `name`."""
     return lambda frame: frame.assign(**{name: frame[name].replace({first: second, second: first})})
-
-
-def scale(name, factor, **where):
-    """A control that multiplies the column `name` by `factor` in the rows with the given values."""
-
-    def broken(frame):
-        chosen = column(frame, name).notna() | True
-        for key, wanted in where.items():
-            chosen &= column(frame, key) == wanted
-        return frame.assign(**{name: frame[name].where(~chosen, frame[name] * factor)})
-
-    return broken
