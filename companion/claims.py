@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from companion.files import read_file, short
+from companion.files import read_file, shaped, short
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF
 
@@ -214,7 +214,10 @@ def parse(raw, file):
 def read():
     """Every claim of the data files, id -> `Claim`, in the order of the works; ids are unique."""
     paths = [CONF / "claims" / f"{name}.yaml" for name in WORKS]
-    found = [claim for path in paths for claim in parse(read_file(path), short(path))]
+    found = []
+    for path in paths:
+        with shaped(path):
+            found += parse(read_file(path), short(path))
     if twice := [name for name, count in Counter(claim.id for claim in found).items() if count > 1]:
         raise UsageError(f"claim ids used twice: {', '.join(twice)}")
     return {claim.id: claim for claim in found}
