@@ -2,6 +2,7 @@
 
 import difflib
 import numbers
+from textwrap import shorten
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def in_range(value, low, high, what, *, open_low=False):
     except (ValueError, RuntimeError):  # an array or tensor of several numbers
         number = None
     if not isinstance(number, numbers.Real) or isinstance(number, bool):
-        raise UsageError(f"{what} = {' '.join(repr(value).split())} is not a number")
+        raise UsageError(f"{what} = {shorten(repr(value), 80)} is not a number")
     if not ((low < number if open_low else low <= number) and number <= high):
         bracket = "(" if open_low else "["
         raise UsageError(f"{what} = {number!r} is out of range: it must lie in {bracket}{low}, {high}]")
@@ -44,7 +45,7 @@ def real(values, what, low=-1e300, high=1e300, *, open_low=False):
     except (TypeError, ValueError, RuntimeError):  # ragged lists, tensors that numpy cannot read
         array = np.asarray(None)
     if array.dtype.kind not in "biuf":
-        raise UsageError(f"{what} must be real numbers, got {' '.join(repr(values).split())}")
+        raise UsageError(f"{what} must be real numbers, got {shorten(repr(values), 80)}")
     array = array.astype(np.float64)
     for end in (array.min(), array.max()) if array.size else ():
         in_range(end, low, high, what, open_low=open_low)

@@ -32,7 +32,7 @@ import numpy as np
 import ot
 
 from gwf import divergences
-from gwf.errors import UsageError, in_range, whole
+from gwf.errors import UsageError, in_range, real, whole
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,18 @@ class Step:
 
 
 def cost(x, y, tau):
-    r"""C_ij = |x_i - y_j|^2 / (2 tau) for x (n,) or (n, d), y (m,) or (m, d), tau > 0."""
+    r"""C_ij = |x_i - y_j|^2 / (2 tau) for x (n,) or (n, d), y (m,) or (m, d), of one d (else `UsageError`), tau > 0."""
     in_range(tau, 0, np.inf, "tau", open_low=True)
-    x, y = (np.asarray(p, dtype=np.float64).reshape(len(p), -1) for p in (x, y))
+    x, y = (np.atleast_1d(real(p, name)) for p, name in ((x, "x"), (y, "y")))
+    if not (x.size and y.size and x[0].size == y[0].size):
+        raise UsageError(f"x and y must be atoms (n, d) and (m, d) of one d, got shapes {x.shape} and {y.shape}")
+    x, y = (p.reshape(len(p), -1) for p in (x, y))
     return ((x[:, None, :] - y[None, :, :]) ** 2).sum(-1) / (2 * tau)
 
 
 def _weights(p, name, mass=None):
-    p = np.asarray(p, dtype=np.float64)
-    if p.ndim != 1 or not ((p > 0) & (p < np.inf)).all():
+    p = real(p, name)
+    if p.ndim != 1 or not (p > 0).all():
         raise UsageError(f"{name} must be a vector of positive weights; drop atoms without mass")
     if mass is not None and not abs(p.sum() - mass) <= 1e-6:
         raise UsageError(f"{name} has mass {p.sum():.7g}: it must be {mass:g}, to 1e-6")
@@ -115,6 +118,7 @@ def recession(divergence):
     return np.inf if entropy is None else entropy.top
 
 
+@np.errstate(all="ignore")  # an iterate that overflows has no small gap
 def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, stay=np.inf):
     r"""Solve the problem of this module with a certified gap.
 
@@ -157,16 +161,25 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, s
     Raises
     ------
     RuntimeError
-        If the gap is not reached.
+        If the gap is not reached, as may happen where a ratio ends at the cap of "softplus".
     """
-    C, a, b = np.asarray(C, dtype=np.float64), _weights(a, "a"), _weights(b, "b")
-    if C.shape != (a.size, b.size) or not np.isfinite(C).all():
-        raise UsageError(f"C must be finite, of shape {(a.size, b.size)} as the weights ask; it has shape {C.shape}")
+    C, a, b = real(C, "C"), _weights(a, "a"), _weights(b, "b")
+    if C.shape != (a.size, b.size):
+        raise UsageError(f"C must be of shape {(a.size, b.size)} as the weights ask; it has shape {C.shape}")
+    whole(iterations, 1, 1_000_000, "iterations"), in_range(tolerance, 0, 1, "tolerance")
     f_1, f_2 = _entropy(source), _entropy(target)
+    for given, f in (("source", f_1), ("target", f_2)):
+        if f is not None and not hasattr(f, "curvature"):
+            valid = ", ".join(name for name, D in divergences.DIVERGENCES.items() if hasattr(D, "curvature"))
+            raise UsageError(f"{given} = {f.title!r} has no `curvature`, which the solver needs. Valid: hard, {valid}")
     if f_2 is None:
         if f_1 is not None:
             raise UsageError("a hard target needs a hard source; exchange the two laws for the other case")
         return _balanced(C, a, b)
+    if f_1 is None and a.sum() > (1 - 1e-6) * f_2.most * b.sum():
+        raise UsageError(
+            f"{f_2.title} takes less than {f_2.most:g} times the mass of b, {b.sum():g}; a has {a.sum():g}"
+        )
     stay = np.broadcast_to(np.asarray(stay, dtype=np.float64), a.shape)
     may = np.isfinite(stay)
     if may.any() and f_1 is not None:
@@ -186,7 +199,7 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, s
     best = None
     for _ in range(iterations):
         now = _certify(pi, p, v, C, a, b, f_1, f_2, stay)
-        best = now if best is None or not now.gap > best.gap else best
+        best = now if best is None or now.gap <= best.gap else best
         if best.gap <= tolerance * (1 + abs(best.primal)):
             lift = float(a @ paid)
             return replace(best, u=best.u + paid, primal=best.primal + lift, dual=best.dual + lift)
@@ -199,7 +212,10 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, s
         diagonal = W.sum(1) + p / t + row_slope
         scaled = W / diagonal[:, None]
         schur = np.diag(W.sum(0) + col_slope) - W.T @ scaled
-        dv = np.linalg.solve(schur, bottom - scaled.T @ top)
+        try:
+            dv = np.linalg.solve(schur, bottom - scaled.T @ top)
+        except np.linalg.LinAlgError:
+            break
         du = (top - W @ dv) / diagonal
         ds = -(du[:, None] + dv)
         dt = np.where(may, -du, 0.0)
@@ -211,7 +227,7 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, s
         length = min(1.0, 0.98 * room, f_2.stride / max(np.abs(dv).max(), 1e-300))
         pi, p, s, t = pi + length * dpi, p + length * dp, s + length * ds, t + length * dt
         u, v = u + length * du, v + length * dv
-    raise RuntimeError(f"no solution: gap {best.gap:.2g} after {iterations} Newton steps")
+    raise RuntimeError(f"no solution: gap {best.gap:.2g} after at most {iterations} Newton steps")
 
 
 def _room(value, change):
@@ -283,6 +299,10 @@ def value_over_maps(x, y, b, tau, divergence="kl"):
     atom. The difference is the gap that gwf, Proposition 3.1, excludes by asking for absolute continuity.
     """
     entropy, b = _entropy(divergence), _weights(b, "b", mass=1)
+    if entropy is None:
+        raise UsageError(
+            "divergence = 'hard': a map of one atom has the law of one atom; give the name of a divergence"
+        )
     ratios = np.vstack([np.diag(1 / b), np.zeros(b.size)])
     price = np.append(cost(np.atleast_1d(x)[None] if np.ndim(x) else [x], y, tau)[0], recession(divergence))
     return float((price + entropy.f(ratios) @ b).min())

@@ -31,16 +31,21 @@ SPACING = 0.04
 METHODS = ("jko", "uotm", "uotm_released", "ot")
 
 
+def _offsets(spacing, width):
+    in_range(spacing, 1e-4, 1, "spacing"), in_range(width, 0, 1, "width")
+    return np.arange(-round(width / spacing), round(width / spacing) + 1) * spacing
+
+
 def five_modes(spacing=SPACING, width=0.3):
     """The 1-D target as atoms: positions y (m,), weights b (m,), and the number of the mode of each atom (m,)."""
-    offsets = np.arange(-round(width / spacing), round(width / spacing) + 1) * spacing
+    offsets = _offsets(spacing, width)
     b = norm.pdf(offsets, 0, np.sqrt(VARIANCE))
     y = (MODES[:, None] + offsets).ravel()
     return y, np.tile(b / b.sum(), MODES.size) / MODES.size, np.repeat(np.arange(MODES.size), offsets.size)
 
 
-def _check(tau, steps):
-    in_range(tau, 0, np.inf, "tau", open_low=True)
+def _check(tau, steps, spacing=SPACING):
+    in_range(tau, 0, 5e11, "tau", open_low=True), in_range(spacing, 1e-4, 1, "spacing")
     whole(steps, 1, 10_000, "steps")
 
 
@@ -72,7 +77,7 @@ def twenty_five_gaussians(tau, steps, method="jko", spacing=SPACING):
         Start reading at row 1. Row 0 is the source and is in no mode: it holds the share of N(0, 1) nearest to each.
     """
     nearest(method, METHODS, "method")
-    _check(tau, steps)
+    _check(tau, steps, spacing)
     if method == "jko":
         return _jko_twenty_five(float(tau), int(steps), float(spacing)).copy()
     in_range(steps, 1, 1, f"steps with method {method!r}")
@@ -126,7 +131,7 @@ def circle_radii(spacing=SPACING, width=0.8):
 
     .. math:: \frac{s}{\sigma^2} e^{-(s^2 + R^2)/(2 \sigma^2)} I_0(s R / \sigma^2).
     """
-    offsets = np.arange(-round(width / spacing), round(width / spacing) + 1) * spacing
+    offsets = _offsets(spacing, width)
     s, b = [], []
     for R in RADII:
         radius = R + offsets
@@ -149,5 +154,5 @@ def two_circles(tau, steps, spacing=SPACING):
 
     `tau` as in `twenty_five_gaussians`. The target has mass 1/2 there.
     """
-    _check(tau, steps)
+    _check(tau, steps, spacing)
     return _two_circles(float(tau), int(steps), float(spacing)).copy()
