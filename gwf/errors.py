@@ -33,8 +33,9 @@ def in_range(value, low, high, what, *, open_low=False):
     if not isinstance(number, numbers.Real) or isinstance(number, bool):
         raise UsageError(f"{what} = {shorten(repr(value), 80)} is not a number")
     if not ((low < number if open_low else low <= number) and number <= high):
-        bracket = "(" if open_low else "["
-        raise UsageError(f"{what} = {number!r} is out of range: it must lie in {bracket}{low}, {high}]")
+        raise UsageError(
+            f"{what} = {number!r} is out of range: it must lie in {'(' if open_low else '['}{low}, {high}]"
+        )
     return value
 
 

@@ -2,11 +2,9 @@ r"""Gaussian flows and JKO steps in d dimensions: sequences, discretisation floo
 
 The functional is KL(. | N(M, Sigma)) and the laws are N(m, C) with full covariance; nothing need commute. The step itself is
 `gwf.exact.gaussian.jko_step_cov`; here is a second closed form of it, derived independently (`jko_step_by_square_root`),
-and what the studies of Ornstein-Uhlenbeck processes need. A matrix root of an SPD matrix is taken through its
-eigenvectors. Derivations are in the chapter flows.
+and what the studies of Ornstein-Uhlenbeck processes need. Derivations are in the chapter flows.
 
-Sources by key: vwgf (the OU recipe, the Crank-Nicolson variant, moment fits), sjko (its OU recipe), jko-icnn (that recipe's
-origin), gwf (first order in tau).
+Sources by key: vwgf (the OU recipe, the Crank-Nicolson variant, moment fits), sjko (an OU recipe, of jko-icnn), gwf (order).
 """
 
 import numpy as np
@@ -77,14 +75,10 @@ def symkl_cov(m_0, C_0, m_1, C_1):
 def moment_fit_floor(d, n):
     r"""Expected SymKL, :math:`d(d+3)/(2n)` to leading order, of the Gaussian fitted to n samples of a Gaussian in R^d.
 
-    No method judged by moments of n samples can be seen to do better. The mean contributes d/n (its two halves of
-    d/(2n)), the covariance d(d+1)/(2n).
+    No method judged by moments of n samples can be seen to do better. The mean contributes d/n, the covariance d(d+1)/(2n).
     """
     whole(d, 1, 10**9, "d"), whole(n, 1, 10**15, "n")
     return d * (d + 3) / (2 * n)
-
-
-# Random targets of the published OU experiments.
 
 
 def target_vwgf(d, rng):
@@ -116,8 +110,8 @@ def jko_error(M, eigenvalues, tau, t):
     M and the eigenvalues (n, d) are means and variances of n targets, each in the eigenbasis of its covariance, where
     everything is a product; t must be a multiple of tau, by 10^6 at most (else `UsageError`).
 
-    No two close numbers are subtracted. With a = tau / eigenvalue a step divides m - M by 1 + a and s^2 - S^2 by
-    1 + a (1 + s / s'), the flow by e^a and e^{2a}; and the logarithms of SymKL cancel:
+    No close numbers are subtracted. With a = tau / eigenvalue a step from s to s' divides m - M by 1 + a and s^2 - S^2 by
+    1 + a (1 + s / s'), the flow by e^a and e^{2a}; and in SymKL the logarithms cancel:
 
     .. math:: \tfrac12 \sum \frac{(s^2 - v)^2}{s^2 v} + (m - m(t))^2 \Big( \frac1{s^2} + \frac1v \Big), \qquad v = s(t)^2
     """
@@ -146,9 +140,6 @@ def ou_floor(d, tau, t, targets, recipe="vwgf", seed=0):
     drawn = [draw(d, rng) for _ in range(whole(targets, 1, 1_000_000, "targets"))]
     eigenvalues, V = np.linalg.eigh(np.stack([Sigma for _, Sigma in drawn]))
     return jko_error(np.einsum("nij,ni->nj", V, np.stack([M for M, _ in drawn])), eigenvalues, tau, t)
-
-
-# Other time steps of the same flow, per eigendirection.
 
 
 def crank_nicolson_step(a, s, m, lam, tau):

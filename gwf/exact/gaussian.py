@@ -44,14 +44,8 @@ def _products(m, s, M, S):
     return tuple(np.atleast_1d(a) for a in np.broadcast_arrays(m, s, M, S))
 
 
-# Product Gaussians: N(m, diag(s^2)).
-
-
 def w2(m_0, s_0, m_1, s_1):
-    r"""Wasserstein distance of product Gaussians, :math:`W_2^2 = |m_0 - m_1|^2 + |s_0 - s_1|^2`, in the units of x.
-
-    Arguments (..., d), result (...). Source: gelbrich, with commuting covariances.
-    """
+    r"""W_2 of product Gaussians (..., d): :math:`W_2^2 = |m_0 - m_1|^2 + |s_0 - s_1|^2`, of shape (...). Source: gelbrich."""
     m_0, s_0, m_1, s_1 = _products(m_0, s_0, m_1, s_1)
     return np.sqrt(((m_0 - m_1) ** 2 + (s_0 - s_1) ** 2).sum(-1))
 
@@ -137,10 +131,7 @@ def jko_sequence(m, s, M, S, tau, steps):
 
 
 def jko_objective(m_next, s_next, m, s, M, S, tau, divergence="kl"):
-    """Value D(N(m_next, s_next^2) | N(M, S^2)) + W_2^2(N(m_next, s_next^2), N(m, s^2)) / (2 tau) of the step.
-
-    `divergence` is a name in `DIVERGENCES`. Returns an array (...).
-    """
+    """D(mu | nu) + W_2^2(mu, N(m, s^2)) / (2 tau), (...), at mu = N(m_next, s_next^2); D: its name in `DIVERGENCES`."""
     D = DIVERGENCES[nearest(divergence, DIVERGENCES, "divergence")]
     return D(m_next, s_next, M, S) + w2(m_next, s_next, m, s) ** 2 / (2 * _tau(tau))
 
@@ -193,10 +184,7 @@ def moreau_envelope(divergence, m, s, M, S, eps):
 
 
 def optimal_critic(m, s, M, S):
-    r"""Coefficients of the KL critic :math:`h = \log d\mu/d\nu = \sum_i q_i y_i^2/2 + r_i y_i + const`.
-
-    q = 1/S^2 - 1/s^2 and r = m/s^2 - M/S^2.
-    """
+    """q = 1/S^2 - 1/s^2 and r = m/s^2 - M/S^2 of the KL critic h = log dmu/dnu = sum_i q_i y_i^2/2 + r_i y_i + const."""
     m, s, M, S = (np.asarray(a, dtype=np.float64) for a in (m, s, M, S))
     return 1 / S**2 - 1 / s**2, m / s**2 - M / S**2
 
@@ -226,15 +214,11 @@ def ou_flow(m, s, M, S, t):
 
     .. math:: m(t) = M + e^{-t/S^2}(m - M), \qquad s(t)^2 = S^2 + e^{-2t/S^2}(s^2 - S^2)
 
-    the law of dX = -(X - M)/S^2 dt + sqrt(2) dW at time t >= 0 and the limit tau -> 0 of the JKO sequence at k = t/tau
-    (jko).
+    the law of dX = -(X - M)/S^2 dt + sqrt(2) dW at time t >= 0, the limit tau -> 0 of the JKO sequence at t/tau (jko).
     """
     m, s, M, S = (np.asarray(a, dtype=np.float64) for a in (m, s, M, S))
     decay = np.exp(-real(t, "t", 0, math.inf) / S**2)
     return M + decay * (m - M), np.sqrt(S**2 + decay**2 * (s**2 - S**2))
-
-
-# General Gaussians: N(m, C).
 
 
 def symmetric(C, name):
@@ -265,14 +249,14 @@ def two_laws(m_0, C_0, m_1, C_1, definite, names):
         C = real(C, name)
         if C.shape != 2 * means[0].shape or m.shape != means[0].shape or m.ndim != 1 or not m.size:
             raise UsageError(
-                f"{name} of shape {C.shape} and a mean of shape {m.shape}: the sizes must be (d, d) and (d,)"
+                f"{name} {C.shape} and a mean {m.shape} are of several sizes: they must be (d, d) and (d,)"
             )
         if np.abs(C - C.T).max() > 1e-10 * np.abs(C).max():
             raise UsageError(f"{name} must be symmetric")
         w, V = np.linalg.eigh((C + C.T) / 2)
         if (w[0] <= 0) if positive else (w[0] < -1e-10 * abs(w[-1])):
-            kind = "positive definite" if positive else "positive semi-definite"
-            raise UsageError(f"{name} must be {kind}, its least eigenvalue is {w[0]:.3g}")
+            kind = "definite" if positive else "semi-definite"
+            raise UsageError(f"{name} must be positive {kind}, its least eigenvalue is {w[0]:.3g}")
         found += [m, w if positive else np.where(w > w.size * np.finfo(float).eps * w[-1], w, 0.0), V]
     return found
 
@@ -305,8 +289,7 @@ def monge_matrix(C_0, C_1):
 def fitted_map(x, y, ridge=0.0):
     """T(z) = m(y) + M (z - m(x)), the optimal map of the Gaussians with the moments of the samples x, y (n, d).
 
-    `ridge` I is added to both covariances. If y is the image of x under an affine map with symmetric positive definite
-    matrix and `ridge` is 0, T is that map.
+    `ridge` I is added to both covariances. If it is 0 and y = A x + c with A symmetric positive definite, T is that map.
     """
     in_range(ridge, 0, np.inf, "ridge")
     C_x, C_y = (np.cov(t.T, bias=True) + ridge * np.eye(t.shape[1]) for t in (x, y))
@@ -317,8 +300,7 @@ def fitted_map(x, y, ridge=0.0):
 def kl_cov(m, C, M, Sigma):
     r"""KL(N(m, C) | N(M, Sigma)) in nats, a float.
 
-    .. math:: \tfrac12 \big[ \operatorname{tr}(\Sigma^{-1} C) + (m-M)^T \Sigma^{-1} (m-M) - d
-              + \log\det\Sigma - \log\det C \big]
+    .. math:: \tfrac12 \big[ \operatorname{tr}(\Sigma^{-1} C) + (m-M)^T \Sigma^{-1} (m-M) - d + \log\det(\Sigma C^{-1}) \big]
     """
     m, w, V, M, S, U = two_laws(m, C, M, Sigma, (True, True), ("C", "Sigma"))
     trace, gap = ((U.T @ V) ** 2 * w / S[:, None]).sum(), ((U.T @ (m - M)) ** 2 / S).sum()
@@ -335,8 +317,8 @@ def jko_step_cov(m, C, M, Sigma, tau):
               Z = \tfrac{1}{2\tau} I + \big(\tfrac{1}{4\tau^2} I + A^{1/2} C^{-1} A^{1/2}\big)^{1/2}
 
     T is symmetric positive definite, hence the Monge map. When C and Sigma commute this is `jko_step` in their common
-    eigenbasis. Derived here (chapter jko_gaussian). No inverse is taken: with the singular value decomposition
-    A^{-1/2} C^{1/2} = U p W^T, A^{1/2} C' A^{1/2} = Z U p^2 U^T Z = U q^2 U^T with q = p/(2 tau) + (p^2/(4 tau^2) + 1)^{1/2}.
+    eigenbasis. Derived here (chapter jko_gaussian). No covariance is inverted: with A^{-1/2} C^{1/2} = U p W^T, its singular
+    values p, A^{1/2} C' A^{1/2} = U q^2 U^T with q = p/(2 tau) + (p^2/(4 tau^2) + 1)^{1/2}.
     """
     tau = _tau(tau)
     m, w, V, M, S, B = two_laws(m, C, M, Sigma, (True, True), ("C", "Sigma"))
