@@ -4,6 +4,7 @@ A notebook judges a claim with `Sheet.claim`: a measure turns evidence into numb
 the claim's band into a verdict. A control is evidence broken on purpose, which must come to another verdict.
 """
 
+import contextlib
 import functools
 import math
 import re
@@ -251,9 +252,10 @@ def judge(claim, measure, evidence, controls, longer=None):
         if turned != reached:
             break
     finding = outcome.text
-    if longer is not None:
-        again = measure(longer).values
-        finding += f" At four times the budget {verdict(again, claim.band, claim.toy)}: {listed(again)}."
+    with contextlib.suppress(NotRun):
+        if longer is not None:
+            again = measure(longer).values
+            finding += f" At four times the budget {verdict(again, claim.band, claim.toy)}: {listed(again)}."
     values = {
         name: float(value) if np.ndim(value) == 0 else list(map(float, value)) for name, value in outcome.values.items()
     }
