@@ -21,7 +21,7 @@ class NotNumbers(UsageError, TypeError):
     """Cells that are no numbers at all: scikit-learn has TypeErrors for them."""
 
 
-def cells_of(X):
+def _cells(X):
     """X with every mark of a missing cell (a mask, None, pd.NA) as NaN; tensors and lists as arrays."""
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu().to(torch.promote_types(X.dtype, torch.float64)).numpy()
@@ -59,7 +59,7 @@ def table_of(estimator, X, reset, what="X", missing=False, least=1):
         check_is_fitted(estimator)
     try:
         named = {"input_name": what, "estimator": estimator, "ensure_min_samples": least, "ensure_all_finite": False}
-        cells = check_array(cells_of(X), dtype=np.float64, order="C", copy=True, **named)
+        cells = check_array(_cells(X), dtype=np.float64, order="C", copy=True, **named)
     except (TypeError, ValueError) as error:
         kind = NotNumbers if isinstance(error, TypeError) else UsageError
         raise kind(f"{what} cannot be read as a table of numbers: {str(error).strip().splitlines()[0]}") from None

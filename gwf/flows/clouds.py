@@ -5,7 +5,7 @@ import torch
 from sklearn.utils import check_array
 
 from gwf.errors import UsageError
-from gwf.validation import cells_of
+from gwf.validation import _cells
 
 
 def cloud(x, name):
@@ -15,7 +15,7 @@ def cloud(x, name):
     """
     if not torch.is_tensor(x):
         try:
-            return torch.from_numpy(np.array(check_array(cells_of(x), dtype=[np.float64, np.float32], input_name=name)))
+            return torch.from_numpy(np.array(check_array(_cells(x), dtype=[np.float64, np.float32], input_name=name)))
         except (TypeError, ValueError) as error:
             raise UsageError(f"{name} is no cloud of points (n, d): {str(error).splitlines()[0]}") from None
     if x.dim() != 2 or not x.numel() or x.dtype not in (torch.float32, torch.float64) or not x.isfinite().all():

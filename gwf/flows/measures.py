@@ -177,7 +177,7 @@ def sliced_energy_distance(x, y, directions=500, seed=0):
     6.0
     """
     p, q = (t.detach() for t in pair(x, y))
-    (n, d), stream = p.shape, generator(whole(seed, 0, 2**63 - 1, "seed"), "directions", p.device)
+    (n, d), stream = p.shape, generator(seed, "directions", p.device)
     values = []
     for lines in torch.arange(whole(directions, 1, 10**9, "directions")).split(64):
         w = torch.randn(d, len(lines), generator=stream, device=p.device, dtype=p.dtype)
@@ -221,5 +221,5 @@ def l2_uvp(predicted, true, variance=None):
     p, q = (t.detach().double() for t in pair(predicted, true, ("predicted", "true")))
     if len(p) != len(q):
         raise UsageError(f"predicted has {len(p)} rows and true {len(q)}: one image of each point")
-    total = float(q.var(0, correction=0).sum()) if variance is None else number(variance, 0, math.inf, "variance")
+    total = float(q.var(0, correction=0).sum()) if variance is None else variance
     return 100 * float((p - q).square().sum(1).mean()) / in_range(total, 0, math.inf, "variance", open_low=True)
