@@ -254,12 +254,14 @@ def judge(claim, measure, evidence, controls, longer=None):
     finding = outcome.text
     with contextlib.suppress(NotRun):
         if longer is not None:
-            again = measure(longer).values
+            again = plain(measure(longer).values)
             finding += f" At four times the budget {verdict(again, claim.band, claim.toy)}: {listed(again)}."
-    values = {
-        name: float(value) if np.ndim(value) == 0 else list(map(float, value)) for name, value in outcome.values.items()
-    }
-    return Judgement(claim.id, reached, turned, values, finding)
+    return Judgement(claim.id, reached, turned, plain(outcome.values), finding)
+
+
+def plain(values):
+    """Measured values as floats, intervals as lists of two."""
+    return {name: float(value) if np.ndim(value) == 0 else [*map(float, value)] for name, value in values.items()}
 
 
 def sentence(judged):

@@ -401,10 +401,10 @@ def test_what_is_no_pair_of_laws_is_refused(f, laws, words):
 
 
 def test_a_long_step_from_an_ill_conditioned_law_is_taken():
-    """It was refused: "covariance must be a symmetric (d, d) matrix". tau = 1e6 ends within 2 / tau of the target."""
+    """It was refused: "covariance must be a symmetric (d, d) matrix", its own B by rounding. 2 / tau from the target."""
     V = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))[0]
-    found = by_root(np.zeros(3), (V * [1, 1e-6, 1e-12]) @ V.T, np.ones(3), np.diag([1.0, 2.0, 3.0]), 1e6)
-    assert found[0] == pytest.approx(np.ones(3), abs=1e-5) and found[1] == pytest.approx(np.diag([1.0, 2, 3]), abs=1e-4)
+    found = by_root(np.zeros(3), (V * [1, 1e-6, 1e-12]) @ V.T, np.ones(3), (V * [2.0, 2.0, 2.0]) @ V.T, 1e6)
+    assert found[0] == pytest.approx(np.ones(3), abs=1e-5) and found[1] == pytest.approx(2 * np.eye(3), abs=1e-4)
 
 
 bad = [0, 2.5, "3", None, True, -1]

@@ -40,3 +40,9 @@ def test_between_steps_an_atom_is_a_bin_of_half_the_distance_to_its_nearest_neig
     bins = grids.Bins(y, first, np.array([1.0, 0.5, 0.5, 0.75]))
     again = grids.semidiscrete_step(bins, y, b, tau).mu
     assert second == pytest.approx(again / again.sum(), rel=1e-7)
+
+
+def test_a_mode_that_holds_just_its_share_is_found():
+    """Weights 1/2, 1/2, 0, 0, 0: four modes of 1/4, which is 25/4 times what is due."""
+    weights = np.array([0.5, 0.5, 0.0, 0.0, 0.0])
+    assert [mixtures.modes_found(weights, share) for share in (6.25, 6.3)] == [4, 0]

@@ -5,6 +5,7 @@ import torch
 from sklearn.utils import check_array
 
 from gwf.errors import UsageError
+from gwf.validation import _cells
 
 
 def cloud(x, name):
@@ -14,7 +15,7 @@ def cloud(x, name):
     """
     if not torch.is_tensor(x):
         try:
-            return torch.from_numpy(np.array(check_array(x, dtype=[np.float64, np.float32], input_name=name)))
+            return torch.from_numpy(np.array(check_array(_cells(x), dtype=[np.float64, np.float32], input_name=name)))
         except (TypeError, ValueError) as error:
             raise UsageError(f"{name} is no cloud of points (n, d): {str(error).splitlines()[0]}") from None
     if x.dim() != 2 or not x.numel() or x.dtype not in (torch.float32, torch.float64) or not x.isfinite().all():
@@ -23,7 +24,11 @@ def cloud(x, name):
 
 
 def pair(x, y, names=("x", "y")):
-    """Both as tensors, `y` in the type of `x`; `UsageError` if their columns or the devices of two tensors differ."""
+    """Both as tensors, `y` in the type of `x`; `UsageError` if columns, their names or the devices of two tensors differ."""
+    if hasattr(x, "columns") and hasattr(y, "columns") and list(x.columns) != list(y.columns):
+        raise UsageError(
+            f"{names[0]} has the columns {list(x.columns)} and {names[1]} {list(y.columns)}: they must agree"
+        )
     p, q = cloud(x, names[0]), cloud(y, names[1])
     if p.shape[1] != q.shape[1]:
         raise UsageError(

@@ -9,13 +9,16 @@ which V comes; `prepare(y)`, called first with all data, for units and constants
 import copy
 import inspect
 import math
+import warnings
 
 import ot
 import torch
+from scipy.spatial.distance import cdist
+from sklearn.exceptions import ConvergenceWarning
 
 from gwf import divergences, fields
 from gwf.bounds import FDivergence
-from gwf.errors import UsageError, in_range, nearest, whole
+from gwf.errors import UsageError, nearest, whole
 from gwf.fields import mmd
 from gwf.fields.base import Field
 from gwf.fields.learned import FunctionalField
@@ -24,6 +27,7 @@ from gwf.fields.sliced import Sliced, quantiles
 from gwf.flows.clouds import array
 from gwf.nets.mlp import MLP
 from gwf.seeding import derive
+from gwf.validation import number
 
 #: Rows of a matrix (n, m) held at a time where V sums over the other cloud: memory is linear.
 ROWS = 512
@@ -43,13 +47,14 @@ def kernel(z, y, g, reg):
 
 def positive(value, what):
     """`value` in (0, inf], else `UsageError`."""
-    return in_range(value, 0, math.inf, what, open_low=True)
+    return number(value, 0, math.inf, what, open_low=True)
 
 
-def exact_plan(x, y):
-    """W_2^2 of two clouds and the plan (n, m), by POT's network simplex, float64."""
-    C = ot.dist(array(x), array(y))
-    plan = ot.emd([], [], C, numItermax=10**7)
+def exact_plan(x, y, weights=None):
+    """W_2^2 of two clouds, x with `weights` or equal ones, and the plan (n, m), by POT's network simplex, float64."""
+    C = cdist(array(x), array(y), "sqeuclidean")
+    # The simplex takes costs below 1e-9 for rounding.
+    plan = ot.emd([] if weights is None else weights, [], C / (C.max() or 1.0), numItermax=10**7)
     return float((C * plan).sum()), torch.as_tensor(plan, dtype=x.dtype, device=x.device)
 
 
@@ -62,7 +67,8 @@ class Sinkhorn(fields.Sinkhorn):
     Parameters
     ----------
     reg, relaxation : float
-        As in `gwf.fields.sinkhorn`, if `relative` in units of the mean of |y - y'|^2 / 2 over all data.
+        As in `gwf.fields.sinkhorn`, if `relative` in units of the mean of |y - y'|^2 / 2 over all data, where reg is at
+        most 1e6. Where it is so small that the plan does not converge, there is a `ConvergenceWarning`.
     iterations : int
         Updates per step; more at the start.
     debias : bool
@@ -78,8 +84,11 @@ class Sinkhorn(fields.Sinkhorn):
 
     def prepare(self, y):
         """Units, and the constant term."""
+        unit = float(y.detach().var(0, correction=0).sum())
+        if unit:
+            number(self.reg if self.relative else self.reg / unit, 0, 1e6, "reg, in units of the variance of y,")
         if self.relative:
-            unit = positive(float(y.detach().var(0, correction=0).sum()), "the variance of y")
+            positive(unit, "the variance of y")
             self.reg, self.relaxation, self.relative = self.reg * unit, self.relaxation * unit, False
         if self.debias:
             self.of_data = self._self(y.detach())[0]
@@ -118,7 +127,15 @@ class Sinkhorn(fields.Sinkhorn):
             for _ in range(iterations):
                 v = (ratio / (E.T @ (1 / (E @ v)))) ** damping * torch.exp(g * ((damping - 1) / reg))
             g = g + reg * v.log()
-        mass, self.warm["y"] = E @ v, g.detach()
+        mass = E @ v
+        if damping == 1 and "y" not in self.warm:
+            off = float((v * (E.T @ (1 / mass)) / len(x) - 1 / len(y)).abs().sum()) / 2
+            if off > 0.05:
+                words = (
+                    f"of the mass {off:.0%} misses its target: more than {self.iterations} iterations, or a larger reg"
+                )
+                warnings.warn(words, ConvergenceWarning, stacklevel=2)
+        self.warm["y"] = g.detach()
         f, second = reg * (math.log(len(y)) - a - mass.log()), g
         if damping < 1:
             second = self.relaxation * -torch.expm1(-g / self.relaxation)
@@ -149,7 +166,7 @@ class MMD(mmd.MMD):
 
     def __init__(self, kernel="energy", bandwidth=1.0):
         super().__init__(kernel, positive(bandwidth, "bandwidth"))
-        self.kernel, self.of_data, self.natural_step = kernel, 0.0, bandwidth**2
+        self.kernel, self.centre, self.of_data, self.natural_step = kernel, 0.0, 0.0, bandwidth**2
 
     def prepare(self, y):
         """The data's own term; with the energy kernel a quarter of their root mean square distance is the step, and its kink
@@ -157,6 +174,7 @@ class MMD(mmd.MMD):
         if self.kernel == "energy":
             unit = float(y.detach().var(0, correction=0).sum().mul(2).sqrt()) or 1.0
             self.natural_step, self.bandwidth = unit / 4, unit * (1e3 if y.dtype == torch.float32 else 1.0)
+        self.centre = y.detach().mean(0)
         self.of_data = self._mean(y.detach(), y.detach())
 
     def velocity(self, x, y, other=None, generator=None):
@@ -167,6 +185,7 @@ class MMD(mmd.MMD):
         return (self._mean(x, x) + self.of_data) / 2 - self._mean(x, y)
 
     def _mean(self, x, y):
+        x, y = x - self.centre, y - self.centre
         sums = [self.phi[self.kernel](torch.cdist(r, y).square(), self.bandwidth).sum() for r in x.split(ROWS)]
         return sum(sums) / (len(x) * len(y))
 
@@ -175,6 +194,9 @@ class SlicedW2(Sliced):
     """Sliced W2 with its value along the directions that V draws too. Parameters as in `gwf.fields.sliced`; memory linear."""
 
     natural_step = 0.5
+
+    def __init__(self, directions=128):
+        super().__init__(whole(directions, 1, 10**6, "directions"))
 
     def value(self, x, y, generator):
         """(d / 2) times the mean over directions of W_2^2 on the line."""
@@ -191,8 +213,7 @@ class OptimalTransport(MinibatchOT):
 
     def velocity(self, x, y, other=None, generator=None):
         """V at x (n, d), for data y (m, d); the plan counts as constant, and the data with it."""
-        p = x.detach()
-        return super().velocity(p, y.detach()) + p - x
+        return len(x) * exact_plan(x, y)[1] @ y.detach() - x
 
     def value(self, x, y, generator=None):
         """W_2^2 / 2."""
@@ -327,8 +348,16 @@ def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "potentials"))
         given += tuple(MLP(x.shape[1], 1).to(x.device, x.dtype) for _ in getattr(make, "potentials", ()))
-    for setting in settings:
-        nearest(setting, list(inspect.signature(make).parameters)[len(given) :], f"setting of {functional!r}")
+    own = list(inspect.signature(make).parameters.values())[len(given) :]
+    defaults = {parameter.name: parameter.default for parameter in own}
+    for setting, value in settings.items():
+        default = defaults[nearest(setting, defaults, f"setting of {functional!r}")]
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise UsageError(f"{setting} = {value!r}: it must be True or False")
+        if type(default) is int:
+            whole(value, 0, 10**9, setting)
+        elif type(default) is float:
+            number(value, -math.inf, math.inf, setting)
     found = make(*given, **settings)
     if found.potentials and not isinstance(functional, Field):
         found.warm_up = whole(warm_up, 0, 10**9, "warm_up")

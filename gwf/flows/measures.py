@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 
 from gwf.errors import UsageError, in_range, whole
-from gwf.flows.clouds import array, pair
+from gwf.flows.clouds import array, cloud, pair
 from gwf.flows.particles import in_batch, prepared
 from gwf.metrics import scores
 from gwf.seeding import generator
+from gwf.validation import number
 
 
 def minibatch_bias(
@@ -66,6 +67,9 @@ def minibatch_bias(
     """
     p, q = pair(x, y)
     whole(draws, 2, 10**6, "draws"), whole(seeds, 1, 10**6, "seeds")
+    for name, given in (("batches", batches), ("reg", [] if reg is None else reg)):
+        if not hasattr(given, "__len__") or isinstance(given, str):
+            raise UsageError(f"{name} = {given!r}: it must be a list of numbers")
     for batch in batches:
         whole(batch, 2, min(len(p), len(q)), "batch")
     rows, given_V = [], None if reference is None else pair(reference, p, ("reference", "x"))[0]
@@ -134,8 +138,10 @@ def ksd(x, score, beta=None):
     >>> abs(gwf.ksd(x, score)) < 0.01 < gwf.ksd(x + 1, score)
     True
     """
+    cloud(x, "x")  # before a function sees it
     p, s = (array(t) for t in pair(x, score(x) if callable(score) else score, ("x", "score")))
-    return scores.ksd(p, s, scores.ksd_scale(p) if beta is None else beta)
+    beta = scores.ksd_scale(p) if beta is None else number(beta, 0, math.inf, "beta", open_low=True)
+    return scores.ksd(p - p.mean(0), s, beta)
 
 
 def sliced_energy_distance(x, y, directions=500, seed=0):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ot
 import pandas as pd
 import torch
 
@@ -81,8 +80,7 @@ class Explicit:
 
     def w2(self, x):
         """W_2 to y, by POT."""
-        square = ot.emd2(self.masses(x), [], ot.dist(array(x), array(self.y)), numItermax=10**7)
-        return math.sqrt(max(square, 0))
+        return math.sqrt(functionals.exact_plan(x, self.y, self.masses(x))[0])
 
     def plan(self, x):
         """The plan of V, or None."""
@@ -114,7 +112,7 @@ class Atoms(Explicit):
         """y and the x where mass stays; and the distance that mass went, whose mean square is W_2^2."""
         a, b, y = self.masses(x), np.full(len(self.y), 1 / len(self.y)), array(self.y)
         there = a > 0
-        self.found = found = atoms.jko_step(array(x)[there], a[there], y, b, self.step, self.F.divergence)
+        self.found = found = atoms.jko_step(array(x)[there], a[there], y, b, self.step, self.F.divergence.of_mass)
         stays = found.kept > 1e-8  # an interior point has no exact zeros
         weights = np.concatenate([found.mu, found.kept[stays]])
         self.weights = weights / weights.sum()
@@ -124,9 +122,15 @@ class Atoms(Explicit):
 
     def value(self, x):
         """D_f of the law, with the price of the mass off the data."""
-        m, f = len(self.y), self.F.divergence.of_mass.f
-        on, off = (np.zeros(m), 1.0) if self.weights is None else (self.weights[:m], self.weights[m:].sum())
-        return float(f(m * on).mean()) + (off * atoms.recession(self.F.divergence) if off > 0 else 0.0)
+        m, D = len(self.y), self.F.divergence.of_mass
+        if self.weights is None:  # at the start the particles that lie on data count as theirs
+            _, place = np.unique(np.concatenate([array(self.y), array(x)]), axis=0, return_inverse=True)
+            data, mine = (np.bincount(part, minlength=place.max() + 1) for part in (place[:m], place[m:]))
+            on = (mine / (len(x) * np.maximum(data, 1)))[place[:m]]
+        else:
+            on = self.weights[:m]
+        off = max(1 - on.sum(), 0.0)
+        return float(D.f(m * on).mean()) + (off * atoms.recession(D) if off > 1e-9 else 0.0)
 
     def plan(self, x):
         """Of the last step."""
@@ -194,7 +198,12 @@ def velocity(x, y, functional="sinkhorn", *, seed=0, **settings):
     p, q = pair(x, y)
     F = prepared(p, q, functional, seed, settings)
     with graph(p, q):
-        return like(F.velocity(p, q, p, generator(seed, "flow", p.device)), x)
+        V = F.velocity(p, q, p, generator(seed, "flow", p.device))
+    if not V.isfinite().all():
+        raise UsageError(
+            f"the velocity of {F.title} is not finite on {len(p)} and {len(q)} points: some need two of each"
+        )
+    return like(V, x)
 
 
 def flow(
@@ -284,11 +293,15 @@ def flow(
     """
     p, q = pair(x, y)
     whole(steps, 1, 10**9, "steps"), in_range(tolerance, 0, 1, "tolerance")
-    batch is None or whole(batch, 2, min(len(p), len(q)), "batch")
+    batch = batch if batch is None else whole(batch, 2, min(len(p), len(q)), "batch")
+    for name, flag in (("exact", exact), ("keep", keep)):
+        if not isinstance(flag, (bool, np.bool_)):
+            raise UsageError(f"{name} = {flag!r}: it must be True or False")
     every = max(steps // 20, 1) if every is None else whole(every, 1, 10**9, "every")
     kind = {"explicit": Explicit, "jko": Proximal}[nearest(method, ("explicit", "jko"), "method")]
     F = prepared(p, q, functional, seed, settings)
     step = functionals.positive(getattr(F, "natural_step", 1.0) if step is None else step, "step")
+    in_range(step, 0, 1e300, "step")
     reach = functionals.positive(getattr(F, "reach", math.inf) if reach is None else reach, "reach")
     if kind is Proximal:
         if batch or isinstance(F, Learned) or not hasattr(F, "value"):
