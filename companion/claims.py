@@ -240,22 +240,28 @@ def judge(claim, measure, evidence, controls, longer=None):
 
     Each of `controls` turns evidence into broken evidence; where the verdict may go either way (a comparison of two
     methods) there are two, one against each side. `control_verdict` is the first that differs; if none does, the last.
-    What the same check says of `longer` trainings, if there are any, ends the finding.
+    If there are `longer` trainings, they are judged where the others contradict the claim and they do not, as too little
+    training contradicts nothing; else what they say ends the finding.
     """
     try:
         outcome = measure(evidence)
     except NotRun as missing:
         return Judgement(claim.id, "not-run", "not-run", {}, str(missing))
-    reached = turned = verdict(outcome.values, claim.band, claim.toy)
+    reached, finding = verdict(outcome.values, claim.band, claim.toy), outcome.text
+    with contextlib.suppress(NotRun):
+        if longer is not None:
+            again = measure(longer)
+            at_length = verdict(again.values, claim.band, claim.toy)
+            if reached == "contradicted" != at_length:
+                finding = f"{again.text} With a quarter of this training contradicted: {listed(plain(outcome.values))}."
+                evidence, outcome, reached = longer, again, at_length
+            else:
+                finding += f" With four times the training {at_length}: {listed(plain(again.values))}."
+    turned = reached
     for break_it in controls:
         turned = verdict(measure(break_it(evidence)).values, claim.band, claim.toy)
         if turned != reached:
             break
-    finding = outcome.text
-    with contextlib.suppress(NotRun):
-        if longer is not None:
-            again = plain(measure(longer).values)
-            finding += f" At four times the budget {verdict(again, claim.band, claim.toy)}: {listed(again)}."
     return Judgement(claim.id, reached, turned, plain(outcome.values), finding)
 
 

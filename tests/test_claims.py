@@ -183,11 +183,16 @@ def test_a_control_that_turns_the_verdict_is_found():
     assert claims.sentence(judged) == "gwf-C1: reproduced. gap: 0.5. Said. Control: contradicted."
 
 
-def test_longer_trainings_are_judged_in_the_finding_and_leave_the_verdict():
-    frame, longer = pd.DataFrame({"gap": [0.5]}), pd.DataFrame({"gap": [50.0]})
-    judged = claims.judge(CLAIM, gap, frame, (), longer)
-    assert judged.verdict == "reproduced"
-    assert judged.finding == "Said. At four times the budget contradicted: gap: 50."
+def test_longer_trainings_are_judged_where_they_alone_do_not_contradict():
+    fits, far = pd.DataFrame({"gap": [0.5]}), pd.DataFrame({"gap": [50.0]})
+    judged = claims.judge(CLAIM, gap, fits, (times(100),), far)
+    assert (judged.verdict, judged.control_verdict) == ("reproduced", "contradicted")
+    assert judged.finding == "Said. With four times the training contradicted: gap: 50."
+    judged = claims.judge(CLAIM, gap, far, (times(0.01), times(100)), fits)
+    assert (judged.verdict, judged.control_verdict, judged.values) == ("reproduced", "contradicted", {"gap": 0.5})
+    assert judged.finding == "Said. With a quarter of this training contradicted: gap: 50."
+    judged = claims.judge(CLAIM, gap, far, (), pd.DataFrame({"gap": []}))
+    assert (judged.verdict, judged.finding) == ("contradicted", "Said.")
 
 
 def test_missing_evidence_is_not_run():

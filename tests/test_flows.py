@@ -406,7 +406,9 @@ def test_measures_agree_with_those_of_the_library_and_of_scipy():
     line = gwf.sliced_energy_distance(x[:, :1], y[:, :1], 3)
     assert line == pytest.approx(scipy.stats.energy_distance(x[:, 0], y[:, 0]) ** 2, rel=1e-9)
     assert gwf.sliced_energy_distance(x, x) == pytest.approx(0, abs=1e-12)
-    assert gwf.ksd(x, -x) == pytest.approx(scores.ksd(x, -x, scores.ksd_scale(x))) and gwf.ksd(x, -x) == gwf.ksd(x, lambda x: -x)
+    assert gwf.ksd(x, -x) == pytest.approx(scores.ksd(x, -x, scores.ksd_scale(x))) and gwf.ksd(x, -x) == gwf.ksd(
+        x, lambda x: -x
+    )
     assert gwf.ksd(torch.as_tensor(x), -x, 0.3) == pytest.approx(scores.ksd(x, -x, 0.3))
     assert gwf.frechet_distance is metrics.frechet_distance
     assert gwf.l2_uvp(x + 1, x) == pytest.approx(100 * 3 / x.var(0).sum()) and gwf.l2_uvp(x + 1, x, 3.0) == 100
