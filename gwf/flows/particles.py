@@ -130,7 +130,9 @@ class Atoms(Explicit):
         else:
             on = self.weights[:m]
         off = max(1 - on.sum(), 0.0)
-        return float(D.f(m * on).mean()) + (off * atoms.recession(D) if off > 1e-9 else 0.0)
+        with np.errstate(divide="ignore"):  # f(0) may be infinite
+            of_data = float(D.f(m * on).mean())
+        return of_data + (off * atoms.recession(D) if off > 1e-9 else 0.0)
 
     def plan(self, x):
         """Of the last step."""
