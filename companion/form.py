@@ -92,7 +92,8 @@ def ranges():
     with shaped(file := CONF / "ranges.yaml"):
         table = {name: entry for entry in read_file(file) for name in [*entry["of"]]}
         for entry in table.values():
-            math.fsum(entry[limit] for limit in ("above", "from", "to") if limit in entry)
+            if not all(isinstance(entry.get(limit, 0), (int, float)) for limit in ("above", "from", "to")):
+                raise TypeError(f"{entry}: limits are numbers")
     return table
 
 

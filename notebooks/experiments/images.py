@@ -99,24 +99,18 @@ def in_units_of_the_gaussian(frame):
     return np.exp(logs[~logs.index.get_level_values("step").isin(trainings.REFERENCES)])
 
 
-PLACES = {
-    "gan": {"xytext": (0, 8), "ha": "center", "va": "center", "textcoords": "offset points"},
-    "jko": {"xytext": (6, -6), "ha": "left", "va": "center", "textcoords": "offset points"},
-}
-PLACES |= dict.fromkeys(("sjko", "uotm", "uotm_released"), PLACES["jko"] | {"xytext": (-5, 0), "ha": "right"})
-"""Time step -> where a name stands beside its point: neighbours in different places."""
-
-
 def carried_figure(both):
-    """The columns `clothes` and `digits` of `in_units_of_the_gaussian` against each other, a named point per method."""
+    """The columns `clothes` and `digits` of `in_units_of_the_gaussian` against each other, a point per method with its place
+    on clothes."""
     figure, axes = plt.subplots(figsize=(style.WIDTH, 4.6), layout="constrained")
-    for (functional, step), at in both.iterrows():
-        look = {"color": style.colour(functional), "markersize": 5}
-        axes.plot(at["digits"], at["clothes"], "o" if step != "gan" else "s", **look)
-        where = PLACES.get(step, PLACES["jko"])
-        axes.annotate(trainings.label(functional, step), tuple(at[["digits", "clothes"]]), fontsize=7, **where)
+    for place, ((functional, step), at) in enumerate(both.sort_values("clothes").iterrows(), 1):
+        look = {"color": style.colour(functional), "markersize": 5, "lw": 0}
+        name = f"{place} {trainings.label(functional, step)}"
+        axes.plot(at["digits"], at["clothes"], "o" if step != "gan" else "s", label=name, **look)
+        beside = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 7}
+        axes.annotate(str(place), tuple(at[["digits", "clothes"]]), **beside)
     axes.set(xscale="log", yscale="log", xlabel="digits: FD-LeNet over the Gaussian's", ylabel="clothes: the same")
-    axes.set_xlim(both["digits"].min() / 3, both["digits"].max() * 1.8)
     trainings.log_axis(axes.xaxis)
     trainings.log_axis(axes.yaxis)
+    figure.legend(loc="outside right upper", fontsize=7)
     return figure
