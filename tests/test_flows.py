@@ -412,3 +412,63 @@ def test_measures_agree_with_those_of_the_library_and_of_scipy():
     assert gwf.l2_uvp(x + 1, x) == pytest.approx(100 * 3 / x.var(0).sum()) and gwf.l2_uvp(x + 1, x, 3.0) == 100
     with pytest.raises(UsageError, match="200 rows and true 150"):
         gwf.l2_uvp(x, y)
+
+
+class Spikes:
+    """Three equally likely normal laws of deviation .01, at -3, 0 and 3: a density that fixed rules miss."""
+
+    parts = norm(np.array([[-3.0], [0.0], [3.0]]), 0.01)
+    pdf = lambda self, x: self.parts.pdf(x).mean(0)
+    cdf = lambda self, x: self.parts.cdf(x).mean(0)
+    ppf = lambda self, u: 5.0 * (2 * u - 1)  # of another law: where panels end is no matter of precision
+    isf = lambda self, u: -self.ppf(u)
+
+
+@pytest.mark.parametrize(
+    "law, y, primal",
+    [
+        # scipy.integrate.quad of (x - y_j)^2 g over the cells, between quantiles, 1e-13 relative.
+        (scipy.stats.t(3), [0.0, 1.0], 1.1801464673009108),
+        (scipy.stats.pareto(3), [0.0, 1.0], 0.745020077134),
+        (scipy.stats.t(5), [0.0, 1.0], 0.5900555744105089),
+        (scipy.stats.lognorm(1), [0.0, 1.0], 2.537771723939004),
+        (scipy.stats.gamma(0.1), [0.0, 1.0], 0.17436776370227025),
+        # To the nearest of -1 and 1, by hand: 2 / 3 (4 + s^2) + (1 - 2 s (2 / pi)^(1/2) + s^2) / 3, halved.
+        (Spikes(), [-1.0, 1.0], (4 + 1e-4) / 3 + (1.0001 - 0.02 * math.sqrt(2 / math.pi)) / 6),
+    ],
+)
+def test_a_step_from_any_law_on_the_line(law, y, primal):
+    found = gwf.jko_step(law, y, 1.0)
+    assert found.primal == pytest.approx(primal, rel=1e-11) and abs(found.gap) < 1e-8
+
+
+@pytest.mark.parametrize(
+    "law",
+    [scipy.stats.t(2.2), scipy.stats.beta(0.5, 0.5), scipy.stats.arcsine(3, 1e-3), scipy.stats.lognorm(3), norm(1e6, 1e-3)],
+)  # fmt: skip
+def test_a_step_from_a_law_to_one_atom_costs_its_second_moment(law):
+    second = float(law.var() + (law.mean() - 1) ** 2)
+    assert gwf.jko_step(law, [1.0], 0.5).primal == pytest.approx(second, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "law, given, message",
+    [
+        (scipy.stats.cauchy(), {}, "second moment of the law x is infinite"),
+        (scipy.stats.t(2), {}, "second moment"),
+        (scipy.stats.poisson(3), {}, "has a density"),
+        (norm, {"b": [1.0, 1.0]}, "b = .*of sum 1"),
+        (norm, {"b": [1.0]}, "b = .*of sum 1"),
+        (norm, {"a": [1.0]}, "no a"),
+        (norm, {"y": 3.0}, "y = 3.0"),
+        (norm, {"y": None}, "y = None"),
+        (norm, {"y": []}, "y = "),
+        (norm, {"y": ["one"]}, "y = "),
+        (norm, {"tolerance": None}, "tolerance = None"),
+        (norm, {"tau": "3"}, "tau = '3'"),
+        (norm, {"tau": 1e13}, "tau = 1"),
+    ],
+)
+def test_slips_of_a_step_on_the_line_are_named(law, given, message):
+    with pytest.raises(UsageError, match=message):
+        gwf.jko_step(law, **{"y": [0.0, 1.0], "tau": 1.0} | given)

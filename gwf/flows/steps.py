@@ -9,8 +9,8 @@ import torch
 from gwf.bounds import xlogy
 from gwf.errors import UsageError
 from gwf.exact import atoms, grids
-from gwf.exact.shannon import gauss_legendre
 from gwf.flows.clouds import array, like, pair
+from gwf.validation import number
 
 
 class JKOStep(NamedTuple):
@@ -49,18 +49,19 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
     ----------
     x : array_like or Tensor (n, d), or a law on the line
         Atoms of mu; or an object with `cdf`, `pdf`, `ppf` and `isf`, such as `scipy.stats.norm(0, 1)`, or
-        `gwf.exact.grids.Bins`: a density, of which no grid is taken. O(n m^2), on a line O(m) per Newton step.
+        `gwf.exact.grids.Bins`: a density of finite second moment, of which no grid is taken. O(n m^2), on a line O(m) per
+        Newton step.
     y : array_like or Tensor (m, d)
         Atoms of nu; for a law x an increasing grid (m,).
     tau : float
-        Step in (0, inf), in squared units of x per nat.
+        Step in (0, inf), for a law x at most 1e12, in squared units of x per nat.
     divergence : str
         "kl", "reverse_kl", "js", "chi2", "hellinger", or another name of `gwf.divergences` with `curvature`; "hard" with a
         hard source is balanced transport. For a law x "kl" alone.
     source : str
         "hard", or the divergence f_1 that relaxes the source.
     a, b : array_like (n,), (m,), optional
-        Positive weights, of sum 1 unless a side is relaxed; equal by default.
+        Positive weights, of sum 1 unless a side is relaxed; equal by default. A law x has no a, and the sum of b is 1.
     tolerance : float
         On the gap, relative to 1 + |value|; for a law x on the sum of the residuals, a probability.
 
@@ -93,8 +94,9 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
     for name, given in (("divergence", divergence), ("source", source)):
         if not isinstance(given, str):
             raise UsageError(f"{name} = {given!r} must be a name, such as 'kl'")
+    tau, tolerance = number(tau, 0, math.inf, "tau", open_low=True), number(tolerance, 0, 1, "tolerance")
     if hasattr(x, "cdf"):
-        return _on_the_line(x, y, tau, divergence, source, b, tolerance)
+        return _on_the_line(x, y, tau, divergence, source, a, b, tolerance)
     p, q = (array(t) for t in pair(x, y))
     a, b = (np.full(len(t), 1 / len(t)) if w is None else w for t, w in ((p, a), (q, b)))
     stay = atoms.recession(divergence) if source == "hard" else math.inf
@@ -104,29 +106,87 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
     return JKOStep(y, give(found.mu), give(found.v), *values, give(found.plan), give(found.kept))
 
 
-def _on_the_line(law, y, tau, divergence, source, b, tolerance):
+def _on_the_line(law, y, tau, divergence, source, a, b, tolerance):
     r"""The semi-discrete step: its gap is sum_j b_j [Psi(t_j) + Psi*(-v_j) + v_j t_j] >= 0, t_j the ratio in cell j.
 
-    For the transport cost and the integral of the potential's transform share int |x - y_j|^2 / (2 tau) over the cells.
+    For the transport cost and the integral of the potential's transform share int |x - y_j|^2 / (2 tau) over the cells, whose
+    error the gap has twice.
     """
-    if (divergence, source) != ("kl", "hard"):
-        raise UsageError(f"divergence = {divergence!r}, source = {source!r}: a law on the line has 'kl' and 'hard'")
-    grid = np.asarray(y.detach().cpu() if torch.is_tensor(y) else y, dtype=np.float64)
-    b = np.full(len(grid), 1 / len(grid)) if b is None else np.asarray(b, dtype=np.float64)
-    cells = grids.semidiscrete_step(law, grid, b, tau, tolerance)
-    weights, v = grids.cell_masses(cells.v, law, grid, tau), cells.v
+    if (divergence, source) != ("kl", "hard") or a is not None:
+        raise UsageError(
+            f"divergence = {divergence!r}, source = {source!r}: a law on the line has 'kl', 'hard' and no a"
+        )
+    if not isinstance(law, grids.Bins) and not all(hasattr(law, name) for name in ("pdf", "ppf", "isf")):
+        raise UsageError(f"x = {law!r}: a law on the line has a density; its methods are cdf, pdf, ppf and isf")
+    grid = _vector(y, "y")
+    weights = np.full(len(grid), 1 / len(grid)) if b is None else _vector(b, "b")
+    if weights.shape != grid.shape or not (weights > 0).all() or abs(weights.sum() - 1) > 1e-6:
+        raise UsageError(f"b = {b!r}: it must have a positive weight for each of the {len(grid)} atoms y, of sum 1")
+    cells = grids.semidiscrete_step(law, grid, weights, tau, tolerance)
+    b, weights, v = weights, grids.cell_masses(cells.v, law, grid, tau), cells.v
     penalty = float((xlogy(weights, weights / b) - weights + b).sum())
-    transport = _transport(law, cells.cuts, grid, tau)
-    dual = transport - float(v @ weights) - float(b @ np.expm1(-v))
+    dual = -float(v @ weights) - float(b @ np.expm1(-v))
+    transport, error = (t / (2 * tau) for t in _transport(law, cells.cuts, grid))
     give = lambda t: like(torch.as_tensor(t), y)
-    values = {"primal": transport + penalty, "dual": dual, "gap": transport + penalty - dual}
+    values = {"primal": transport + penalty, "dual": transport + dual, "gap": penalty - dual + 2 * error}
     return JKOStep(y, give(weights), give(v), **values, cuts=give(cells.cuts))
 
 
-def _transport(law, cuts, y, tau):
-    """int |x - T(x)|^2 / (2 tau) dlaw, T(x) = y_j in cell j, by Gauss-Legendre between cuts and ends (or bins' corners)."""
-    bins = isinstance(law, grids.Bins)
-    corners = [law.y - law.half, law.y + law.half] if bins else [[law.ppf(1e-15)], [law.isf(1e-15)]]
-    ends = np.unique(np.clip(np.concatenate([*corners, cuts]), np.min(corners), np.max(corners)))
-    x, weights = gauss_legendre(ends, 64)
-    return float(((x - y[np.searchsorted(cuts, x)]) ** 2 * law.pdf(x) * weights).sum() / (2 * tau))
+def _vector(t, name):
+    """t as a vector of float64."""
+    try:
+        found = np.asarray(t.detach().cpu() if torch.is_tensor(t) else t, dtype=np.float64)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if found.ndim != 1 or not found.size or not np.isfinite(found).all():
+        raise UsageError(f"{name} = {t!r}: where x is a law on the line it must be a vector (m,) of finite numbers")
+    return found
+
+
+def _transport(law, cuts, y):
+    r"""int |x - y_j|^2 dlaw over the cells, and its error, by Gauss-Legendre panels between cuts, quantiles and tails.
+
+    A panel [a, b] is halved while that changes its value, or while the mass M of the density g in it is not that of the
+    distribution function G. What still hides, at an end where g is infinite, is taken at the middle c:
+
+    .. math:: \int_a^b (x - y)^2 g(x) dx + (G(b) - G(a) - M) (c - y)^2.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    if isinstance(law, grids.Bins):
+        ends, tails = np.concatenate([law.y - law.half, law.y + law.half]), np.empty(0)
+    else:
+        levels = [0.0, 0.5, *4.0 ** -np.arange(1.0, 21)]
+        ends = np.array([float(at(level)) for at in (law.ppf, law.isf) for level in levels])
+        ends = ends[np.isfinite(ends)]
+        tails = np.ptp(ends) * 4.0 ** np.arange(240)
+    margin = 1e-9 * np.ptp(ends)  # quantiles are rounded
+    low, high = ends.min() - margin, ends.max() + margin
+    ends = np.unique(np.concatenate([low - tails, [low], ends, cuts, [high], high + tails]))
+
+    def panels(a, b):
+        """Values, and what they may be off by for the mass that hides."""
+        half, target = (b - a) / 2, y[np.searchsorted(cuts, (a + b) / 2)]
+        x = (a + half)[:, None] + half[:, None] * nodes
+        mass = np.nan_to_num(law.pdf(x.ravel()), nan=0.0, posinf=0.0).reshape(x.shape) * half[:, None] * weights
+        hidden = law.cdf(b) - law.cdf(a) - mass.sum(1)
+        hidden = np.where((np.abs(hidden) > 1e-15) & (low <= a) & (b <= high), hidden, 0.0)  # else rounding of G
+        value = (mass * (x - target[:, None]) ** 2).sum(1) + hidden * (a + half - target) ** 2
+        return value, np.abs(hidden) * (b - a) * np.maximum(np.abs(a - target), np.abs(b - target))
+
+    with np.errstate(all="ignore"):
+        a, b = ends[:-1], ends[1:]
+        value, _ = panels(a, b)
+        # Sixteen times the last panel bounds what is beyond, where that is little.
+        last = [v[v > 0][-1:].sum() for v in (value[b <= low][::-1], value[a >= high])]
+        total, error = 0.0, 16 * sum(last)
+        if not error <= 1e-8 * np.abs(value).sum() < math.inf:
+            raise UsageError("the second moment of the law x is infinite, or its tails are too heavy to tell")
+        for _ in range(100):
+            middle, scale = (a + b) / 2, abs(total + value.sum())
+            (left, off), (right, more) = panels(a, middle), panels(middle, b)
+            off = np.abs(left + right - value) + off + more
+            again = (off > 1e-14 * scale) & (a < middle) & (middle < b)
+            total, error = total + (left + right)[~again].sum(), error + off[~again].sum()
+            a, b = np.r_[a[again], middle[again]], np.r_[middle[again], b[again]]
+            value = np.r_[left[again], right[again]]
+    return float(total + value.sum()), float(error + value.sum())
