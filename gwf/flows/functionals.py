@@ -9,21 +9,23 @@ which V comes; `prepare(y)`, called first with all data, for units and constants
 import copy
 import inspect
 import math
+import warnings
 
-import ot
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from gwf import divergences, fields
 from gwf.bounds import FDivergence
-from gwf.errors import UsageError, in_range, nearest, whole
-from gwf.fields import mmd
+from gwf.errors import UsageError, nearest, whole
+from gwf.fields import drifting, mmd
 from gwf.fields.base import Field
 from gwf.fields.learned import FunctionalField
 from gwf.fields.minibatch_ot import MinibatchOT
 from gwf.fields.sliced import Sliced, quantiles
-from gwf.flows.clouds import array
+from gwf.flows.clouds import exact_plan, standard
 from gwf.nets.mlp import MLP
 from gwf.seeding import derive
+from gwf.validation import number, setting
 
 #: Rows of a matrix (n, m) held at a time where V sums over the other cloud: memory is linear.
 ROWS = 512
@@ -43,14 +45,18 @@ def kernel(z, y, g, reg):
 
 def positive(value, what):
     """`value` in (0, inf], else `UsageError`."""
-    return in_range(value, 0, math.inf, what, open_low=True)
+    return number(value, 0, math.inf, what, open_low=True)
 
 
-def exact_plan(x, y):
-    """W_2^2 of two clouds and the plan (n, m), by POT's network simplex, float64."""
-    C = ot.dist(array(x), array(y))
-    plan = ot.emd([], [], C, numItermax=10**7)
-    return float((C * plan).sum()), torch.as_tensor(plan, dtype=x.dtype, device=x.device)
+class Equivariant(Field):
+    """V(s x + c, s y + c) = s^degree V(x, y): computed at `standard` clouds."""
+
+    degree = 1
+
+    def velocity(self, x, y, other=None, generator=None):
+        """V at x (n, d)."""
+        (p, q, other), s = standard(x, y, x if other is None else other)
+        return s**self.degree * super().velocity(p, q, other, generator)
 
 
 class Sinkhorn(fields.Sinkhorn):
@@ -98,26 +104,46 @@ class Sinkhorn(fields.Sinkhorn):
 
     def plan(self, x, y):
         """The entropic plan, rows of sum 1 / n."""
-        _, _, E, v = self._across(x, y)
+        _, _, E, v = self._across(x, y, last=True)
         return E * v / ((E @ v)[:, None] * len(x))
 
-    def _start(self, name, y):
-        """Potential, and temperatures with numbers of updates: falling to `reg` at the start."""
-        g, n = self.warm.get(name), self.iterations
-        if g is not None and len(g) == len(y):
-            return g, [(self.reg, n)]
-        return y.new_zeros(len(y)), [*((self.reg * 4.0**k, n) for k in (4, 3, 2, 1)), (self.reg, 3 * n)]
+    def _start(self, name, x, y):
+        """Potential, and temperatures with numbers of updates: falling from about the mean cost to `reg` at the start.
 
-    def _across(self, x, y):
-        """OT_reg(mu, nu), B at x, and the plan's factors."""
-        (g, rounds), ratio = self._start("y", y), len(x) / len(y)
+        Beyond 1e8 mean costs a plan is independent to 1e-8, and a potential of that size has no more digits: reg ends there.
+        """
+        unit = (
+            float((x.var(0, correction=0) + y.var(0, correction=0) + (x.mean(0) - y.mean(0)).square()).detach().sum())
+            / 2
+        )
+        reg, g, n = min(self.reg, 1e8 * unit or 1.0), self.warm.get(name), self.iterations
+        if g is not None and len(g) == len(y):
+            return g, [(reg, n)]
+        depth = max(int(math.log(unit / reg, 4)), 4) if unit else 4
+        return y.new_zeros(len(y)), [*((reg * 4.0**k, n) for k in range(depth, 0, -1)), (reg, 3 * n)]
+
+    def _across(self, x, y, last=False):
+        """OT_reg(mu, nu), B at x, and the plan's factors; at the start and at the end they are to have converged."""
+        last = last or "y" not in self.warm
+        (g, rounds), ratio = self._start("y", x, y), len(x) / len(y)
         for reg, iterations in rounds:
             damping = 1.0 if math.isinf(self.relaxation) else self.relaxation / (self.relaxation + reg)
             E, a = kernel(x, y, g, reg)
             v = torch.ones_like(g)
             for _ in range(iterations):
-                v = (ratio / (E.T @ (1 / (E @ v)))) ** damping * torch.exp(g * ((damping - 1) / reg))
+                mass = E @ v
+                new = (ratio / (E.T @ (1 / mass))) ** damping * torch.exp(g * ((damping - 1) / reg))
+                change = (v / new).detach()
+                if far := not new.detach().log().abs().amax() <= 30:
+                    # Entries that were cut off begin to count: the same update on logarithms.
+                    K, b = kernel(y, x, reg * (math.log(len(y)) - a - mass.log()), reg)
+                    g = damping * reg * (math.log(len(x)) - b - K.sum(1).log())
+                    (E, a), new = kernel(x, y, g, reg), torch.ones_like(g)
+                v = new
             g = g + reg * v.log()
+        if last and (far or not (change - 1).abs().mean() <= 0.1):
+            text = f"the plan at reg = {reg:.3g} has not converged, 5 % of its mass or more is in the wrong place"
+            warnings.warn(f"{text}: take more iterations, or a larger reg", ConvergenceWarning, stacklevel=2)
         mass, self.warm["y"] = E @ v, g.detach()
         f, second = reg * (math.log(len(y)) - a - mass.log()), g
         if damping < 1:
@@ -126,7 +152,7 @@ class Sinkhorn(fields.Sinkhorn):
 
     def _self(self, x, name=None):
         """OT_reg(mu, mu), and B at x."""
-        g, rounds = self._start(name, x)
+        g, rounds = self._start(name, x, x)
         for reg, iterations in rounds:
             E, a = kernel(x, x, g, reg)
             w, gap = torch.ones_like(g), torch.exp(math.log(len(x)) - a - g / reg)
@@ -157,13 +183,22 @@ class MMD(mmd.MMD):
         if self.kernel == "energy":
             unit = float(y.detach().var(0, correction=0).sum().mul(2).sqrt()) or 1.0
             self.natural_step, self.bandwidth = unit / 4, unit * (1e3 if y.dtype == torch.float32 else 1.0)
-        self.of_data = self._mean(y.detach(), y.detach())
+        self.of_data = self._mean(y.detach() - y.detach().mean(0), y.detach() - y.detach().mean(0))
 
     def velocity(self, x, y, other=None, generator=None):
         return torch.cat([super(MMD, self).velocity(r, y, x if other is None else other) for r in x.split(ROWS)])
 
+    def _repulsion(self, x, y):
+        """E_y[c(x, y) (x - y)], where no graph is asked for without the roots that `cdist` takes."""
+        if torch.is_grad_enabled() or max(len(x), len(y)) <= 25:  # so few are subtracted before they are squared
+            return super()._repulsion(x, y)
+        r2 = torch.addmm(y.square().sum(1) + x.square().sum(1, keepdim=True), x, y.T, alpha=-2).clamp_min_(0)
+        c = r2.add_(1e-12 * self.bandwidth**2).rsqrt_() if self.kernel == "energy" else self.slope(r2, self.bandwidth)
+        return (c.sum(1, keepdim=True) * x - c @ y) / len(y)
+
     def value(self, x, y, generator=None):
         """MMD^2 / 2."""
+        x, y = x - y.mean(0), y - y.mean(0)
         return (self._mean(x, x) + self.of_data) / 2 - self._mean(x, y)
 
     def _mean(self, x, y):
@@ -184,7 +219,7 @@ class SlicedW2(Sliced):
         return d / 2 * (along - (target if len(y) == n else quantiles(target, n))).square().mean()
 
 
-class OptimalTransport(MinibatchOT):
+class OptimalTransport(Equivariant, MinibatchOT):
     """W_2^2 / 2 of the two clouds, by exact transport on the CPU."""
 
     natural_step = 0.5
@@ -192,7 +227,7 @@ class OptimalTransport(MinibatchOT):
     def velocity(self, x, y, other=None, generator=None):
         """V at x (n, d), for data y (m, d); the plan counts as constant, and the data with it."""
         p = x.detach()
-        return super().velocity(p, y.detach()) + p - x
+        return super().velocity(p, y.detach()) + (p - x)
 
     def value(self, x, y, generator=None):
         """W_2^2 / 2."""
@@ -201,6 +236,24 @@ class OptimalTransport(MinibatchOT):
     def plan(self, x, y):
         """The optimal plan."""
         return exact_plan(x, y)[1]
+
+
+class Drifting(Equivariant, drifting.Drifting):
+    """As in `gwf.fields.drifting`, in any unit."""
+
+    def __init__(self, reg=0.05, relative=True):
+        super().__init__(positive(reg, "reg"), relative)
+
+    def velocity(self, x, y, other=None, generator=None):
+        """V at x (n, d)."""
+        kind = Equivariant if self.relative else drifting.Drifting
+        return kind.velocity(self, x, y, x if other is None else other)
+
+
+class DriftingReleased(Equivariant, drifting.DriftingReleased):
+    """As in `gwf.fields.drifting`, anywhere."""
+
+    degree = 0
 
 
 class Blurred(Field):
@@ -287,7 +340,8 @@ class OfFunction(Field):
 
 
 CLOSED = {"sinkhorn": Sinkhorn, "sliced": SlicedW2, "mmd": MMD, "minibatch_ot": OptimalTransport}
-"""In closed form, with values. `sinkhorn_single` of `gwf.fields` is `sinkhorn` here, where self terms are of one cloud."""
+CLOSED |= {"drifting": Drifting, "drifting_released": DriftingReleased}
+"""In closed form, but for drifting with values. `sinkhorn_single` of `gwf.fields` is `sinkhorn` here, where self terms are of one cloud."""
 
 
 def names():
@@ -327,9 +381,9 @@ def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "potentials"))
         given += tuple(MLP(x.shape[1], 1).to(x.device, x.dtype) for _ in getattr(make, "potentials", ()))
-    for setting in settings:
-        nearest(setting, list(inspect.signature(make).parameters)[len(given) :], f"setting of {functional!r}")
-    found = make(*given, **settings)
+    for name in settings:
+        nearest(name, list(inspect.signature(make).parameters)[len(given) :], f"setting of {functional!r}")
+    found = make(*given, **{name: setting(name, value) for name, value in settings.items()})
     if found.potentials and not isinstance(functional, Field):
         found.warm_up = whole(warm_up, 0, 10**9, "warm_up")
     return found

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ot
 import pandas as pd
 import torch
 
 from gwf.errors import UsageError, in_range, nearest, whole
 from gwf.exact import atoms
+from gwf.fields.drifting import DriftingReleased
+from gwf.fields.kernels import LearnedMMD
 from gwf.fields.learned import Learned
 from gwf.flows import functionals
-from gwf.flows.clouds import array, like, pair
+from gwf.flows.clouds import array, exact_plan, like, pair
 from gwf.progress import follow
 from gwf.seeding import generator
 
@@ -81,8 +82,7 @@ class Explicit:
 
     def w2(self, x):
         """W_2 to y, by POT."""
-        square = ot.emd2(self.masses(x), [], ot.dist(array(x), array(self.y)), numItermax=10**7)
-        return math.sqrt(max(square, 0))
+        return math.sqrt(exact_plan(x, self.y, self.masses(x))[0])
 
     def plan(self, x):
         """The plan of V, or None."""
@@ -114,7 +114,7 @@ class Atoms(Explicit):
         """y and the x where mass stays; and the distance that mass went, whose mean square is W_2^2."""
         a, b, y = self.masses(x), np.full(len(self.y), 1 / len(self.y)), array(self.y)
         there = a > 0
-        self.found = found = atoms.jko_step(array(x)[there], a[there], y, b, self.step, self.F.divergence)
+        self.found = found = atoms.jko_step(array(x)[there], a[there], y, b, self.step, self.F.divergence.of_mass)
         stays = found.kept > 1e-8  # an interior point has no exact zeros
         weights = np.concatenate([found.mu, found.kept[stays]])
         self.weights = weights / weights.sum()
@@ -123,10 +123,13 @@ class Atoms(Explicit):
         return torch.cat([self.y, x[rows]]), torch.tensor([[math.sqrt(square)]])
 
     def value(self, x):
-        """D_f of the law, with the price of the mass off the data."""
-        m, f = len(self.y), self.F.divergence.of_mass.f
-        on, off = (np.zeros(m), 1.0) if self.weights is None else (self.weights[:m], self.weights[m:].sum())
-        return float(f(m * on).mean()) + (off * atoms.recession(self.F.divergence) if off > 0 else 0.0)
+        """D_f of the law, with the price of the mass off the data; mass at equal points is added up."""
+        divergence, m = self.F.divergence.of_mass, len(self.y)
+        _, at = np.unique(array(torch.cat([self.y, x])), axis=0, return_inverse=True)
+        at = at.ravel()
+        b, a = np.bincount(at[:m], minlength=at.max() + 1) / m, np.bincount(at[m:], self.masses(x), at.max() + 1)
+        off = a[b == 0].sum()
+        return float(divergence.f(a[b > 0] / b[b > 0]) @ b[b > 0]) + (off * atoms.recession(divergence) if off else 0.0)
 
     def plan(self, x):
         """Of the last step."""
@@ -142,6 +145,10 @@ def in_batch(F, x, y, stream):
 def prepared(x, y, functional, seed, settings):
     """The functional, having seen the data, its potentials warmed up."""
     F = functionals.get(functional, x, whole(seed, 0, 2**63 - 1, "seed"), **settings)
+    if isinstance(F, LearnedMMD | DriftingReleased) and min(len(x), len(y)) < 2:
+        raise UsageError(
+            f"{F.title} compares points of one cloud: x and y have n = {len(x)}, m = {len(y)}, not 2 or more"
+        )
     if hasattr(F, "prepare"):
         F.prepare(y)
     improve(F, x, y, getattr(F, "warm_up", 0), generator(seed, "warm-up", x.device))
