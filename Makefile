@@ -43,11 +43,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 quoted = '$(subst ','\'',$(1))'
 DRIVE = "$(PY)" -m companion.driver $(call quoted,$(PROFILE)) --engine=$(call quoted,$(ENGINE)) \
   $(if $(JOBS),--jobs=$(call quoted,$(JOBS))) $(if $(MINUTES),--minutes=$(call quoted,$(MINUTES))) \
-  $(if $(filter-out 0 no false,$(REUSE)),--reuse)
+  $(if $(filter-out 0 n no No NO false False FALSE off Off OFF,$(REUSE)),--reuse)
 # Kernels as the pipeline starts them, whatever is set up for the user's own Jupyter and matplotlib.
 KERNELS := JUPYTER_PREFER_ENV_PATH=1 JUPYTER_PATH= MATPLOTLIBRC=/dev/null MPLBACKEND=
 
-.PHONY: reproduce plan test lab site data notebooks claims claim bench clean python restored
+.PHONY: reproduce plan train test lab site data notebooks claims claim bench clean python restored
 
 reproduce: $(STAMP)
 	@$(DRIVE)
@@ -55,6 +55,9 @@ reproduce: $(STAMP)
 
 plan: $(STAMP)
 	@$(DRIVE) --plan
+
+train: restored
+	@dvc repro $(call quoted,train@$(DATASET)-$(CASE)-$(SEED))
 
 python:
 	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found; give one with PYTHON=..." >&2; exit 1; }
@@ -91,7 +94,7 @@ site: $(SITE)
 $(SITE): $(STAMP) $(wildcard report/claims.csv report/sheets/*/* website/*.* website/static/* *.md references.bib) \
   $(wildcard gwf/*.py gwf/*/*.py) $(NOTEBOOKS)
 	@test -e report/site/searchindex.js || rm -rf scratch/site/doctrees  # a first build that was cut short
-	@"$(PY)" -m website.pages
+	@"$(PY)" -m website
 	@"$(PY)" -m sphinx -q -c website -d scratch/site/doctrees scratch/site/source report/site
 	@touch "$@"
 

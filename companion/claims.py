@@ -4,6 +4,7 @@ A notebook judges a claim with `Sheet.claim`: a measure turns evidence into numb
 the claim's band into a verdict. A control is evidence broken on purpose, which must come to another verdict.
 """
 
+import contextlib
 import functools
 import math
 import re
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from companion.files import read_file, short
+from companion.files import read_file, shaped, short
 from gwf.errors import UsageError, nearest
 from gwf.paths import CONF
 
@@ -214,7 +215,10 @@ def parse(raw, file):
 def read():
     """Every claim of the data files, id -> `Claim`, in the order of the works; ids are unique."""
     paths = [CONF / "claims" / f"{name}.yaml" for name in WORKS]
-    found = [claim for path in paths for claim in parse(read_file(path), short(path))]
+    found = []
+    for path in paths:
+        with shaped(path):
+            found += parse(read_file(path), short(path))
     if twice := [name for name, count in Counter(claim.id for claim in found).items() if count > 1]:
         raise UsageError(f"claim ids used twice: {', '.join(twice)}")
     return {claim.id: claim for claim in found}
@@ -236,25 +240,34 @@ def judge(claim, measure, evidence, controls, longer=None):
 
     Each of `controls` turns evidence into broken evidence; where the verdict may go either way (a comparison of two
     methods) there are two, one against each side. `control_verdict` is the first that differs; if none does, the last.
-    What the same check says of `longer` trainings, if there are any, ends the finding.
+    If there are `longer` trainings, they are judged where the others contradict the claim and they do not, as too little
+    training contradicts nothing; else what they say ends the finding.
     """
     try:
         outcome = measure(evidence)
     except NotRun as missing:
         return Judgement(claim.id, "not-run", "not-run", {}, str(missing))
-    reached = turned = verdict(outcome.values, claim.band, claim.toy)
+    reached, finding = verdict(outcome.values, claim.band, claim.toy), outcome.text
+    with contextlib.suppress(NotRun):
+        if longer is not None:
+            again = measure(longer)
+            at_length = verdict(again.values, claim.band, claim.toy)
+            if reached == "contradicted" != at_length:
+                finding = f"{again.text} With a quarter of this training contradicted: {listed(plain(outcome.values))}."
+                evidence, outcome, reached = longer, again, at_length
+            else:
+                finding += f" With four times the training {at_length}: {listed(plain(again.values))}."
+    turned = reached
     for break_it in controls:
         turned = verdict(measure(break_it(evidence)).values, claim.band, claim.toy)
         if turned != reached:
             break
-    finding = outcome.text
-    if longer is not None:
-        again = measure(longer).values
-        finding += f" At four times the budget {verdict(again, claim.band, claim.toy)}: {listed(again)}."
-    values = {
-        name: float(value) if np.ndim(value) == 0 else list(map(float, value)) for name, value in outcome.values.items()
-    }
-    return Judgement(claim.id, reached, turned, values, finding)
+    return Judgement(claim.id, reached, turned, plain(outcome.values), finding)
+
+
+def plain(values):
+    """Measured values as floats, intervals as lists of two."""
+    return {name: float(value) if np.ndim(value) == 0 else [*map(float, value)] for name, value in values.items()}
 
 
 def sentence(judged):
@@ -309,15 +322,3 @@ def mean_of(frame, value, **where):
 def rename(name, first, second):
     """A control that exchanges two values of the column `name`."""
     return lambda frame: frame.assign(**{name: frame[name].replace({first: second, second: first})})
-
-
-def scale(name, factor, **where):
-    """A control that multiplies the column `name` by `factor` in the rows with the given values."""
-
-    def broken(frame):
-        chosen = column(frame, name).notna() | True
-        for key, wanted in where.items():
-            chosen &= column(frame, key) == wanted
-        return frame.assign(**{name: frame[name].where(~chosen, frame[name] * factor)})
-
-    return broken

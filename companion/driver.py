@@ -36,10 +36,10 @@ import joblib
 
 from companion import claims, code, ledger, params, workspace
 from companion.engines import LOCK, Stages, environment, python
-from companion.files import read_file, write_text
+from companion.files import read_file, shaped, write_text
 from companion.guard import alone, command_line, say, watch
 from gwf.errors import UsageError, in_range, nearest, whole
-from gwf.paths import ROOT, SCRATCH
+from gwf.paths import CONF, ROOT, SCRATCH
 from gwf.progress import clock
 
 INPUTS = "results/inputs"
@@ -53,8 +53,10 @@ Stage = namedtuple("Stage", "name kind cmd deps outs inputs seed")
 
 def stages(composed):
     """All stages but `inputs`, name -> `Stage`, from dvc.yaml and the parameters, in the order of the file."""
-    found = {}
-    for kind, entry in read_file(ROOT / "dvc.yaml")["stages"].items():
+    found, file = {}, ROOT / "dvc.yaml"
+    with shaped(file):
+        kinds = read_file(file)["stages"].items()
+    for kind, entry in kinds:
         if kind == "inputs":
             continue
         each = composed[entry["foreach"].strip("${}")] if "foreach" in entry else {"": {}}
@@ -115,7 +117,7 @@ def mark(entry):
 
 def marks(new=()):
     """Marks of the stages that ran here; the entries in dvc.lock of those named in `new` are marked now."""
-    known = set(kept(SCRATCH / "ran.json", []))
+    known = {entry for entry in kept(SCRATCH / "ran.json", []) if isinstance(entry, str)}
     if new:
         locked = read_file(ROOT / "dvc.lock")["stages"]
         known |= {mark(locked[name]) for name in new if name in locked}
@@ -126,7 +128,8 @@ def marks(new=()):
 def kept(file, nothing):
     """What a file of scratch/ keeps, or `nothing` if it is absent or damaged: it is only lost time."""
     with contextlib.suppress(UsageError):
-        return read_file(file)
+        if isinstance(found := read_file(file), type(nothing)):
+            return found
     return nothing
 
 
@@ -145,7 +148,9 @@ class Costs:
 
     def __init__(self, profile):
         self.file = SCRATCH / "costs" / f"{profile}.json"
-        self.known = (read_file(ROOT / "conf" / "costs.yaml").get(profile) or {}) | kept(self.file, {})
+        with shaped(given := CONF / "costs.yaml"):
+            known = {**(read_file(given).get(profile) or {}), **kept(self.file, {})}
+        self.known = {name: seconds for name, seconds in known.items() if isinstance(seconds, (int, float))}
 
     def __getitem__(self, stage):
         return self.known.get(stage.name) or self.known.get(stage.name.rsplit("-", 1)[0], SECONDS[stage.kind])
@@ -259,6 +264,8 @@ def reproduce(
         todo = out_of_date = stale(found, texts, reuse)
         if minutes:
             todo = telling(found, todo, costs, 60 * minutes * jobs * 0.8)
+            if out_of_date and not todo:
+                raise UsageError(f"minutes = {minutes:g}: no stage is as short as that")
         if claim is not None:
             needed = settling(claim, found)
             todo = todo & needed | {name for name in needed if found[name].kind in ("show", "chapter", "claims")}

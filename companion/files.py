@@ -1,5 +1,6 @@
 """How files are read, written and linked: a damaged one is named with what is wrong, a write is whole or not at all."""
 
+import contextlib
 import io
 import json
 import os
@@ -13,7 +14,14 @@ from gwf.paths import ROOT, replace
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML in which 1e-3 is the number that everybody takes it for; YAML 1.1 asks for 1.0e-3."""
+    """YAML in which 1e-3 is the number that everybody takes it for (YAML 1.1 asks for 1.0e-3), and no name comes twice."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        for i, (key, _) in enumerate(node.value):
+            if key.value in names[:i]:
+                raise ValueError(f"{key.value!r} is given twice, again in line {key.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
 
 
 Loader.add_implicit_resolver(
@@ -48,9 +56,18 @@ def read_file(path, **options):
         raise UsageError(f"{short(path)} is damaged: {words}") from None
 
 
+@contextlib.contextmanager
+def shaped(path):
+    """Inside, content of the file `path` that is not of the expected form is a `UsageError` that names the file."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise UsageError(f"{short(path)} is damaged: its content has not the form it should have ({error!r})") from None
+
+
 def write_text(text, path):
     """Write `text` to `path` atomically; returns whether the bytes changed."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return False
     replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return True

@@ -9,7 +9,7 @@ import re
 import tokenize
 from pathlib import Path
 
-from companion.files import read_file, short, write_text
+from companion.files import read_file, shaped, short, write_text
 from gwf.errors import UsageError, in_range, nearest
 from gwf.paths import CONF, NOTEBOOKS, ROOT
 
@@ -89,8 +89,11 @@ def parameters_of(notebook):
 @functools.cache
 def ranges():
     """Name of a parameter -> its range in conf/ranges.yaml."""
-    table = read_file(CONF / "ranges.yaml")
-    return {name: entry for entry in table for name in entry["of"]}
+    with shaped(file := CONF / "ranges.yaml"):
+        table = {name: entry for entry in read_file(file) for name in [*entry["of"]]}
+        for entry in table.values():
+            math.fsum(entry[limit] for limit in ("above", "from", "to") if limit in entry)
+    return table
 
 
 def in_its_range(name, value, of):

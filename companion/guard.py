@@ -79,7 +79,7 @@ def parsed(actions, words):
         for key, entry in inspect.signature(action).parameters.items():
             kind, default = (None if it is entry.empty else it for it in (entry.annotation, entry.default))
             option = entry.kind is entry.KEYWORD_ONLY
-            how = {"nargs": "*"} if kind is list else {"type": kind, "default": default}
+            how = {"nargs": "*", "default": []} if kind is list else {"type": kind, "default": default}
             if default is False:
                 how = {"action": "store_true"}
             elif default is not None and not option:

@@ -1,7 +1,7 @@
 """What the notebooks of experiments take from this folder, to be imported in one line."""
 
 from companion import results
-from companion.claims import NotRun, Outcome, column, mean_of, rename, scale, select, together
+from companion.claims import NotRun, Outcome, column, mean_of, rename, select, together
 from companion.plots import legend, ticks
 from companion.sheet import Sheet, number, spread
 from companion.style import REAL, WIDTH, colour

@@ -21,7 +21,7 @@ import pandas as pd
 
 from companion import claims
 from companion.claims import ID, KINDS, TRUST, VERDICTS, WORKS, Judgement, listed, show_interval
-from companion.files import read_file, short, write_text
+from companion.files import read_file, shaped, short, write_text
 from companion.form import cells, source
 from companion.guard import command_line
 from companion.params import profiles
@@ -39,7 +39,10 @@ def judged_in():
 def evaluate(profile, report):
     """The ledger: a DataFrame, one row per claim, all of it text; reads every claims.json below the report folder."""
     files = sorted(Path(report).glob("sheets/*/claims.json"))
-    judged = {entry["id"]: (file.parent.name, entry) for file in files for entry in read_file(file)}
+    judged = {}
+    for file in files:
+        with shaped(file):
+            judged |= {entry["id"]: (file.parent.name, vars(Judgement(**entry))) for entry in read_file(file)}
     rows, where = [], judged_in()
     for claim in claims.read().values():
         folder, entry = judged.get(claim.id, ("", None))
@@ -105,8 +108,9 @@ def metrics(frame, report):
     found, plane = {"claims": {name: tally(frame)[name] for name in ("reproduced", "partly", "contradicted")}}, set()
     for name, column in {"eight_gaussians": "w2_mean", "digits": "fd_lenet_mean"}.items():
         for file in Path(report).glob(f"sheets/{name}/{name}.csv"):
-            table = pd.read_csv(file)
-            plane = plane or set(table["functional"])
+            with shaped(file):
+                table = read_file(file).astype({"seeds": int, column: float})
+                plane = plane or set(table["functional"])
             for row in table[table["seeds"] >= min(table["seeds"].max(), 2)].to_dict("records"):
                 if row["step"] in ("gan", "jko", "sjko", "euler") and row["functional"] in plane | EXPLICIT:
                     found.setdefault(f"{name}-{row['step']}", {})[row["functional"]] = float(f"{row[column]:.4g}")
@@ -127,9 +131,11 @@ def sheets(frame, folder):
     """What every notebook showed and judged, experiments before chapters, images first: see `Sheet.close`."""
     found = []
     for file in sorted(folder.glob("sheets/*/shown.json")):
-        shown, name = read_file(file), file.parent.name
+        name = file.parent.name
         judged = frame[frame["evidence"] == f"sheets/{name}/"].to_dict("records")
-        link = os.path.relpath(ROOT / shown["notebook"], folder.resolve())
+        with shaped(file):
+            shown = {part: read_file(file)[part] for part in ("title", "notebook", "tables", "figures")}
+            link = os.path.relpath(ROOT / shown["notebook"], folder.resolve())
         found.append(shown | {"name": name, "link": link, "judged": judged})
     return sorted(found, key=lambda shown: ("/chapters/" in shown["link"], shown["name"] != "digits"))
 
@@ -144,15 +150,18 @@ def render(template, **of):
 def disputes(frame):
     """The entries of conf/disputes.yaml with the verdicts of their claims."""
     verdicts = dict(zip(frame["id"], frame["verdict"], strict=True))
-    entries = read_file(CONF / "disputes.yaml")
-    of = lambda names: {name: verdicts[nearest(name, verdicts, "claim")] for name in names}
-    return [{"answer": "", **entry, "claims": of(entry["claims"])} for entry in entries]
+    of = lambda names: {name: verdicts[nearest(name, verdicts, "claim of conf/disputes.yaml")] for name in names}
+    with shaped(file := CONF / "disputes.yaml"):
+        return [{"answer": "", **entry, "claims": of([] + entry["claims"])} for entry in read_file(file)]
 
 
 def write(profile, report):
     """Gather what the notebooks showed and judged in claims.csv, claims.md, README.md, SHA256SUMS and metrics/; the same
     results give the same bytes."""
-    frame, folder = evaluate(nearest(profile, profiles(), "profile"), ROOT / report), ROOT / report
+    folder = ROOT / report
+    frame = evaluate(nearest(profile, profiles(), "profile"), folder)
+    if not (folder / "sheets").is_dir():
+        raise UsageError(f"{short(folder)} has no sheets to gather: it is no report")
     frame.to_csv(folder / "claims.csv", index=False, lineterminator="\n")
     of = {"profile": profile, "summary": summary(frame), "verdicts": VERDICTS, "works": works(frame), "kinds": KINDS}
     of |= {"by_kind": by_kind(frame), "sheets": sheets(frame, folder), "disputes": disputes(frame)}
@@ -173,11 +182,15 @@ def load(report):
     file = Path(report) / "claims.csv"
     try:
         frame = read_file(file, dtype=str, keep_default_na=False)
-        if frame.empty or not {"id", "paper", "kind", "claim", "value", "verdict", "control_verdict"} <= set(frame):
+        if not {"id", "paper", "kind", "claim", "value", "verdict", "control_verdict"} <= set(frame):
             raise UsageError(f"{short(file)} has no claims")
+        if list(frame["id"]) != list(claims.read()) or not set(frame["verdict"]) <= set(VERDICTS):
+            raise UsageError(f"{short(file)} has other claims or verdicts than conf/claims")
     except UsageError as error:
-        inside = short(file).parts
-        profile = f" PROFILE={nearest(inside[1], profiles(), 'profile')}" if inside[0] == "results" else ""
+        inside = Path(short(file)).parts
+        profile = (
+            f" PROFILE={nearest(inside[1], profiles(), 'profile')}" if inside[0] == "results" and inside[3:] else ""
+        )
         raise UsageError(f"{error}. Make it with: make reproduce{profile}") from None
     return frame
 

@@ -146,6 +146,8 @@ def show(name):
 
 def refresh(notebooks: list):
     """Execute notebooks in place with their default parameters: the stored outputs are then those of the code."""
+    if not notebooks:
+        raise UsageError("refresh needs the files of notebooks, or: make notebooks")
     for notebook in map(Path, notebooks):
         shutil.rmtree(RESULTS / "lab" / notebook.stem, ignore_errors=True)
         changed = write(run(notebook, f"refresh-{notebook.stem}", {}), notebook)

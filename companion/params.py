@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from companion.files import read_file, write_text
+from companion.files import read_file, shaped, write_text
 from companion.form import accept, parameters_of, path_of
 from companion.guard import command_line
 from gwf.data.files import absent
@@ -56,9 +56,10 @@ def compose(profile, overrides=()):
         with initialize_config_dir(str(CONF), version_base=None):
             found = compose("config", overrides=[f"profile={profile}", *overrides])
         composed = OmegaConf.to_container(found, resolve=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, OSError) as error:
         for path in (CONF / "config.yaml", *sorted((CONF / "profile").glob("*.yaml"))):
-            read_file(path)  # the broken file may be one that this profile builds on
+            with shaped(path):  # the broken file may be one that this profile builds on
+                read_file(path).get("defaults")
         raise UsageError(f"{where}: {' '.join(str(error).split())}") from None
     if not isinstance(composed, dict) or composed.get("profile") != profile:
         raise UsageError(f"{where} must begin with '# @package _global_' and have the line 'profile: {profile}'")
@@ -141,14 +142,19 @@ def validate(params, later=()):
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(params["device"])):
         raise UsageError(f"device = {params['device']!r} is unknown: use 'cpu', 'cuda' or 'cuda:<index>'")
     report = Path(str(params["report"]))
-    if report.is_absolute() or ".." in report.parts or not report.parts:
-        raise UsageError(f"report = {params['report']!r} must be a folder below the repository, such as 'report'")
+    taken = (ROOT / report).exists() and not (ROOT / report / "sheets").is_dir()  # what lies there is no report
+    if report.is_absolute() or ".." in report.parts or not report.parts or taken:
+        raise UsageError(f"report = {params['report']!r} must be a folder for the report alone, such as 'report'")
     for name, _ in entries(params["experiments"], "experiments"):
         nearest(name, notebooks("experiments"), "experiment")
     for kind, name, case, settings in cases(params):
         where = f"{kind}.{name}.{case}"
-        if not isinstance(settings, dict) or not NAME.fullmatch(str(case)):
-            raise UsageError(f"{where} = {settings!r} must be a named group of settings")
+        if not NAME.fullmatch(str(case)):
+            raise UsageError(f"{where}: {case!r} is no name of a case, which has small letters, digits, _ and -")
+        if not isinstance(settings, dict):
+            raise UsageError(f"{where} = {settings!r} must be a group of settings")
+        if own := {"profile", "case", "seed", "out", "dataset"} & {*settings}:
+            raise UsageError(f"{where}.{own.pop()} is given by the pipeline, not by a case")
         accept(path_of("train" if kind == "training" else name), settings, where)
     entries(params.get("also", {}), "also")
     known, lists = {word for _, *both, _ in cases(params) for word in both}, {"seeds": params["seeds"]}

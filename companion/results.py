@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from companion.claims import together
-from companion.files import short
+from companion.files import read_file, short
 from gwf.errors import UsageError
 from gwf.paths import RESULTS, ROOT, SCRATCH
 
@@ -58,9 +58,11 @@ def read(experiment, profile):
         if lacking := [name for name in others if not file.with_name(name).exists()]:
             how = command(experiment, profile)
             raise UsageError(f"{short(file.parent)} lacks {lacking[0]}, which other seeds have: {how}")
-        table = pd.read_csv(file)
+        table, known = read_file(file), cases.setdefault(case, {}).setdefault(file.stem, [])
+        if known and (list(table) != list(known[0])[1:] or table.empty != known[0].empty):
+            raise UsageError(f"{short(file)} has other columns, or other rows, than seed {known[0]['seed'].iloc[0]}")
         table.insert(0, "seed", seed)
-        cases.setdefault(case, {}).setdefault(file.stem, []).append(table)
+        known.append(table)
     if not cases:
         raise UsageError(
             f"there are no results of {experiment!r} in the profile {profile!r}: "

@@ -33,8 +33,8 @@ def mend():
     if not lock.exists():
         lock.write_text("schema: '2.0'\nstages: {}\n")
     try:
-        entries = read_file(lock)["stages"].values()
-        if not all(entry["cmd"] and isinstance(entry["outs"], list) for entry in entries):
+        entries = (whole := read_file(lock))["stages"].values()
+        if "schema" not in whole or not all(entry["cmd"] and isinstance(entry["outs"], list) for entry in entries):
             raise TypeError
     except (UsageError, TypeError, KeyError, AttributeError) as error:
         if "conflict" in str(error) or not good.exists():

@@ -280,7 +280,7 @@ class SoftplusUnshifted(Generator):
     """Psi*(s) = log(1 + e^s), the softplus of uotm's release: slope 1/2 at 0, so v = 0 stands for half the mass."""
 
     title, most = "softplus, unshifted", 1.0
-    f = staticmethod(lambda t: xlogy(t, t) + xlogy(1 - t, 1 - t))
+    f = staticmethod(lambda t: where(t <= 1, xlogy(t, t) + xlogy(1 - t, at_least(1 - t, 0.0)), math.inf))
     df = staticmethod(lambda t: log(t / (1 - t)))
     conjugate = staticmethod(softplus)
     slope = staticmethod(sigmoid)

@@ -2,6 +2,9 @@
 
 import difflib
 import numbers
+from textwrap import shorten
+
+import numpy as np
 
 
 class UsageError(ValueError):
@@ -22,17 +25,32 @@ def nearest(name, valid, what):
 
 
 def in_range(value, low, high, what, *, open_low=False):
-    """Return `value` if `low <= value <= high` (`low < value` with `open_low`), else raise `UsageError`."""
+    """Return `value`, one real number, if `low <= value <= high` (`low < value` with `open_low`), else `UsageError`."""
     try:
-        ok = (low < value if open_low else low <= value) and value <= high
-    except TypeError:
-        raise UsageError(f"{what} = {value!r} is not a number") from None
-    if isinstance(value, bool):
-        raise UsageError(f"{what} = {value!r} is not a number")
-    if not ok:
-        bracket = "(" if open_low else "["
-        raise UsageError(f"{what} = {value!r} is out of range: it must lie in {bracket}{low}, {high}]")
+        number = value.item() if hasattr(value, "item") else value
+    except (ValueError, RuntimeError):  # an array or tensor of several numbers
+        number = None
+    if not isinstance(number, numbers.Real) or isinstance(number, bool):
+        raise UsageError(f"{what} = {shorten(repr(value), 80)} is not a number")
+    if not ((low < number if open_low else low <= number) and number <= high):
+        raise UsageError(
+            f"{what} = {number!r} is out of range: it must lie in {'(' if open_low else '['}{low}, {high}]"
+        )
     return value
+
+
+def real(values, what, low=-1e300, high=1e300, *, open_low=False):
+    """`values`, a number or an array of any shape, in float64 and each `in_range`; else `UsageError`."""
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists, tensors that numpy cannot read
+        array = np.asarray(None)
+    if array.dtype.kind not in "biuf":
+        raise UsageError(f"{what} must be real numbers, got {shorten(repr(values), 80)}")
+    array = array.astype(np.float64)
+    for end in (array.min(), array.max()) if array.size else ():
+        in_range(end, low, high, what, open_low=open_low)
+    return array
 
 
 def whole(value, low, high, what):

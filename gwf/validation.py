@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gwf.errors import UsageError, in_range, whole
+from gwf.errors import UsageError, in_range
 
 LARGEST = 1e150  # Squares of larger cells are not finite.
 
@@ -90,27 +90,6 @@ def number(value, low, high, what, *, open_low=False):
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise UsageError(f"{what} = {value!r} is not a number")
     return float(in_range(value, low, high, what, open_low=open_low))
-
-
-RULES = {
-    **dict.fromkeys(("relative", "debias"), (lambda v: isinstance(v, bool | np.bool_), "True or False")),
-    "penalty_of": (lambda v: v is None or callable(v), "a function, or None"),
-    "betas": (
-        lambda v: np.shape(v) == (2,) and all(0 <= number(t, 0, 1, "betas") < 1 for t in v),
-        "two numbers in [0, 1)",
-    ),
-}
-
-
-def setting(name, value):
-    """A setting of a field, checked where its class leaves that to the configuration of a training; `UsageError` else."""
-    if name in ("directions", "critic_steps"):
-        return whole(value, 1, 10**6, name)
-    if name in ("lr", "weight", "positive"):
-        return number(value, 0, 1e300, name)
-    if name in RULES and not RULES[name][0](value):
-        raise UsageError(f"{name} = {value!r}: it must be {RULES[name][1]}")
-    return value
 
 
 def typical(squares):

@@ -170,19 +170,29 @@ def gap(frame):
     return Outcome({"gap": frame["gap"].mean()}, "Said.")
 
 
+def times(factor):
+    """A control that multiplies the gap."""
+    return lambda frame: frame.assign(gap=frame["gap"] * factor)
+
+
 def test_a_control_that_turns_the_verdict_is_found():
     frame = pd.DataFrame({"gap": [0.4, 0.6], "seed": [0, 1]})
-    judged = claims.judge(CLAIM, gap, frame, (claims.scale("gap", 1.5), claims.scale("gap", 10)))
+    judged = claims.judge(CLAIM, gap, frame, (times(1.5), times(10)))
     assert (judged.verdict, judged.control_verdict, judged.values) == ("reproduced", "contradicted", {"gap": 0.5})
-    assert claims.judge(CLAIM, gap, frame, (claims.scale("gap", 1.5),)).control_verdict == "reproduced"
+    assert claims.judge(CLAIM, gap, frame, (times(1.5),)).control_verdict == "reproduced"
     assert claims.sentence(judged) == "gwf-C1: reproduced. gap: 0.5. Said. Control: contradicted."
 
 
-def test_longer_trainings_are_judged_in_the_finding_and_leave_the_verdict():
-    frame, longer = pd.DataFrame({"gap": [0.5]}), pd.DataFrame({"gap": [50.0]})
-    judged = claims.judge(CLAIM, gap, frame, (), longer)
-    assert judged.verdict == "reproduced"
-    assert judged.finding == "Said. At four times the budget contradicted: gap: 50."
+def test_longer_trainings_are_judged_where_they_alone_do_not_contradict():
+    fits, far = pd.DataFrame({"gap": [0.5]}), pd.DataFrame({"gap": [50.0]})
+    judged = claims.judge(CLAIM, gap, fits, (times(100),), far)
+    assert (judged.verdict, judged.control_verdict) == ("reproduced", "contradicted")
+    assert judged.finding == "Said. With four times the training contradicted: gap: 50."
+    judged = claims.judge(CLAIM, gap, far, (times(0.01), times(100)), fits)
+    assert (judged.verdict, judged.control_verdict, judged.values) == ("reproduced", "contradicted", {"gap": 0.5})
+    assert judged.finding == "Said. With a quarter of this training contradicted: gap: 50."
+    judged = claims.judge(CLAIM, gap, far, (), pd.DataFrame({"gap": []}))
+    assert (judged.verdict, judged.finding) == ("contradicted", "Said.")
 
 
 def test_missing_evidence_is_not_run():
@@ -194,7 +204,6 @@ def test_rows_are_chosen_and_changed_by_their_values():
     frame = pd.DataFrame({"method": ["a", "b"], "value": [1.0, 2.0]})
     assert claims.mean_of(frame, "value", method="b") == 2
     assert list(claims.rename("method", "a", "b")(frame)["method"]) == ["b", "a"]
-    assert list(claims.scale("value", 10, method="a")(frame)["value"]) == [10, 2]
     with pytest.raises(NotRun, match="no row with method = c"):
         claims.select(frame, method="c")
     with pytest.raises(UsageError, match="no column 'w2'; it has method"):

@@ -3,13 +3,15 @@
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from companion import claims, code, driver, engines, files, form, ledger, notebooks, params, workspace
 from companion.guard import command_line
-from gwf.errors import UsageError, in_range, whole
+from gwf.errors import UsageError, in_range, real, whole
 from gwf.paths import CONF, ROOT
 
 MARKS = "<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> theirs\n"
@@ -99,11 +101,36 @@ def test_a_count_is_a_whole_number(value):
 
 @pytest.mark.parametrize(
     "value, message",
-    [("1e-3", "'1e-3' is not a number"), (True, "not a number"), (-1, "out of range"), (None, "number")],
+    [
+        ("1e-3", "'1e-3' is not a number"),
+        (True, "not a number"),
+        (np.bool_(True), "not a number"),
+        (-1, "out of range"),
+        (None, "number"),
+        (0.5j, "number"),
+        (np.array([0.1, 0.2]), "number"),
+        (np.zeros((30, 30)), "number"),
+        (torch.tensor([0.1, 0.2]), "number"),
+        (np.array(["0.1"]), "number"),
+        (np.float64("nan"), "out of range"),
+    ],
 )
 def test_a_rate_is_a_number_in_its_range(value, message):
-    with pytest.raises(UsageError, match=f"lr = .*{message}"):
+    with pytest.raises(UsageError, match=f"^lr = .*{message}[^\n]*$"):
         in_range(value, 0, 1, "lr")
+    for number in (0.5, np.float32(0.5), np.array(0.5), torch.tensor([0.5]), Fraction(1, 2), 1):
+        assert in_range(number, 0, 1, "lr") is number
+
+
+@pytest.mark.parametrize(
+    "values",
+    ["3", None, [1.0, None], [[1.0], [1.0, 2.0]], [1j], [np.nan], [-1.0, 2.0], [2.0, np.inf], torch.ones(2) * 1j],
+)
+def test_an_array_is_of_real_numbers_in_their_range(values):
+    with pytest.raises(UsageError, match="^R [^\n]*$"):
+        real(values, "R", 0)
+    for good in ([], 1, [[0, 2]], torch.ones(3)):
+        assert real(good, "R", 0).dtype == np.float64 and real(good, "R", 0).shape == np.shape(good)
 
 
 # Parameters.

@@ -7,6 +7,7 @@ better).
 
 import itertools
 import math
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -163,7 +164,39 @@ def test_bures_refuses_what_is_no_pair_of_laws(wrong):
     )
 
 
+@pytest.mark.parametrize("d", [1, 20, 100, 500])
+@pytest.mark.parametrize("rank", [1, 250])
+def test_bures_distance_of_singular_covariances(d, rank):
+    """Equal ones at means 1e-3 apart: 1e-3. (It was 2.9e-4 at d = 20 and 0 from 100 on.) Dilated by r: (r - 1) sqrt(tr C)."""
+    L = np.sin(np.arange(1.0, d * rank + 1) ** 2).reshape(d, rank) if rank > 1 else np.sin(1.0 + np.arange(d))[:, None]
+    C, apart, r = L @ L.T, np.eye(1, d)[0] * 1e-3, 1 + 1e-6
+    assert g.w2_cov(np.zeros(d), C, apart, C) == pytest.approx(1e-3, rel=1e-9)
+    # A factor of r^2 in C is known to 1e-16 / (r - 1) of r - 1, and so is each root of an eigenvalue that is not 0.
+    dilated = g.w2_cov(np.zeros(d), C, np.zeros(d), r**2 * C)
+    assert dilated == pytest.approx(1e-6 * math.sqrt(np.trace(C)), rel=1e-4)
+
+
+def test_bures_distance_of_rays_and_of_close_laws():
+    """N(0, a a^T) and N(0, b b^T) are the images of one z under a z and +-b z: |a -+ b|. The other form lost half the digits."""
+    a, other = np.random.default_rng(0).standard_normal((2, 50))
+    for b in (other, -other, a + 1e-7 * other):
+        expected = min(np.linalg.norm(a - b), np.linalg.norm(a + b))
+        assert g.w2_cov(0 * a, np.outer(a, a), 0 * a, np.outer(b, b)) == pytest.approx(expected, rel=1e-7)
+
+
 # The JKO step for KL.
+
+
+@pytest.mark.parametrize("tau", [5e-324, 1e-160, 1e-6, 1e6, 1e160, math.inf])
+def test_steps_of_all_sizes(tau):
+    """s' = inf at 1e-160. The equation in exact fractions: s'^2 (1 + a) - s s' - tau = 0, a = tau / S^2, of slope s' at least."""
+    m, s = (float(t) for t in g.jko_step(1.0, 2.0, 0.0, 0.5, tau))
+    if math.isinf(tau):
+        assert (m, s) == (0.0, 0.5)
+        return
+    a, t = 4 * Fraction(tau), Fraction(s)
+    assert m == pytest.approx(float(1 / (1 + a)), rel=1e-15)
+    assert abs(t**2 * (1 + a) - 2 * t - Fraction(tau)) <= Fraction(1, 10**15) * (2 * t**2 * (1 + a) + 2 * t)
 
 
 def test_sequence_matches_the_published_digits():
@@ -459,6 +492,15 @@ def test_infinite_tau_gives_the_target_covariance():
         (lambda: g.js([0, 0, 0], 1, 0, 1), "d = 1 or 2"),
         (lambda: g.kl_cov([0, 0], np.zeros((2, 2)), [0, 0], np.eye(2)), "positive definite"),
         (lambda: g.w2_cov([0, 0], [[1, 2], [0, 1]], [0, 0], np.eye(2)), "symmetric"),
+        (lambda: g.jko_step(0, 1, 0, 1, tau="3"), "tau"),
+        (lambda: g.jko_step(0, 1, 0, 1, tau=None), "tau"),
+        (lambda: g.jko_step(0, 1, 0, 1, tau=[1.0, 2.0]), "tau"),
+        (lambda: g.jko_residual(0, 1, 0, 1, 0, 1, tau=-1), "tau"),
+        (lambda: g.dual_value(0.1, 0, 0, 1, 0, 1, tau=-1), "tau"),
+        (lambda: g.dual_value(0.1, 0, 0, 1, 0, 1, tau=math.inf), "tau"),
+        (lambda: g.moreau_envelope("kl", 0, 1, 0, 1, "3"), "eps"),
+        (lambda: g.ou_flow(0, 1, 0, 1, t=-1), "t = -1"),
+        (lambda: g.ou_flow(0, 1, 0, 1, t=[0.0, math.nan]), "t = nan"),
     ],
 )
 def test_arguments_out_of_range_are_named(call, words):

@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -177,3 +178,59 @@ def test_samples_have_the_moments(d, m):
 def test_the_heat_equation_is_refused():
     with pytest.raises(UsageError, match="m = 1"):
         B.entropy(1.0, 3, 1.0)
+
+
+def growth_by_many_digits(R, tau, d, m):
+    """R'/R - 1 from Gamma functions of 50 digits (mpmath), by Newton's method there."""
+    with mpmath.workdps(50):
+        R, tau, m = mpmath.mpf(R), mpmath.mpf(tau), mpmath.mpf(m)
+        p, q, half = 1 / (m - 1), d * (m - 1) + 2, mpmath.mpf(d) / 2
+        log_bump = lambda p: half * mpmath.log(mpmath.pi) + mpmath.loggamma(p + 1) - mpmath.loggamma(p + 1 + half)
+        log_G = log_bump(p * m) - m * log_bump(p) - mpmath.log(m - 1)
+        log_K = mpmath.log(tau * (m - 1) * (d + 2 + 2 * p)) + log_G - q * mpmath.log(R)
+        y = min(log_K, log_K / q)
+        for _ in range(60):
+            e = mpmath.exp(y)
+            y -= (y + (q - 1) * mpmath.log1p(e) - log_K) / (1 + (q - 1) * e / (1 + e))
+        return float(mpmath.exp(y))
+
+
+@pytest.mark.parametrize("d", [1, 3, 500, 10_000])
+@pytest.mark.parametrize("m", [1 + 1e-12, 1 + 1e-9, 1 + 1e-6, 1.01, 2.0])
+@pytest.mark.parametrize(("R", "tau"), [(1.0, 1.0), (0.4, 5e-4), (0.4, 1e6), (30.0, 1e-6)])
+def test_growth_to_rounding_as_m_nears_one(d, m, R, tau):
+    """3.2e-6 off at d = 10,000, m = 1 + 1e-9: logarithms of Gamma of size 1e10 cancelled. Now rounding of log K, up to 1e5."""
+    expected = growth_by_many_digits(R, tau, d, m)
+    if expected > 1e-300:
+        assert B.jko_growth(R, tau, d, m) == pytest.approx(expected, rel=1e-13 * max(1, abs(math.log(expected)) / 100))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: B.sample(2.5, 1.0, 3, 2.0, np.random.default_rng(0)), "n"),
+        (lambda: B.sample("3", 1.0, 3, 2.0, np.random.default_rng(0)), "n"),
+        (lambda: B.sample(3, 1.0, 2.5, 2.0, np.random.default_rng(0)), "d"),
+        (lambda: B.density(np.zeros((1, 3)), 1.0, 2.5, 2.0), "d"),
+        (lambda: B.density(np.zeros((1, 3)), 0.0, 3, 2.0), "R"),
+        (lambda: B.density(np.zeros((1, 3)), -1, 3, 2.0), "R"),
+        (lambda: B.entropy([1.0, 0.0], 3, 2.0), "R"),
+        (lambda: B.exponents(3, "2"), "m"),
+        (lambda: B.exponents(3, None), "m"),
+        (lambda: B.exponents(3, math.inf), "m"),
+        (lambda: B.profile(np.zeros((1, 3)), 0, 1.0, 3, 2.0), "t"),
+        (lambda: B.profile(np.zeros((1, 3)), -1, 1.0, 3, 2.0), "t"),
+        (lambda: B.profile_mass(0, 3, 2.0), "C"),
+        (lambda: B.profile_radius([1.0, -1.0], 1.0, 3, 2.0), "t"),
+        (lambda: B.constant_from_radius(1.0, 0, 3, 2.0), "t"),
+        (lambda: B.flow_radius(1.0, -1, 3, 2.0), "t"),
+        (lambda: B.flow_radius(0.0, 1.0, 3, 2.0), "R_0"),
+        (lambda: B.jko_growth("1", 1.0, 3, 2.0), "R"),
+        (lambda: B.jko_growth(1.0, 1.0, "3", 2.0), "d"),
+        (lambda: B.jko_radii(None, 1.0, 2, 3, 2.0), "R"),
+    ],
+)
+def test_what_is_out_of_range_is_named(call, name):
+    """Zero divisions, type errors, domain errors of the logarithm, complex and NaN values before."""
+    with pytest.raises(UsageError, match=f"^{name} "):
+        call()

@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -313,3 +314,122 @@ def test_a_floor_needs_a_step(tau):
     """It ended in a ZeroDivisionError."""
     with pytest.raises(UsageError, match="tau"):
         covariance.ou_floor(2, tau, 0.9, 3)
+
+
+# Ill-conditioned laws, single steps, and what is refused.
+
+
+def exact_step(C, Sigma, tau):
+    """C' with 80 digits (mpmath) by the equation of the inverse map, D + tau^2 D^{-1} = E: see `jko_step_by_square_root`."""
+    with mpmath.workdps(80):
+
+        def of(A, f):
+            w, Q = mpmath.eigsy((A + A.T) / 2)
+            return Q * mpmath.diag([f(x) for x in w]) * Q.T
+
+        C, Sigma, identity = mpmath.matrix(C.tolist()), mpmath.matrix(Sigma.tolist()), mpmath.eye(len(C))
+        root = of(identity + tau * Sigma**-1, lambda x: 1 / mpmath.sqrt(x))
+        D = of(root * C * root, lambda x: (x + 2 * tau + mpmath.sqrt(max(x, 0) * (x + 4 * tau))) / 2)
+        return np.array((root * D * root).tolist(), dtype=float)
+
+
+@pytest.mark.parametrize("step", [gaussian.jko_step_cov, covariance.jko_step_by_square_root])
+@pytest.mark.parametrize("tau", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("condition", [1e6, 1e9, 1e12])
+def test_steps_of_ill_conditioned_laws(step, tau, condition):
+    """Both were inverted: C'[0, 0] was .0053 for .2134 at 1e12. A last digit of C moves its root by 1e-16 / 1e-6, hence C'."""
+    flat = np.diag([1, condition**-0.5, 1 / condition])
+    Q, P = (np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))[0] for seed in (0, 1))
+    C, Sigma = ((V @ flat @ V.T + (V @ flat @ V.T).T) / 2 for V in (Q, P))
+    for pair in ((C, Sigma), (C, np.eye(3)), (np.eye(3), Sigma), (flat, Sigma)):
+        found, expected = step(np.zeros(3), pair[0], np.zeros(3), pair[1], tau)[1], exact_step(*pair, tau)
+        assert np.abs(found - expected).max() <= 3e-10 * np.abs(expected).max()
+
+
+def symkl_by_many_digits(M, lam, tau, steps):
+    with mpmath.workdps(60):
+        m, s, lam, tau = mpmath.mpf(0), mpmath.mpf(1), mpmath.mpf(lam), mpmath.mpf(tau)
+        A, P = 1 / tau + 1 / lam, mpmath.exp(-steps * tau / lam)
+        for _ in range(steps):
+            m, s = (m / tau + M / lam) / A, (s / tau + mpmath.sqrt((s / tau) ** 2 + 4 * A)) / (2 * A)
+        gap, v = m - M * (1 - P), lam + P**2 * (1 - lam)
+        return float(mpmath.log10(((s**2 + gap**2) / v + (v + gap**2) / s**2 - 2) / 2))
+
+
+@pytest.mark.parametrize(("tau", "steps"), [(1e-8, 3), (1e-6, 1), (1e-5, 1), (1e-4, 1), (0.05, 18), (1e3, 3), (1e6, 1)])
+@pytest.mark.parametrize(("M", "lam"), [(1.0, 0.7), (0.0, 0.7), (-2.0, 30.0)])
+def test_floor_of_short_and_long_steps(tau, steps, M, lam):
+    """-inf for -19.80 at tau = 1e-5, one step. Numbers of size a = tau / lam round at 1e-16, their differences are a^2."""
+    found = covariance.jko_error(np.array([[M]]), np.array([[lam]]), tau, steps * tau)
+    assert found[0] == pytest.approx(symkl_by_many_digits(M, lam, tau, steps), abs=1e-13 + 1e-14 / min(1, tau / lam))
+
+
+@pytest.mark.parametrize(
+    ("tau", "t"), [(2e-10, 5e-10), (0.3, 0.5), (1.0, 0.0), (1.0, np.inf), (1e-300, 1.0), (1.0, "3")]
+)
+def test_a_time_is_a_multiple_of_the_step(tau, t):
+    with pytest.raises(UsageError, match="t = "):
+        covariance.jko_error(np.ones((1, 1)), np.full((1, 1), 0.7), tau, t)
+
+
+zero, one, unit, wide = np.zeros(2), np.zeros(1), np.eye(2), np.eye(3)
+indefinite, asymmetric = np.diag([-1.0, 1.0]), np.array([[1e-13, 5e-13], [0, 1e-13]])
+step_cov, by_root, flow_cov = gaussian.jko_step_cov, covariance.jko_step_by_square_root, covariance.ou_flow_cov
+
+
+@pytest.mark.parametrize("f", [step_cov, by_root, flow_cov, gaussian.kl_cov, gaussian.w2_cov])
+@pytest.mark.parametrize(
+    ("laws", "words"),
+    [
+        ((zero, indefinite, zero, unit), "C.* definite|semi-definite"),
+        ((zero, unit, zero, indefinite), "(Sigma|C_1) .*definite"),
+        ((zero, asymmetric, zero, unit), "symmetric"),
+        ((zero, unit, one, unit), "sizes"),
+        ((zero, unit, zero, wide), "sizes"),
+        ((zero, wide, zero, unit), "sizes"),
+        ((one[:0], np.zeros((0, 0)), one[:0], np.zeros((0, 0))), "sizes"),
+        ((zero, unit * 1j, zero, unit), "real numbers"),
+        ((zero, "3", zero, unit), "real numbers"),
+        ((zero, unit * np.nan, zero, unit), "nan"),
+    ],
+)
+def test_what_is_no_pair_of_laws_is_refused(f, laws, words):
+    """`jko_step_by_square_root` measured C by tau = 1e6, `ou_flow_cov` looked at nothing; sizes were numpy's to refuse."""
+    last = () if f in (gaussian.kl_cov, gaussian.w2_cov) else (1e6,)
+    with pytest.raises(UsageError, match=words):
+        f(*laws, *last)
+
+
+def test_a_long_step_from_an_ill_conditioned_law_is_taken():
+    """It was refused: "covariance must be a symmetric (d, d) matrix", its own B by rounding. 2 / tau from the target."""
+    V = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))[0]
+    found = by_root(np.zeros(3), (V * [1, 1e-6, 1e-12]) @ V.T, np.ones(3), (V * [2.0, 2.0, 2.0]) @ V.T, 1e6)
+    assert found[0] == pytest.approx(np.ones(3), abs=1e-5) and found[1] == pytest.approx(2 * np.eye(3), abs=1e-4)
+
+
+bad = [0, 2.5, "3", None, True, -1]
+
+
+@pytest.mark.parametrize("value", bad)
+def test_counts_and_steps_are_named(value):
+    step = 2.5 if value in (2.5, True) else value  # a number is a step of any size, a bool is none
+    calls = [
+        (lambda: covariance.ou_floor(2, 0.1, 0.5, value), "targets"),
+        (lambda: covariance.ou_floor(value, 0.1, 0.5, 3), "d"),
+        (lambda: covariance.moment_fit_floor(value, 9), "d"),
+        (lambda: covariance.moment_fit_floor(2, value), "n"),
+    ]
+    if value != 0:
+        calls.append((lambda: covariance.ou_floor(2, 0.1, 0.5, 3, seed=value), "seed"))
+    if step != 2.5:
+        calls += [
+            (lambda: covariance.crank_nicolson_step(0.0, 1.0, 1.0, 0.5, step), "tau"),
+            (lambda: covariance.trapezoid_step(0.0, 1.0, 1.0, 0.5, step), "tau"),
+            (lambda: covariance.jko_objective_cov(zero, unit, zero, unit, zero, unit, step), "tau"),
+            (lambda: step_cov(zero, unit, zero, unit, step), "tau"),
+        ]
+    if value not in (0, 2.5):
+        calls.append((lambda: flow_cov(zero, unit, zero, unit, value), "t"))
+    for call, name in calls:
+        with pytest.raises(UsageError, match=f"^{name} = "):
+            call()

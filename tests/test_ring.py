@@ -165,6 +165,9 @@ def test_gradients_by_hand_are_autograd_s(positive):
     )
     weights, field = [*p.parameters(), *e.parameters()], DualField(p, e, weight=7.0, positive=positive)
     assert field.by_hand
+    with torch.no_grad():  # half of the points have h > 0, so that the penalty on it acts
+        [*e.parameters()][-1].sub_((e(x) - p(x)).median())
+        assert 0 < (e(x) > p(x)).sum() < len(x)
     loss = field.loss(x, y, generator(0, "pairs"))
     expected = torch.autograd.grad(loss, weights)
     assert float(field.backward(x, y, generator(0, "pairs"))) == pytest.approx(float(loss.detach()), rel=1e-12)

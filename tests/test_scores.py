@@ -157,6 +157,19 @@ def test_one_component_has_the_moments_of_the_points_and_the_ridge(d):
         assert law.covariances[0] == pytest.approx(C, abs=1e-12)
 
 
+def test_one_iteration_starts_from_drawn_points_with_the_spread_of_all():
+    """Responsibilities under equal weights, means drawn as k-means++ draws them and covariance Cov(x) k^(-2/d)."""
+    x, k, d = np.random.default_rng(4).standard_normal((30, 2)) * [1.0, 3.0], 3, 2
+    law, rng = scores.fit_mixture(x, k, np.random.default_rng(5), 1, ridge=0.0), np.random.default_rng(5)
+    means, gap = [x[rng.integers(30)]], np.full(30, np.inf)
+    for _ in range(k - 1):
+        gap = np.minimum(gap, ((x - means[-1]) ** 2).sum(1))
+        means.append(x[rng.choice(30, p=gap / gap.sum())])
+    density = [multivariate_normal(m, np.cov(x.T) / k ** (2 / d)).pdf(x) for m in means]
+    share = np.array(density) / np.sum(density, axis=0)
+    assert law.weights == pytest.approx(share.mean(1)) and law.means == pytest.approx(share @ x / share.sum(1)[:, None])
+
+
 def test_expectation_maximisation_of_two_points_clouds_finds_their_shares_and_moments():
     """Two clouds a hundred spreads apart: responsibilities are 0 or 1, so weights, means and covariances are the clouds'."""
     rng = np.random.default_rng(10)

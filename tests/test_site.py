@@ -60,7 +60,7 @@ PAGES += [f"notebooks/experiments/{name}" for name in ("digits", "ring", "step_s
 @pytest.fixture(scope="module")
 def site():
     for command in (
-        ["website.pages"],
+        ["website"],
         ["sphinx", "-q", "-c", "website", "-d", "scratch/site/doctrees", "scratch/site/source", SITE],
     ):
         subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True, capture_output=True)

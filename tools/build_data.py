@@ -9,6 +9,7 @@ is equal, writes it into FOLDER (default: `data/`). The LeNet's weights come fro
 refused). Prints a line per file; exit status 1 with a plain message otherwise.
 """
 
+import argparse
 import gzip
 import hashlib
 import importlib.util
@@ -117,7 +118,9 @@ def npy(values):
 
 def main(arguments):
     """Build into the folder given (default `data/`); return the exit status."""
-    folder = Path(arguments[0]) if arguments else DATA
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=DATA)
+    folder = parser.parse_args(arguments).folder
     try:
         files = build()
     except UsageError as error:

@@ -241,6 +241,8 @@ def main():
     parser.add_argument("--count", type=int, default=80, help="mutants, drawn evenly from all")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.count < 1:
+        parser.error("--count must be at least 1")
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -2,7 +2,7 @@
 
 Command line (`make site` runs it, then Sphinx)::
 
-    python -m website.pages
+    python -m website
 
 writes scratch/site/source and scratch/site/extra. The same files give the same bytes, and only what has changed is
 written, so that Sphinx reads nothing twice.
@@ -12,13 +12,11 @@ import ast
 import html
 import re
 import shutil
-import sys
 from collections import Counter
 
 from companion import driver, form, ledger, params
 from companion.claims import KINDS, VERDICTS
 from companion.files import write_text
-from companion.guard import command_line
 from gwf.paths import NOTEBOOKS, REPORT, ROOT, SCRATCH
 from website import demos
 from website.evidence import (
@@ -361,9 +359,3 @@ def write():
     shutil.copytree(REPORT / "sheets", EXTRA / "sheets", ignore=shutil.ignore_patterns("*.json", "*.md", "*.tex"))
     shutil.copy(REPORT / "claims.csv", EXTRA)
     write_text(demos.script(), EXTRA / "demos-data.js")
-
-
-main = command_line(main=write)
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,10 +20,9 @@ is, so a step has one more variable for each source atom, the mass p_i that stay
 .. math:: \min_{\pi, p \ge 0, \; \pi \mathbf 1 + p = a} \; \langle C, \pi \rangle + r \sum_i p_i
           + D_f(\pi^T \mathbf 1 | b), \qquad v^c_i = \min(r, \min_j C_{ij} - v_j).
 
-The solver is a primal-dual interior-point method written here. It need not be trusted: every answer carries the values
-of its plan and of its potential, whose difference bounds the error of both.
-
-Sources by key: gwf, sjko, uotm as above; the recession term and the Newton system (docstring of `solve`) derived here.
+The solver, a primal-dual interior-point method, need not be trusted: every answer carries the values of its plan and of its
+potential, whose difference bounds the error of both. Sources by key: gwf, sjko, uotm as above; the recession term and the
+Newton system (docstring of `solve`) derived here.
 """
 
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ import numpy as np
 import ot
 
 from gwf import divergences
-from gwf.errors import UsageError, in_range, whole
+from gwf.errors import UsageError, in_range, real, whole
 
 
 @dataclass(frozen=True)
@@ -58,15 +57,18 @@ class Step:
 
 
 def cost(x, y, tau):
-    r"""C_ij = |x_i - y_j|^2 / (2 tau) for x (n,) or (n, d), y (m,) or (m, d), tau > 0."""
+    r"""C_ij = |x_i - y_j|^2 / (2 tau) for x (n,) or (n, d), y (m,) or (m, d), of one d (else `UsageError`), tau > 0."""
     in_range(tau, 0, np.inf, "tau", open_low=True)
-    x, y = (np.asarray(p, dtype=np.float64).reshape(len(p), -1) for p in (x, y))
+    x, y = (np.atleast_1d(real(p, name)) for p, name in ((x, "x"), (y, "y")))
+    if not (x.size and y.size and x[0].size == y[0].size):
+        raise UsageError(f"x and y must be atoms (n, d) and (m, d) of one d, got shapes {x.shape} and {y.shape}")
+    x, y = (p.reshape(len(p), -1) for p in (x, y))
     return ((x[:, None, :] - y[None, :, :]) ** 2).sum(-1) / (2 * tau)
 
 
 def _weights(p, name, mass=None):
-    p = np.asarray(p, dtype=np.float64)
-    if p.ndim != 1 or not ((p > 0) & (p < np.inf)).all():
+    p = real(p, name)
+    if p.ndim != 1 or not (p > 0).all():
         raise UsageError(f"{name} must be a vector of positive weights; drop atoms without mass")
     if mass is not None and not abs(p.sum() - mass) <= 1e-6:
         raise UsageError(f"{name} has mass {p.sum():.7g}: it must be {mass:g}, to 1e-6")
@@ -115,8 +117,9 @@ def recession(divergence):
     return np.inf if entropy is None else entropy.top
 
 
+@np.errstate(all="ignore")  # an iterate that overflows has no small gap
 def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, stay=np.inf):
-    r"""Solve the problem of this module with a certified gap.
+    r"""The solution of this module's problem, a `Step`, with a certified gap.
 
     The conditions of optimality are, with s = C - u - v >= 0 and f* the conjugate of each marginal's penalty,
 
@@ -132,41 +135,36 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, s
 
     positive definite, reduced to (m, m): a step costs O(n m^2). Mass p that may stay is one more column, of cost `stay` and
     without a potential. With both marginals hard, POT's network simplex is used. The least cost of each row, which a hard
-    source pays in any case, is taken out first, so that the gap is judged by what is left to decide.
+    source pays in any case, is taken out first, so that the gap is judged by what is left to decide. `RuntimeError` if it is
+    not reached, as may happen where a ratio ends at the cap of "softplus".
 
     Parameters
     ----------
-    C : array_like (n, m)
-        Finite, else `UsageError`.
-    a, b : array_like (n,), (m,)
-        Positive weights of source and target (else `UsageError`); they need not have mass 1 unless both are hard.
+    C, a, b : array_like (n, m), (n,), (m,)
+        Finite costs; positive weights of source and target (else `UsageError`), of any mass, of one mass if both are hard.
     source, target : {"hard"} or the name of a divergence with `curvature`
         The target may be "hard" only when the source is.
-    tolerance : float
-        Largest allowed gap, relative to 1 + |value|, the value without the constant.
-    iterations : int
-        Most Newton steps.
+    tolerance, iterations : float, int
+        Largest allowed gap, relative to 1 + |value|, the value without the constant; most Newton steps.
     stay : float or array_like (n,)
         Price of a unit of mass that a hard source keeps; inf, the default, keeps the plan on the atoms, as is right on a
         finite space. A step between laws in R^d has `recession(target)`: see `jko_step`.
-
-    Returns
-    -------
-    Step
-
-    Raises
-    ------
-    RuntimeError
-        If the gap is not reached.
     """
-    C, a, b = np.asarray(C, dtype=np.float64), _weights(a, "a"), _weights(b, "b")
-    if C.shape != (a.size, b.size) or not np.isfinite(C).all():
-        raise UsageError(f"C must be finite, of shape {(a.size, b.size)} as the weights ask; it has shape {C.shape}")
+    C, a, b = real(C, "C"), _weights(a, "a"), _weights(b, "b")
+    if C.shape != (a.size, b.size):
+        raise UsageError(f"C must be of shape {(a.size, b.size)} as the weights ask; it has shape {C.shape}")
+    whole(iterations, 1, 1_000_000, "iterations"), in_range(tolerance, 0, 1, "tolerance")
     f_1, f_2 = _entropy(source), _entropy(target)
+    for given, f in (("source", f_1), ("target", f_2)):
+        if f is not None and not hasattr(f, "curvature"):
+            valid = ", ".join(name for name, D in divergences.DIVERGENCES.items() if hasattr(D, "curvature"))
+            raise UsageError(f"{given} = {f.title!r} has no `curvature`, which the solver needs. Valid: hard, {valid}")
     if f_2 is None:
         if f_1 is not None:
             raise UsageError("a hard target needs a hard source; exchange the two laws for the other case")
         return _balanced(C, a, b)
+    if f_1 is None and a.sum() > (1 - 1e-6) * f_2.most * b.sum():
+        raise UsageError(f"{f_2.title} takes less than {f_2.most:g} times the mass {b.sum():g} of b; a has {a.sum():g}")
     stay = np.broadcast_to(np.asarray(stay, dtype=np.float64), a.shape)
     may = np.isfinite(stay)
     if may.any() and f_1 is not None:
@@ -186,8 +184,8 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, s
     best = None
     for _ in range(iterations):
         now = _certify(pi, p, v, C, a, b, f_1, f_2, stay)
-        best = now if best is None or not now.gap > best.gap else best
-        if best.gap <= tolerance * (1 + abs(best.primal)):
+        best = now if best is None or now.gap <= best.gap else best
+        if best.gap <= tolerance * (1 + abs(best.primal)) < np.inf:
             lift = float(a @ paid)
             return replace(best, u=best.u + paid, primal=best.primal + lift, dual=best.dual + lift)
         # Not before the marginals have caught up, whose error is in the gap too.
@@ -199,7 +197,10 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, s
         diagonal = W.sum(1) + p / t + row_slope
         scaled = W / diagonal[:, None]
         schur = np.diag(W.sum(0) + col_slope) - W.T @ scaled
-        dv = np.linalg.solve(schur, bottom - scaled.T @ top)
+        try:
+            dv = np.linalg.solve(schur, bottom - scaled.T @ top)
+        except np.linalg.LinAlgError:
+            break
         du = (top - W @ dv) / diagonal
         ds = -(du[:, None] + dv)
         dt = np.where(may, -du, 0.0)
@@ -211,7 +212,7 @@ def solve(C, a, b, source="hard", target="kl", tolerance=1e-9, iterations=200, s
         length = min(1.0, 0.98 * room, f_2.stride / max(np.abs(dv).max(), 1e-300))
         pi, p, s, t = pi + length * dpi, p + length * dp, s + length * ds, t + length * dt
         u, v = u + length * du, v + length * dv
-    raise RuntimeError(f"no solution: gap {best.gap:.2g} after {iterations} Newton steps")
+    raise RuntimeError(f"no solution: gap {best.gap:.2g} after at most {iterations} Newton steps")
 
 
 def _room(value, change):
@@ -250,9 +251,8 @@ def _balanced(C, a, b):
 def jko_step(x, a, y, b, tau, divergence="kl"):
     r"""One exact JKO step for D_f(. | nu) from mu = sum a_i delta_{x_i}, nu = sum b_j delta_{y_j}, over all laws on R^d.
 
-    Atoms (n,) or (n, d), (m,) or (m, d); positive weights a (n,), b (m,) of mass 1 (else `UsageError`); a divergence
-    with `curvature`. In the `Step`, mu_{k+1} has the weights `mu` on y and, where the recession slope of f is finite,
-    `kept` on x.
+    Atoms (n,) or (n, d), (m,) or (m, d); positive weights a, b of mass 1 (else `UsageError`); a divergence with `curvature`.
+    In the `Step`, mu_{k+1} has the weights `mu` on y and, where the recession slope of f is finite, `kept` on x.
     """
     a, b = _weights(a, "a", mass=1), _weights(b, "b", mass=1)
     return solve(cost(x, y, tau), a, b, "hard", divergence, stay=recession(divergence))
@@ -283,6 +283,8 @@ def value_over_maps(x, y, b, tau, divergence="kl"):
     atom. The difference is the gap that gwf, Proposition 3.1, excludes by asking for absolute continuity.
     """
     entropy, b = _entropy(divergence), _weights(b, "b", mass=1)
+    if entropy is None:
+        raise UsageError("divergence = 'hard': a map takes one atom to one; give the name of a divergence")
     ratios = np.vstack([np.diag(1 / b), np.zeros(b.size)])
     price = np.append(cost(np.atleast_1d(x)[None] if np.ndim(x) else [x], y, tau)[0], recession(divergence))
     return float((price + entropy.f(ratios) @ b).min())

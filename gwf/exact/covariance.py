@@ -2,17 +2,15 @@ r"""Gaussian flows and JKO steps in d dimensions: sequences, discretisation floo
 
 The functional is KL(. | N(M, Sigma)) and the laws are N(m, C) with full covariance; nothing need commute. The step itself is
 `gwf.exact.gaussian.jko_step_cov`; here is a second closed form of it, derived independently (`jko_step_by_square_root`),
-and what the studies of Ornstein-Uhlenbeck processes need. A matrix root of an SPD matrix is taken through its
-eigenvectors. Derivations are in the chapter flows.
+and what the studies of Ornstein-Uhlenbeck processes need. Derivations are in the chapter flows.
 
-Sources by key: vwgf (the OU recipe, the Crank-Nicolson variant, moment fits), sjko (its OU recipe), jko-icnn (that recipe's
-origin), gwf (first order in tau).
+Sources by key: vwgf (the OU recipe, the Crank-Nicolson variant, moment fits), sjko (an OU recipe, of jko-icnn), gwf (order).
 """
 
 import numpy as np
 
-from gwf.errors import UsageError, in_range, nearest, whole
-from gwf.exact.gaussian import jko_step, jko_step_cov, kl_cov, power, w2_cov
+from gwf.errors import UsageError, in_range, nearest, real, whole
+from gwf.exact.gaussian import jko_step, jko_step_cov, kl_cov, two_laws, w2_cov
 
 
 def jko_step_by_square_root(m, C, M, Sigma, tau):
@@ -31,18 +29,13 @@ def jko_step_by_square_root(m, C, M, Sigma, tau):
     tau is finite; `UsageError` unless C is positive semi-definite and Sigma positive definite.
     """
     in_range(tau, 0, 1e300, "tau", open_low=True)
-    precision = power(Sigma, -1.0, "Sigma")
-    identity = np.eye(len(precision))
-    B = identity + tau * precision
-    inverse_root = power(B, -0.5)
-    E = inverse_root @ C @ inverse_root + 2 * tau * identity
-    w, V = np.linalg.eigh((E + E.T) / 2)
-    if w[0] < 2 * tau * (1 - 1e-10):
-        raise UsageError("C must be positive semi-definite")
-    D = (V * (w + np.sqrt(np.maximum(w**2 - 4 * tau**2, 0.0))) / 2) @ V.T
-    C_next = inverse_root @ D @ inverse_root
-    m_next = np.linalg.solve(B, np.asarray(m, dtype=np.float64) + tau * precision @ np.asarray(M, dtype=np.float64))
-    return m_next, (C_next + C_next.T) / 2
+    m, c, U, M, S, V = two_laws(m, C, M, Sigma, (False, True), ("C", "Sigma"))
+    shrink = S / (S + tau)  # the eigenvalues of B^{-1}
+    inverse_root = (V * np.sqrt(shrink)) @ V.T
+    e, W = np.linalg.eigh(inverse_root @ (U * c) @ U.T @ inverse_root)  # of E - 2 tau I
+    e = np.maximum(e, 0.0)
+    F = inverse_root @ W * np.sqrt(e / 2 + tau + np.sqrt(e * (e + 4 * tau)) / 2)
+    return M + V @ (V.T @ (m - M) * shrink), F @ F.T
 
 
 def jko_sequence_cov(m, C, M, Sigma, tau, steps):
@@ -56,6 +49,7 @@ def jko_sequence_cov(m, C, M, Sigma, tau, steps):
 
 def jko_objective_cov(m_next, C_next, m, C, M, Sigma, tau):
     """KL(N(m_next, C_next) | N(M, Sigma)) + W_2^2 / (2 tau), the value the step makes least; a float."""
+    in_range(tau, 0, np.inf, "tau", open_low=True)
     return kl_cov(m_next, C_next, M, Sigma) + w2_cov(m_next, C_next, m, C) ** 2 / (2 * tau)
 
 
@@ -67,11 +61,10 @@ def ou_flow_cov(m, C, M, Sigma, t):
     Arguments as in `jko_step_by_square_root`; returns m(t), C(t). The covariance solves
     dC/dt = 2 I - Sigma^{-1} C - C Sigma^{-1}.
     """
-    w, V = np.linalg.eigh(np.asarray(Sigma, dtype=np.float64))
-    P = (V * np.exp(-t / w)) @ V.T
-    m, M = np.asarray(m, dtype=np.float64), np.asarray(M, dtype=np.float64)
-    C_t = Sigma + P @ (np.asarray(C, dtype=np.float64) - Sigma) @ P
-    return M + P @ (m - M), (C_t + C_t.T) / 2
+    in_range(t, 0, np.inf, "t")
+    m, c, U, M, S, V = two_laws(m, C, M, Sigma, (False, True), ("C", "Sigma"))
+    F = (V * np.exp(-t / S)) @ V.T @ (U * np.sqrt(c))
+    return M + V @ (V.T @ (m - M) * np.exp(-t / S)), F @ F.T - (V * S * np.expm1(-2 * t / S)) @ V.T
 
 
 def symkl_cov(m_0, C_0, m_1, C_1):
@@ -82,13 +75,10 @@ def symkl_cov(m_0, C_0, m_1, C_1):
 def moment_fit_floor(d, n):
     r"""Expected SymKL, :math:`d(d+3)/(2n)` to leading order, of the Gaussian fitted to n samples of a Gaussian in R^d.
 
-    No method judged by moments of n samples can be seen to do better. The mean contributes d/n (its two halves of
-    d/(2n)), the covariance d(d+1)/(2n).
+    No method judged by moments of n samples can be seen to do better. The mean contributes d/n, the covariance d(d+1)/(2n).
     """
+    whole(d, 1, 10**9, "d"), whole(n, 1, 10**15, "n")
     return d * (d + 3) / (2 * n)
-
-
-# Random targets of the published OU experiments.
 
 
 def target_vwgf(d, rng):
@@ -118,19 +108,26 @@ def jko_error(M, eigenvalues, tau, t):
     r"""log10 SymKL between t/tau exact JKO steps and the exact OU law at t, from N(0, I) to N(M, diag(eigenvalues)).
 
     M and the eigenvalues (n, d) are means and variances of n targets, each in the eigenbasis of its covariance, where
-    everything is a product; t must be a multiple of tau (else `UsageError`).
+    everything is a product; t must be a multiple of tau, by 10^6 at most (else `UsageError`).
+
+    No close numbers are subtracted. With a = tau / eigenvalue a step from s to s' divides m - M by 1 + a and s^2 - S^2 by
+    1 + a (1 + s / s'), the flow by e^a and e^{2a}; and in SymKL the logarithms cancel:
+
+    .. math:: \tfrac12 \sum \frac{(s^2 - v)^2}{s^2 v} + (m - m(t))^2 \Big( \frac1{s^2} + \frac1v \Big), \qquad v = s(t)^2
     """
-    in_range(tau, 0, 1e300, "tau", open_low=True)
-    steps = round(t / tau)
-    if steps < 1 or abs(steps * tau - t) > 1e-9:
-        raise UsageError(f"t = {t} must be a positive multiple of tau = {tau}")
-    m, s, S = np.zeros_like(M), np.ones_like(M), np.sqrt(eigenvalues)
+    in_range(tau, 0, 1e300, "tau", open_low=True), in_range(t, 0, 1e300, "t", open_low=True)
+    steps = round(min(t / tau, 1e6))
+    if steps < 1 or abs(steps * tau - t) > 1e-9 * t:
+        raise UsageError(f"t = {t} must be a positive multiple of tau = {tau}, by 1,000,000 at most")
+    M, v = real(M, "M"), real(eigenvalues, "eigenvalues", 0, open_low=True)
+    s, S, a, shrunk = np.ones_like(v), np.sqrt(v), tau / v, np.zeros_like(v)
     for _ in range(steps):
-        m, s = jko_step(m, s, M, S, tau)
-    decay = np.exp(-t / eigenvalues)
-    gap, variance = m - M * (1 - decay), eigenvalues + decay**2 * (1 - eigenvalues)
-    # KL both ways per direction: the logarithms cancel.
-    return np.log10(((s**2 + gap**2) / variance + (variance + gap**2) / s**2 - 2).sum(1) / 2)
+        before, s = s, jko_step(0.0, s, 0.0, S, tau)[1]
+        shrunk += np.log1p(a * (1 + before / s))
+    behind = lambda log, flow: np.exp(-log) * np.expm1(log - flow)
+    gap, excess = M * behind(steps * np.log1p(a), steps * a), (1 - v) * behind(shrunk, 2 * steps * a)
+    v = v + np.exp(-2 * steps * a) * (1 - v)
+    return np.log10((excess**2 / (s**2 * v) + gap**2 * (1 / s**2 + 1 / v)).sum(1) / 2)
 
 
 def ou_floor(d, tau, t, targets, recipe="vwgf", seed=0):
@@ -138,14 +135,11 @@ def ou_floor(d, tau, t, targets, recipe="vwgf", seed=0):
 
     The targets in R^d are drawn from `seed`, and equal for all tau and t.
     """
-    draw = TARGETS[nearest(recipe, TARGETS, "recipe")]
-    rng = np.random.default_rng([seed, d])
-    drawn = [draw(d, rng) for _ in range(targets)]
+    draw, d = TARGETS[nearest(recipe, TARGETS, "recipe")], whole(d, 1, 10_000, "d")
+    rng = np.random.default_rng([whole(seed, 0, 2**63, "seed"), d])
+    drawn = [draw(d, rng) for _ in range(whole(targets, 1, 1_000_000, "targets"))]
     eigenvalues, V = np.linalg.eigh(np.stack([Sigma for _, Sigma in drawn]))
     return jko_error(np.einsum("nij,ni->nj", V, np.stack([M for M, _ in drawn])), eigenvalues, tau, t)
-
-
-# Other time steps of the same flow, per eigendirection.
 
 
 def crank_nicolson_step(a, s, m, lam, tau):
@@ -160,6 +154,7 @@ def crank_nicolson_step(a, s, m, lam, tau):
     First order in tau all the same (chapter flows). Needs 1/tau > 1/(2 s^2) - 1/lam: else the frozen half is more concave
     than the proximal term is convex, and there is no step (`UsageError`).
     """
+    in_range(tau, 0, 1e300, "tau", open_low=True)
     frozen = 1 / tau - 1 / (2 * np.square(s))
     if not (np.asarray(frozen + 1 / lam) > 0).all():
         raise UsageError(f"tau = {tau!r} is out of range: Crank-Nicolson needs 1/tau > 1/(2 s^2) - 1/lam")
@@ -177,6 +172,7 @@ def trapezoid_step(a, s, m, lam, tau):
 
     The old velocity stays at the *old* position. For comparison only: it is not the minimiser of any JKO-like problem.
     """
+    in_range(tau, 0, 1e300, "tau", open_low=True)
     half = tau / (2 * lam)
     a_next = (a * (1 - half) + 2 * half * m) / (1 + half)
     A, known = 1 / tau + 1 / (2 * lam), s / tau + (1 / s - s / lam) / 2

@@ -23,14 +23,12 @@ import math
 import numpy as np
 from scipy.optimize import minimize
 
-from gwf.errors import UsageError, in_range, nearest, whole
+from gwf.errors import UsageError, in_range, nearest, real, whole
 from gwf.exact.shannon import jensen_shannon
 
 
 def _tau(tau):
-    if not tau > 0:
-        raise UsageError(f"tau = {tau!r} is out of range: the JKO step needs 0 < tau <= inf")
-    return float(tau)
+    return float(in_range(tau, 0, math.inf, "tau", open_low=True))
 
 
 def _std(s, name):
@@ -46,14 +44,8 @@ def _products(m, s, M, S):
     return tuple(np.atleast_1d(a) for a in np.broadcast_arrays(m, s, M, S))
 
 
-# Product Gaussians: N(m, diag(s^2)).
-
-
 def w2(m_0, s_0, m_1, s_1):
-    r"""Wasserstein distance of product Gaussians, :math:`W_2^2 = |m_0 - m_1|^2 + |s_0 - s_1|^2`, in the units of x.
-
-    Arguments (..., d), result (...). Source: gelbrich, with commuting covariances.
-    """
+    r"""W_2 of product Gaussians (..., d): :math:`W_2^2 = |m_0 - m_1|^2 + |s_0 - s_1|^2`, of shape (...). Source: gelbrich."""
     m_0, s_0, m_1, s_1 = _products(m_0, s_0, m_1, s_1)
     return np.sqrt(((m_0 - m_1) ** 2 + (s_0 - s_1) ** 2).sum(-1))
 
@@ -103,15 +95,15 @@ DIVERGENCES = {"kl": kl, "reverse_kl": reverse_kl, "chi2": chi2, "js": js}
 def jko_step(m, s, M, S, tau):
     r"""One exact JKO step for KL(. | N(M, S^2)) from N(m, s^2), coordinate by coordinate: (m', s').
 
-    .. math:: m' = \frac{m/\tau + M/S^2}{A}, \quad
-              s' = \frac{s/\tau + \sqrt{s^2/\tau^2 + 4A}}{2A}, \quad A = \frac1\tau + \frac1{S^2}
+    .. math:: m' = M + g (m - M), \quad s' = \tfrac12 \big( g s + \sqrt{g^2 s^2 + 4 \tau g} \big), \quad
+              g = \frac{1}{1 + \tau / S^2}
 
     The minimiser over *all* laws (it is Gaussian). Source: jko for the step, formula derived here.
     """
     tau = _tau(tau)
     m, s, M, S = np.asarray(m, dtype=np.float64), _std(s, "s"), np.asarray(M, dtype=np.float64), _std(S, "S")
-    A = 1 / tau + 1 / S**2
-    return (m / tau + M / S**2) / A, (s / tau + np.sqrt((s / tau) ** 2 + 4 * A)) / (2 * A)
+    g, tau_g = 1 / (1 + tau / S**2), 1 / (1 / tau + 1 / S**2)
+    return M + g * (m - M), (g * s + np.hypot(g * s, 2 * np.sqrt(tau_g))) / 2
 
 
 def step_with_latent(m, s, r, M, S, tau, matched=True):
@@ -139,10 +131,7 @@ def jko_sequence(m, s, M, S, tau, steps):
 
 
 def jko_objective(m_next, s_next, m, s, M, S, tau, divergence="kl"):
-    """Value D(N(m_next, s_next^2) | N(M, S^2)) + W_2^2(N(m_next, s_next^2), N(m, s^2)) / (2 tau) of the step.
-
-    `divergence` is a name in `DIVERGENCES`. Returns an array (...).
-    """
+    """D(mu | nu) + W_2^2(mu, N(m, s^2)) / (2 tau), (...), at mu = N(m_next, s_next^2); D: its name in `DIVERGENCES`."""
     D = DIVERGENCES[nearest(divergence, DIVERGENCES, "divergence")]
     return D(m_next, s_next, M, S) + w2(m_next, s_next, m, s) ** 2 / (2 * _tau(tau))
 
@@ -152,6 +141,7 @@ def jko_residual(m_next, s_next, m, s, M, S, tau):
 
     .. math:: \frac{m'-m}{\tau} + \frac{m'-M}{S^2}, \qquad \frac{s'-s}{\tau} + \frac{s'}{S^2} - \frac1{s'}
     """
+    tau = _tau(tau)
     m_next, s_next, m, s, M, S = (np.asarray(a, dtype=np.float64) for a in (m_next, s_next, m, s, M, S))
     return (m_next - m) / tau + (m_next - M) / S**2, (s_next - s) / tau + s_next / S**2 - 1 / s_next
 
@@ -188,15 +178,13 @@ def moreau_envelope(divergence, m, s, M, S, eps):
     With eps = 2 tau the value, a float, is 2 tau times that of the JKO step and the minimiser is the same; one explicit
     step :math:`(m, s) - \gamma \nabla F_\epsilon` with gamma = 1/2 lands on it (gwf, Proposition 3.2).
     """
+    in_range(eps, 0, math.inf, "eps", open_low=True)
     m_next, s_next = jko_step_within(divergence, m, s, M, S, eps / 2)
     return float(eps * jko_objective(m_next, s_next, m, s, M, S, eps / 2, divergence))
 
 
 def optimal_critic(m, s, M, S):
-    r"""Coefficients of the KL critic :math:`h = \log d\mu/d\nu = \sum_i q_i y_i^2/2 + r_i y_i + const`.
-
-    q = 1/S^2 - 1/s^2 and r = m/s^2 - M/S^2.
-    """
+    """q = 1/S^2 - 1/s^2 and r = m/s^2 - M/S^2 of the KL critic h = log dmu/dnu = sum_i q_i y_i^2/2 + r_i y_i + const."""
     m, s, M, S = (np.asarray(a, dtype=np.float64) for a in (m, s, M, S))
     return 1 / S**2 - 1 / s**2, m / s**2 - M / S**2
 
@@ -208,8 +196,9 @@ def dual_value(q, r, m, s, M, S, tau):
 
     The inner minimiser y = (x - tau r)/(1 + tau q) needs q > -1/tau, the normaliser q < 1/S^2; outside this range the
     value is -inf. At `optimal_critic` of the JKO step it equals the primal value `jko_objective` (gwf, Proposition 3.1,
-    in Donsker-Varadhan form); elsewhere it is smaller. Arguments (d,), returns a float.
+    in Donsker-Varadhan form); elsewhere it is smaller. Arguments (d,), tau finite, returns a float.
     """
+    in_range(tau, 0, 1e300, "tau", open_low=True)
     m, s, M, S = _products(m, s, M, S)
     q, r = np.broadcast_to(q, m.shape), np.broadcast_to(r, m.shape)
     slack = 1 - q * S**2
@@ -225,15 +214,11 @@ def ou_flow(m, s, M, S, t):
 
     .. math:: m(t) = M + e^{-t/S^2}(m - M), \qquad s(t)^2 = S^2 + e^{-2t/S^2}(s^2 - S^2)
 
-    the law of dX = -(X - M)/S^2 dt + sqrt(2) dW at time t >= 0 and the limit tau -> 0 of the JKO sequence at k = t/tau
-    (jko).
+    the law of dX = -(X - M)/S^2 dt + sqrt(2) dW at time t >= 0, the limit tau -> 0 of the JKO sequence at t/tau (jko).
     """
-    m, s, M, S, t = (np.asarray(a, dtype=np.float64) for a in (m, s, M, S, t))
-    decay = np.exp(-t / S**2)
+    m, s, M, S = (np.asarray(a, dtype=np.float64) for a in (m, s, M, S))
+    decay = np.exp(-real(t, "t", 0, math.inf) / S**2)
     return M + decay * (m - M), np.sqrt(S**2 + decay**2 * (s**2 - S**2))
-
-
-# General Gaussians: N(m, C).
 
 
 def symmetric(C, name):
@@ -253,21 +238,41 @@ def power(C, exponent, name="covariance"):
     return (V * np.maximum(w, 0.0) ** exponent) @ V.T
 
 
+def two_laws(m_0, C_0, m_1, C_1, definite, names):
+    """Means (d,), eigenvalues (d,) and eigenvectors (d, d) of two covariances: m_0, w_0, V_0, m_1, w_1, V_1.
+
+    `UsageError` unless all are of one size d >= 1 and the covariances, called `names`, are symmetric and positive definite
+    where `definite`, semi-definite elsewhere. There d eps times the greatest eigenvalue, of rounding, counts as 0.
+    """
+    means, found = [real(m, "means") for m in (m_0, m_1)], []
+    for m, C, name, positive in zip(means, (C_0, C_1), names, definite, strict=True):
+        C = real(C, name)
+        if C.shape != 2 * means[0].shape or m.shape != means[0].shape or m.ndim != 1 or not m.size:
+            raise UsageError(
+                f"{name} {C.shape} and a mean {m.shape} are of several sizes: they must be (d, d) and (d,)"
+            )
+        if np.abs(C - C.T).max() > 1e-10 * np.abs(C).max():
+            raise UsageError(f"{name} must be symmetric")
+        w, V = np.linalg.eigh((C + C.T) / 2)
+        if (w[0] <= 0) if positive else (w[0] < -1e-10 * abs(w[-1])):
+            kind = "definite" if positive else "semi-definite"
+            raise UsageError(f"{name} must be positive {kind}, its least eigenvalue is {w[0]:.3g}")
+        found += [m, w if positive else np.where(w > w.size * np.finfo(float).eps * w[-1], w, 0.0), V]
+    return found
+
+
 def w2_cov(m_0, C_0, m_1, C_1):
     r"""Wasserstein distance of Gaussians (Bures), a float; their covariances may be singular. Source: gelbrich.
 
-    .. math:: W_2^2 = |m_0 - m_1|^2
-              + \operatorname{tr}\big(C_0 + C_1 - 2 (C_0^{1/2} C_1 C_0^{1/2})^{1/2}\big)
+    .. math:: W_2^2 = |m_0 - m_1|^2 + \operatorname{tr}\big(C_0 + C_1 - 2 (C_0^{1/2} C_1 C_0^{1/2})^{1/2}\big)
+              = |m_0 - m_1|^2 + \min_{Q^T Q = I} |L_0 - L_1 Q|^2, \qquad L_i L_i^T = C_i
+
+    in the second form, where nothing cancels: Q = U V^T for the singular vectors of L_1^T L_0 = U s V^T.
     """
-    root, other = power(C_0, 0.5, "C_0"), power(C_1, 1, "C_1")
-    m_0, m_1 = np.asarray(m_0, dtype=np.float64), np.asarray(m_1, dtype=np.float64)
-    if not m_0.shape == m_1.shape == root.shape[:1] == other.shape[:1]:
-        raise UsageError(
-            f"means {m_0.shape}, {m_1.shape} and covariances {root.shape}, {other.shape} are of several sizes"
-        )
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ other @ root), 0)).sum()
-    gap = m_0 - m_1
-    return float(np.sqrt(max(gap @ gap + np.trace(C_0) + np.trace(C_1) - 2 * cross, 0.0)))
+    m_0, w_0, V_0, m_1, w_1, V_1 = two_laws(m_0, C_0, m_1, C_1, (False, False), ("C_0", "C_1"))
+    L_0, L_1 = V_0 * np.sqrt(w_0), V_1 * np.sqrt(w_1)
+    U, _, Vt = np.linalg.svd(L_1.T @ L_0)
+    return float(np.hypot(np.linalg.norm(m_0 - m_1), np.linalg.norm(L_0 - L_1 @ (U @ Vt))))
 
 
 def monge_matrix(C_0, C_1):
@@ -284,8 +289,7 @@ def monge_matrix(C_0, C_1):
 def fitted_map(x, y, ridge=0.0):
     """T(z) = m(y) + M (z - m(x)), the optimal map of the Gaussians with the moments of the samples x, y (n, d).
 
-    `ridge` I is added to both covariances. If y is the image of x under an affine map with symmetric positive definite
-    matrix and `ridge` is 0, T is that map.
+    `ridge` I is added to both covariances. If it is 0 and y = A x + c with A symmetric positive definite, T is that map.
     """
     in_range(ridge, 0, np.inf, "ridge")
     C_x, C_y = (np.cov(t.T, bias=True) + ridge * np.eye(t.shape[1]) for t in (x, y))
@@ -296,14 +300,11 @@ def fitted_map(x, y, ridge=0.0):
 def kl_cov(m, C, M, Sigma):
     r"""KL(N(m, C) | N(M, Sigma)) in nats, a float.
 
-    .. math:: \tfrac12 \big[ \operatorname{tr}(\Sigma^{-1} C) + (m-M)^T \Sigma^{-1} (m-M) - d
-              + \log\det\Sigma - \log\det C \big]
+    .. math:: \tfrac12 \big[ \operatorname{tr}(\Sigma^{-1} C) + (m-M)^T \Sigma^{-1} (m-M) - d + \log\det(\Sigma C^{-1}) \big]
     """
-    inverse = power(Sigma, -1.0, "Sigma")
-    gap = np.asarray(m, dtype=np.float64) - np.asarray(M, dtype=np.float64)
-    power(C, -1.0, "C")
-    log_det = np.linalg.slogdet(Sigma)[1] - np.linalg.slogdet(C)[1]
-    return float(np.trace(inverse @ C) + gap @ inverse @ gap - gap.size + log_det) / 2
+    m, w, V, M, S, U = two_laws(m, C, M, Sigma, (True, True), ("C", "Sigma"))
+    trace, gap = ((U.T @ V) ** 2 * w / S[:, None]).sum(), ((U.T @ (m - M)) ** 2 / S).sum()
+    return float(trace + gap - m.size + np.log(S).sum() - np.log(w).sum()) / 2
 
 
 def jko_step_cov(m, C, M, Sigma, tau):
@@ -316,16 +317,13 @@ def jko_step_cov(m, C, M, Sigma, tau):
               Z = \tfrac{1}{2\tau} I + \big(\tfrac{1}{4\tau^2} I + A^{1/2} C^{-1} A^{1/2}\big)^{1/2}
 
     T is symmetric positive definite, hence the Monge map. When C and Sigma commute this is `jko_step` in their common
-    eigenbasis. Derived here (chapter jko_gaussian).
+    eigenbasis. Derived here (chapter jko_gaussian). No covariance is inverted: with A^{-1/2} C^{1/2} = U p W^T, its singular
+    values p, A^{1/2} C' A^{1/2} = U q^2 U^T with q = p/(2 tau) + (p^2/(4 tau^2) + 1)^{1/2}.
     """
     tau = _tau(tau)
-    precision = power(Sigma, -1.0, "Sigma")
-    identity = np.eye(len(precision))
-    A = identity / tau + precision
-    root, inverse = power(A, 0.5), power(A, -0.5)
-    Z = identity / (2 * tau) + power(identity / (4 * tau**2) + root @ power(C, -1.0, "C") @ root, 0.5)
-    T = inverse @ Z @ inverse
-    m, M = np.asarray(m, dtype=np.float64), np.asarray(M, dtype=np.float64)
-    m_next = np.linalg.solve(A, m / tau + precision @ M)
-    C_next = T @ C @ T
-    return m_next, (C_next + C_next.T) / 2
+    m, w, V, M, S, B = two_laws(m, C, M, Sigma, (True, True), ("C", "Sigma"))
+    inverse = 1 / (1 / tau + 1 / S)
+    root = (B * np.sqrt(inverse)) @ B.T
+    U, p, _ = np.linalg.svd(root @ (V * np.sqrt(w)))
+    F = root @ U * (p / tau + np.hypot(p / tau, 2)) / 2
+    return M + B @ (B.T @ (m - M) * (inverse / tau)), F @ F.T

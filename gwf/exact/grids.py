@@ -5,27 +5,26 @@ function G and a target sum_j b_j delta_{y_j}, y sorted, the dual potential v of
 
 .. math:: \beta_j = \frac{y_{j-1} + y_j}{2} + \tau \frac{v_{j-1} - v_j}{y_j - y_{j-1}}
 
-(where the costs |x - y|^2/(2 tau) - v of two neighbours are equal: a Laguerre, or power, diagram), and the step for KL is the
-solution of the m equations
+(where the costs |x - y|^2/(2 tau) - v of two neighbours are equal: a Laguerre, or power, diagram), and the step for KL solves
 
 .. math:: G(\beta_{j+1}) - G(\beta_j) = b_j e^{-v_j}
 
 (`semidiscrete_step`): the source's mass in the cell is the mass of the new law, b times its ratio (f*)'(-v). A target with
-a density is given by a fine grid of atoms. No grid point of the source is ever split, so the error is that of the grid
-of the target alone, O(spacing^2).
+a density is given by a fine grid of atoms. No point of the source is ever split: the error is the target's, O(spacing^2).
 
-Sources by key: sjko (the toys), uotm (both sides relaxed), gwf (equation 7).
-The equations are derived here (chapter flows).
+Sources by key: sjko (the toys), uotm (both sides relaxed), gwf (equation 7). Derived here (chapter flows).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import make_interp_spline
 from scipy.linalg import solveh_banded
 from scipy.optimize import root
+from scipy.special import logsumexp
 from scipy.stats import norm
 
-from gwf.errors import UsageError, in_range, whole
+from gwf.errors import UsageError, in_range, real, whole
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,11 @@ class Cells:
 
 
 def _line(y, b):
-    y, b = np.asarray(y, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if y.ndim != 1 or y.shape != b.shape or not (np.diff(y) > 0).all() or not (b > 0).all():
+    y, b = real(y, "y"), real(b, "b")
+    if y.ndim != 1 or not y.size or y.shape != b.shape or not (np.diff(y) > 0).all() or not (b > 0).all():
         raise UsageError("the target needs increasing atoms y (m,) and positive weights b (m,)")
+    if abs(b.sum() - 1) > 1e-6:
+        raise UsageError(f"b has the sum {b.sum():.7g}: it must be 1, to 1e-6")
     return y, b
 
 
@@ -81,8 +82,7 @@ def cell_masses(v, source, y, tau):
 def _ascend(v, g, dv, y, tau, residual):
     """Move v along dv to where the slope g.dv of the concave dual is at most half its start in size, by bisection.
 
-    The sources of later steps have densities with jumps: there a full Newton step can overshoot, and the residual need
-    not fall at every step, while the dual value rises.
+    The sources of later steps have densities with jumps, where a full Newton step can overshoot and the residual may rise.
     """
     slope, low, high = g @ dv, 0.0, np.inf
     length = min(1.0, 3 / np.abs(dv).max())
@@ -98,11 +98,24 @@ def _ascend(v, g, dv, y, tau, residual):
     return trial, residual(trial)
 
 
+def _from_coarse(source, y, b, tau, tolerance, iterations, start):
+    """A potential to start from: of the problem with pairs of atoms in one, with cuts interpolated over their mid-points.
+
+    Such cuts increase: no cell is empty, and a few Newton steps are left on a grid of any spacing.
+    """
+    y_pair, pairs = y[::2], np.add.reduceat(b, np.arange(0, y.size, 2))
+    coarse = semidiscrete_step(source, y_pair, pairs, tau, tolerance, iterations, None if start is None else start[::2])
+    middle, rough = ((t[1:] + t[:-1]) / 2 for t in (y, y_pair))
+    change = (middle - make_interp_spline(rough, coarse.cuts, k=1)(middle)) * np.diff(y) / tau
+    v = np.append(0.0, np.cumsum(change))
+    return v + logsumexp(-v, b=b)
+
+
 def semidiscrete_step(source, y, b, tau, tolerance=1e-9, iterations=500, start=None):
     r"""One exact JKO step, `Cells`, for KL(. | sum b_j delta_{y_j}) from a law with a density on the line.
 
     Damped Newton steps on the concave semi-dual, whose gradient is b e^{-v} - mass(cells of v) and whose Hessian is
-    tridiagonal; a step is shortened until no cell is empty and the dual has not been overshot.
+    tridiagonal; a step is shortened until no cell is empty and the dual not overshot. Fine grids start from coarse ones.
 
     Parameters
     ----------
@@ -110,36 +123,37 @@ def semidiscrete_step(source, y, b, tau, tolerance=1e-9, iterations=500, start=N
         Such as `scipy.stats.norm` or `Bins`.
     y, b : array_like (m,)
         Increasing positions and positive weights of the target (else `UsageError`); b sums to 1.
-    tau : float in (0, inf)
+    tau : float in (0, 1e12]
         Euclidean step: the cost is |x - y|^2 / (2 tau).
     tolerance : float
-        On the sum of the absolute residuals, a probability; `RuntimeError` if not reached. Few atoms (say 10) reach
-        1e-14.
+        On the sum of the absolute residuals, a probability; `RuntimeError` if not reached. Ten atoms reach 1e-14.
+    iterations : int
+        Most Newton steps.
     start : array_like (m,), optional
         Potential to start from; zero (the nearest-atom cells) by default.
     """
-    in_range(tau, 0, 1e12, "tau", open_low=True)
-    y, b = _line(y, b)
+    in_range(tau, 0, 1e12, "tau", open_low=True), in_range(tolerance, 0, 1, "tolerance")
+    y, b, iterations = *_line(y, b), whole(iterations, 1, 1_000_000, "iterations")
     if y.size == 1:
         return Cells(np.zeros(1), np.empty(0), np.ones(1))
     weight = tau / np.diff(y)
-    v = np.zeros(y.size) if start is None else np.asarray(start, dtype=np.float64)
+    starts = [np.zeros(y.size) if start is None else real(start, "start")]
+    if y.size > 100:
+        # Where tau is so small that many cells hold no mass, Newton's method may converge from the plain one alone.
+        starts.insert(0, _from_coarse(source, y, b, tau, tolerance, iterations, start))
 
     def residual(v):
         return b * np.exp(-v) - cell_masses(v, source, y, tau)
 
-    g = residual(v)
-    for _ in range(iterations):
-        if np.abs(g).sum() <= tolerance:
-            return Cells(v, cuts(v, y, tau), b * np.exp(-v))
-        slope = source.pdf(cuts(v, y, tau)) * weight
-        band = np.zeros((2, y.size))
-        band[1] = b * np.exp(-v)
-        band[1, 1:] += slope
-        band[1, :-1] += slope
-        band[0, 1:] = -slope
-        dv = solveh_banded(band, g)
-        v, g = _ascend(v, g, dv, y, tau, residual)
+    for v in starts:
+        g = residual(v)
+        for _ in range(iterations):
+            if np.abs(g).sum() <= tolerance:
+                return Cells(v, cuts(v, y, tau), b * np.exp(-v))
+            slope = source.pdf(cuts(v, y, tau)) * weight
+            left, right = np.append(0.0, slope), np.append(slope, 0.0)
+            dv = solveh_banded(np.stack([-left, b * np.exp(-v) + left + right]), g)
+            v, g = _ascend(v, g, dv, y, tau, residual)
     raise RuntimeError(f"no solution: residual {np.abs(g).sum():.2g}, tau = {tau}, {y.size} atoms")
 
 
@@ -149,8 +163,8 @@ def semidiscrete_sequence(source, y, b, tau, steps):
     The half-width of a bin is half the distance to the nearest neighbour. The error is O(spacing^2).
     """
     y, b = _line(y, b)
-    gaps = np.diff(y)
-    half = np.minimum(np.append(gaps, gaps[-1]), np.append(gaps[0], gaps)) / 2
+    gaps = np.append(np.diff(y), np.inf)
+    half = np.minimum(gaps, np.roll(gaps, 1)) / 2
     laws, v = [], None
     for _ in range(whole(steps, 1, 10_000, "steps")):
         step = semidiscrete_step(source, y, b, tau, start=v)
@@ -178,10 +192,8 @@ def relaxed_step(y, b, tau):
     r"""Unbalanced optimal transport from N(0, 1) with *both* sides relaxed by KL (uotm), to few atoms.
 
     Solves b_j e^{-v_j} = `relaxed_masses`. A generator trained by uotm maps all of mu_0 by the plan's map, so the law it
-    samples is the source's mass in the cells, not the plan's re-weighted second marginal: `mu` is the former,
-    b exp(-v) the latter.
-
-    Returns `Cells`; raises `RuntimeError` without a solution.
+    samples is the source's mass in the cells, `mu` of the `Cells`, not the plan's re-weighted second marginal, b exp(-v).
+    `RuntimeError` without a solution.
     """
     y, b = _line(y, b)
 

@@ -5,8 +5,8 @@ modes after k exact steps, without a network. The source is N(0, I_2) and, as in
 the two coordinates: |x - y|^2 / (4 tau), a Euclidean step of d tau = 2 tau.
 
 - *25 Gaussians*: the modes sit on the lattice {-6, -3, 0, 3, 6}^2 with variance .005 per coordinate. The cost adds over
-  coordinates and KL against a product is superadditive, with equality for products: the step factorises. Solve the problem with five modes on the line and multiply, the mass of mode
-  (i, j) is w_i w_j.
+  coordinates and KL against a product is superadditive, with equality for products: the step factorises. Of five modes
+  on the line with masses w, mode (i, j) has w_i w_j.
 - *Two circles*: radii 4 and 8, equal masses, Gaussian noise of standard deviation .2 in the plane. Everything is
   invariant under rotation and so is the unique minimiser; mass moves along rays and the problem is one of radii.
 
@@ -33,14 +33,15 @@ METHODS = ("jko", "uotm", "uotm_released", "ot")
 
 def five_modes(spacing=SPACING, width=0.3):
     """The 1-D target as atoms: positions y (m,), weights b (m,), and the number of the mode of each atom (m,)."""
+    in_range(spacing, 1e-4, 1, "spacing")
     offsets = np.arange(-round(width / spacing), round(width / spacing) + 1) * spacing
     b = norm.pdf(offsets, 0, np.sqrt(VARIANCE))
     y = (MODES[:, None] + offsets).ravel()
     return y, np.tile(b / b.sum(), MODES.size) / MODES.size, np.repeat(np.arange(MODES.size), offsets.size)
 
 
-def _check(tau, steps):
-    in_range(tau, 0, np.inf, "tau", open_low=True)
+def _check(tau, steps, spacing=SPACING):
+    in_range(tau, 0, 5e11, "tau", open_low=True), in_range(spacing, 1e-4, 1, "spacing")
     whole(steps, 1, 10_000, "steps")
 
 
@@ -58,7 +59,7 @@ def twenty_five_gaussians(tau, steps, method="jko", spacing=SPACING):
     Parameters
     ----------
     tau, spacing : float
-        The papers' step, of cost |x - y|^2 / (4 tau); spacing of the target's grid.
+        The papers' step, of cost |x - y|^2 / (4 tau), at most 5e11; spacing of the target's grid, 1e-4 to 1.
     steps : int
         Number of JKO steps; must be 1 for the other methods, which have no second step.
     method : {"jko", "uotm", "uotm_released", "ot"}
@@ -72,13 +73,12 @@ def twenty_five_gaussians(tau, steps, method="jko", spacing=SPACING):
         Start reading at row 1. Row 0 is the source and is in no mode: it holds the share of N(0, 1) nearest to each.
     """
     nearest(method, METHODS, "method")
-    _check(tau, steps)
+    _check(tau, steps, spacing)
     if method == "jko":
         return _jko_twenty_five(float(tau), int(steps), float(spacing)).copy()
     in_range(steps, 1, 1, f"steps with method {method!r}")
-    first = _jko_twenty_five(float(tau) / 2, 1, float(spacing)) if method == "uotm_released" else None
     if method == "uotm_released":
-        return first.copy()
+        return _jko_twenty_five(float(tau) / 2, 1, float(spacing)).copy()
     row = uotm_twenty_five(tau) if method == "uotm" else np.full(MODES.size, 0.2)
     return np.vstack([_jko_twenty_five(float(tau), 1, float(spacing))[0], row])
 
@@ -126,6 +126,7 @@ def circle_radii(spacing=SPACING, width=0.8):
 
     .. math:: \frac{s}{\sigma^2} e^{-(s^2 + R^2)/(2 \sigma^2)} I_0(s R / \sigma^2).
     """
+    in_range(spacing, 1e-4, 1, "spacing")
     offsets = np.arange(-round(width / spacing), round(width / spacing) + 1) * spacing
     s, b = [], []
     for R in RADII:
@@ -149,5 +150,5 @@ def two_circles(tau, steps, spacing=SPACING):
 
     `tau` as in `twenty_five_gaussians`. The target has mass 1/2 there.
     """
-    _check(tau, steps)
+    _check(tau, steps, spacing)
     return _two_circles(float(tau), int(steps), float(spacing)).copy()

@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.utils import check_array
 
 from gwf.errors import UsageError
+from gwf.validation import _cells
 
 
 def cloud(x, name):
@@ -18,7 +19,7 @@ def cloud(x, name):
     """
     if not torch.is_tensor(x):
         try:
-            return torch.from_numpy(np.array(check_array(x, dtype=[np.float64, np.float32], input_name=name)))
+            return torch.from_numpy(np.array(check_array(_cells(x), dtype=[np.float64, np.float32], input_name=name)))
         except (TypeError, ValueError) as error:
             raise UsageError(f"{name} is no cloud of points (n, d): {str(error).splitlines()[0]}") from None
     if x.dim() != 2 or not x.numel() or x.dtype not in (torch.float32, torch.float64) or not x.isfinite().all():
@@ -27,7 +28,11 @@ def cloud(x, name):
 
 
 def pair(x, y, names=("x", "y")):
-    """Both as tensors, `y` in the type of `x`; `UsageError` if their columns or the devices of two tensors differ."""
+    """Both as tensors, `y` in the type of `x`; `UsageError` if columns, their names or the devices of two tensors differ."""
+    if hasattr(x, "columns") and hasattr(y, "columns") and list(x.columns) != list(y.columns):
+        raise UsageError(
+            f"{names[0]} has the columns {list(x.columns)} and {names[1]} {list(y.columns)}: they must agree"
+        )
     p, q = cloud(x, names[0]), cloud(y, names[1])
     if p.shape[1] != q.shape[1]:
         raise UsageError(
@@ -50,10 +55,7 @@ def like(t, given):
 
 
 def standard(*clouds):
-    """(t - c) / s of clouds (n, d), c the mean of the second, s a power of 2 with coordinates of at most 1; and s.
-
-    Distances by matrix products and absolute tolerances see no offset and no unit.
-    """
+    """(t - c) / s, with c the mean of the second cloud and s a power of 2, so that coordinates are at most 1; and s."""
     centre = clouds[1].detach().mean(0)
     clouds = [t - centre for t in clouds]
     s = 2.0 ** math.frexp(max(float(t.detach().abs().max()) for t in clouds))[1]
@@ -64,6 +66,6 @@ def exact_plan(x, y, weights=None):
     """W_2^2 of two clouds, the first with weights (n,), and the plan (n, m), by POT's network simplex, float64."""
     (p, q), s = standard(*(t.detach().cpu().double() for t in (x, y)))
     C = cdist(p, q, "sqeuclidean")
-    unit = C.max() or 1.0
-    plan = ot.emd([] if weights is None else weights, [], C / unit, numItermax=10**7)
+    # The simplex takes small costs for rounding.
+    plan = ot.emd([] if weights is None else weights, [], C / (C.max() or 1.0), numItermax=10**7)
     return max(float((C * plan).sum()), 0.0) * s * s, torch.as_tensor(plan, dtype=x.dtype, device=x.device)

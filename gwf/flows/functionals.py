@@ -11,6 +11,7 @@ import inspect
 import math
 import warnings
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
@@ -25,7 +26,7 @@ from gwf.fields.sliced import Sliced, quantiles
 from gwf.flows.clouds import exact_plan, standard
 from gwf.nets.mlp import MLP
 from gwf.seeding import derive
-from gwf.validation import number, setting
+from gwf.validation import number
 
 #: Rows of a matrix (n, m) held at a time where V sums over the other cloud: memory is linear.
 ROWS = 512
@@ -54,9 +55,20 @@ class Equivariant(Field):
     degree = 1
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at x (n, d)."""
-        (p, q, other), s = standard(x, y, x if other is None else other)
-        return s**self.degree * super().velocity(p, q, other, generator)
+        clouds, s = standard(x, y, x if other is None else other)
+        if not getattr(self, "relative", True):  # a temperature in the unit of y, to be left
+            clouds, s = [s * t for t in clouds], 1
+        return s**self.degree * super().velocity(*clouds, generator)
+
+
+class Drifting(Equivariant, drifting.Drifting):
+    """As in `gwf.fields.drifting`, at any scale and distance."""
+
+
+class DriftingReleased(Equivariant, drifting.DriftingReleased):
+    """As in `gwf.fields.drifting`, at any scale and distance."""
+
+    degree = 0
 
 
 class Sinkhorn(fields.Sinkhorn):
@@ -68,9 +80,9 @@ class Sinkhorn(fields.Sinkhorn):
     Parameters
     ----------
     reg, relaxation : float
-        As in `gwf.fields.sinkhorn`, if `relative` in units of the mean of |y - y'|^2 / 2 over all data.
+        As in `gwf.fields.sinkhorn`, if `relative` in units of the mean of |y - y'|^2 / 2 over all data, reg at most 1e6.
     iterations : int
-        Updates per step; more at the start.
+        Updates per step; more at the start. A `ConvergenceWarning` says where they are too few for the temperature.
     debias : bool
         False leaves the self terms out: V = B(x) - x, the displacement of the entropic plan.
     """
@@ -84,8 +96,11 @@ class Sinkhorn(fields.Sinkhorn):
 
     def prepare(self, y):
         """Units, and the constant term."""
+        unit = float(y.detach().var(0, correction=0).sum())
+        if unit:
+            number(self.reg if self.relative else self.reg / unit, 0, 1e6, "reg, in units of the variance of y,")
         if self.relative:
-            unit = positive(float(y.detach().var(0, correction=0).sum()), "the variance of y")
+            positive(unit, "the variance of y")
             self.reg, self.relaxation, self.relative = self.reg * unit, self.relaxation * unit, False
         if self.debias:
             self.of_data = self._self(y.detach())[0]
@@ -108,19 +123,13 @@ class Sinkhorn(fields.Sinkhorn):
         return E * v / ((E @ v)[:, None] * len(x))
 
     def _start(self, name, x, y):
-        """Potential, and temperatures with numbers of updates: falling from about the mean cost to `reg` at the start.
-
-        Beyond 1e8 mean costs a plan is independent to 1e-8, and a potential of that size has no more digits: reg ends there.
-        """
-        unit = (
-            float((x.var(0, correction=0) + y.var(0, correction=0) + (x.mean(0) - y.mean(0)).square()).detach().sum())
-            / 2
-        )
-        reg, g, n = min(self.reg, 1e8 * unit or 1.0), self.warm.get(name), self.iterations
+        """Potential, and temperatures with numbers of updates: falling from a typical cost to `reg` at the start."""
+        g, n = self.warm.get(name), self.iterations
         if g is not None and len(g) == len(y):
-            return g, [(reg, n)]
-        depth = max(int(math.log(unit / reg, 4)), 4) if unit else 4
-        return y.new_zeros(len(y)), [*((reg * 4.0**k, n) for k in range(depth, 0, -1)), (reg, 3 * n)]
+            return g, [(self.reg, n)]
+        unit = float((x - y.mean(0)).detach().square().sum(1).mean()) / 2
+        depth = max(int(math.log(max(unit / self.reg, 1), 4)), 4)
+        return y.new_zeros(len(y)), [*((self.reg * 4.0**k, n) for k in range(depth, 0, -1)), (self.reg, 3 * n)]
 
     def _across(self, x, y, last=False):
         """OT_reg(mu, nu), B at x, and the plan's factors; at the start and at the end they are to have converged."""
@@ -142,8 +151,8 @@ class Sinkhorn(fields.Sinkhorn):
                 v = new
             g = g + reg * v.log()
         if last and (far or not (change - 1).abs().mean() <= 0.1):
-            text = f"the plan at reg = {reg:.3g} has not converged, 5 % of its mass or more is in the wrong place"
-            warnings.warn(f"{text}: take more iterations, or a larger reg", ConvergenceWarning, stacklevel=2)
+            words = f"at reg = {reg:.3g} more than 5 % of the mass misses its target: take more than {self.iterations}"
+            warnings.warn(f"{words} iterations, or a larger reg", ConvergenceWarning, stacklevel=2)
         mass, self.warm["y"] = E @ v, g.detach()
         f, second = reg * (math.log(len(y)) - a - mass.log()), g
         if damping < 1:
@@ -175,7 +184,7 @@ class MMD(mmd.MMD):
 
     def __init__(self, kernel="energy", bandwidth=1.0):
         super().__init__(kernel, positive(bandwidth, "bandwidth"))
-        self.kernel, self.of_data, self.natural_step = kernel, 0.0, bandwidth**2
+        self.kernel, self.centre, self.of_data, self.natural_step = kernel, 0.0, 0.0, bandwidth**2
 
     def prepare(self, y):
         """The data's own term; with the energy kernel a quarter of their root mean square distance is the step, and its kink
@@ -183,7 +192,8 @@ class MMD(mmd.MMD):
         if self.kernel == "energy":
             unit = float(y.detach().var(0, correction=0).sum().mul(2).sqrt()) or 1.0
             self.natural_step, self.bandwidth = unit / 4, unit * (1e3 if y.dtype == torch.float32 else 1.0)
-        self.of_data = self._mean(y.detach() - y.detach().mean(0), y.detach() - y.detach().mean(0))
+        self.centre = y.detach().mean(0)
+        self.of_data = self._mean(y.detach(), y.detach())
 
     def velocity(self, x, y, other=None, generator=None):
         return torch.cat([super(MMD, self).velocity(r, y, x if other is None else other) for r in x.split(ROWS)])
@@ -198,10 +208,10 @@ class MMD(mmd.MMD):
 
     def value(self, x, y, generator=None):
         """MMD^2 / 2."""
-        x, y = x - y.mean(0), y - y.mean(0)
         return (self._mean(x, x) + self.of_data) / 2 - self._mean(x, y)
 
     def _mean(self, x, y):
+        x, y = x - self.centre, y - self.centre
         sums = [self.phi[self.kernel](torch.cdist(r, y).square(), self.bandwidth).sum() for r in x.split(ROWS)]
         return sum(sums) / (len(x) * len(y))
 
@@ -226,8 +236,7 @@ class OptimalTransport(Equivariant, MinibatchOT):
 
     def velocity(self, x, y, other=None, generator=None):
         """V at x (n, d), for data y (m, d); the plan counts as constant, and the data with it."""
-        p = x.detach()
-        return super().velocity(p, y.detach()) + (p - x)
+        return super().velocity(x.detach(), y.detach()) + (x.detach() - x)
 
     def value(self, x, y, generator=None):
         """W_2^2 / 2."""
@@ -236,24 +245,6 @@ class OptimalTransport(Equivariant, MinibatchOT):
     def plan(self, x, y):
         """The optimal plan."""
         return exact_plan(x, y)[1]
-
-
-class Drifting(Equivariant, drifting.Drifting):
-    """As in `gwf.fields.drifting`, in any unit."""
-
-    def __init__(self, reg=0.05, relative=True):
-        super().__init__(positive(reg, "reg"), relative)
-
-    def velocity(self, x, y, other=None, generator=None):
-        """V at x (n, d)."""
-        kind = Equivariant if self.relative else drifting.Drifting
-        return kind.velocity(self, x, y, x if other is None else other)
-
-
-class DriftingReleased(Equivariant, drifting.DriftingReleased):
-    """As in `gwf.fields.drifting`, anywhere."""
-
-    degree = 0
 
 
 class Blurred(Field):
@@ -341,13 +332,29 @@ class OfFunction(Field):
 
 CLOSED = {"sinkhorn": Sinkhorn, "sliced": SlicedW2, "mmd": MMD, "minibatch_ot": OptimalTransport}
 CLOSED |= {"drifting": Drifting, "drifting_released": DriftingReleased}
-"""In closed form, but for drifting with values. `sinkhorn_single` of `gwf.fields` is `sinkhorn` here, where self terms are of one cloud."""
+"""In closed form, those of the first line with values. `sinkhorn_single` is `sinkhorn` here: self terms are of one cloud."""
 
 
 def names():
     """Names of all functionals: the fields, then the f-divergences. Independent pairs are of no functional of two clouds."""
     divergence = [name for name in divergences.names() if isinstance(divergences.get(name), FDivergence)]
     return [*(name for name in fields.names() if name not in (*divergence, "independent")), *divergence]
+
+
+def check(name, value, default):
+    """`UsageError` unless the value of a field's setting is of the kind of its default."""
+    if isinstance(default, bool):
+        valid = isinstance(value, bool | np.bool_) or "True or False"
+    elif isinstance(default, int):
+        valid = whole(value, min(default, 1), 10**9, name) >= 0
+    elif isinstance(default, float):
+        valid = number(value, 0, math.inf, name, open_low=name == "reg") >= 0
+    elif name == "betas":
+        valid = np.shape(value) == (2,) and all(number(b, 0, 1, name) < 1 for b in value) or "two numbers in [0, 1)"
+    else:
+        valid = name != "penalty_of" or value is None or callable(value) or "a function, or None"
+    if valid is not True:
+        raise UsageError(f"{name} = {value!r}: it must be {valid}")
 
 
 def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
@@ -381,9 +388,11 @@ def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "potentials"))
         given += tuple(MLP(x.shape[1], 1).to(x.device, x.dtype) for _ in getattr(make, "potentials", ()))
-    for name in settings:
-        nearest(name, list(inspect.signature(make).parameters)[len(given) :], f"setting of {functional!r}")
-    found = make(*given, **{name: setting(name, value) for name, value in settings.items()})
+    own = list(inspect.signature(make).parameters.values())[len(given) :]
+    defaults = {parameter.name: parameter.default for parameter in own}
+    for name, value in settings.items():
+        check(name, value, defaults[nearest(name, defaults, f"setting of {functional!r}")])
+    found = make(*given, **settings)
     if found.potentials and not isinstance(functional, Field):
         found.warm_up = whole(warm_up, 0, 10**9, "warm_up")
     return found

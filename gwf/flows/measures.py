@@ -3,16 +3,18 @@
 All take arrays or tensors, and raise `UsageError` for shapes that do not agree, values not finite, arguments out of range.
 """
 
+import functools
 import math
 
 import pandas as pd
 import torch
 
 from gwf.errors import UsageError, in_range, whole
-from gwf.flows.clouds import array, pair
+from gwf.flows.clouds import array, cloud, pair
 from gwf.flows.particles import in_batch, prepared
-from gwf.metrics import scores
+from gwf.metrics import frechet, scores
 from gwf.seeding import generator
+from gwf.validation import number
 
 
 def minibatch_bias(
@@ -24,9 +26,8 @@ def minibatch_bias(
               \mathrm{noise}(B) = \frac{(E \| V_B - E V_B \|^2)^{1/2}}{\| V \|}, \quad
               \mathrm{length}(B) = \frac{\| E V_B \|}{\| V \|}, \qquad \| V \|^2 = \frac1n \sum_i |V(x_i)|^2,
 
-    with V_B(x_i) the velocity of x_i in a random batch of B particles against B data, and V that of all particles against
-    all data: what a generator or a flow-matching model regresses, and what it should [1]_. The squared bias is estimated
-    without bias from `draws` partitions of x: the mean's sampling variance is subtracted.
+    with V_B(x_i) the velocity of x_i in a random batch of B particles against B data, which a generator or a flow-matching
+    model regresses, and V that of all against all [1]_. From the squared bias the mean's sampling variance is subtracted.
 
     Parameters
     ----------
@@ -47,8 +48,8 @@ def minibatch_bias(
     Returns
     -------
     DataFrame
-        A row per temperature and batch: `reg`, `batch`; `bias`, `noise`, `length`, means over seeds, and their standard
-        deviations over seeds, `bias_sd`, `noise_sd`, `length_sd` (nan for one seed).
+        A row per temperature and batch: `reg`, `batch`; `bias`, `noise`, `length`, means over seeds, and `bias_sd`, ..., their
+        standard deviations (nan for one seed).
 
     References
     ----------
@@ -66,6 +67,9 @@ def minibatch_bias(
     """
     p, q = pair(x, y)
     whole(draws, 2, 10**6, "draws"), whole(seeds, 1, 10**6, "seeds")
+    for name, given in (("batches", batches), ("reg", [] if reg is None else reg)):
+        if not hasattr(given, "__len__") or isinstance(given, str):
+            raise UsageError(f"{name} = {given!r}: it must be a list of numbers")
     for batch in batches:
         whole(batch, 2, min(len(p), len(q)), "batch")
     rows, given_V = [], None if reference is None else pair(reference, p, ("reference", "x"))[0]
@@ -134,8 +138,15 @@ def ksd(x, score, beta=None):
     >>> abs(gwf.ksd(x, score)) < 0.01 < gwf.ksd(x + 1, score)
     True
     """
+    cloud(x, "x")  # before a function sees it
     p, s = (array(t) for t in pair(x, score(x) if callable(score) else score, ("x", "score")))
-    return scores.ksd(p, s, scores.ksd_scale(p) if beta is None else beta)
+    beta = scores.ksd_scale(p) if beta is None else number(beta, 0, math.inf, "beta", open_low=True)
+    return scores.ksd(p - p.mean(0), s, beta)
+
+
+@functools.wraps(frechet.frechet_distance, assigned=["__doc__"])
+def frechet_distance(x, y):
+    return frechet.frechet_distance(*(array(t) for t in pair(x, y)))
 
 
 def sliced_energy_distance(x, y, directions=500, seed=0):

@@ -129,7 +129,9 @@ class Atoms(Explicit):
         at = at.ravel()
         b, a = np.bincount(at[:m], minlength=at.max() + 1) / m, np.bincount(at[m:], self.masses(x), at.max() + 1)
         off = a[b == 0].sum()
-        return float(divergence.f(a[b > 0] / b[b > 0]) @ b[b > 0]) + (off * atoms.recession(divergence) if off else 0.0)
+        with np.errstate(divide="ignore"):  # log 0
+            on = float(divergence.f(a[b > 0] / b[b > 0]) @ b[b > 0])
+        return on + (off * atoms.recession(divergence) if off else 0.0)
 
     def plan(self, x):
         """Of the last step."""
@@ -145,10 +147,8 @@ def in_batch(F, x, y, stream):
 def prepared(x, y, functional, seed, settings):
     """The functional, having seen the data, its potentials warmed up."""
     F = functionals.get(functional, x, whole(seed, 0, 2**63 - 1, "seed"), **settings)
-    if isinstance(F, LearnedMMD | DriftingReleased) and min(len(x), len(y)) < 2:
-        raise UsageError(
-            f"{F.title} compares points of one cloud: x and y have n = {len(x)}, m = {len(y)}, not 2 or more"
-        )
+    if isinstance(F, LearnedMMD | DriftingReleased) and min(len(x), len(y) + isinstance(F, DriftingReleased)) < 2:
+        raise UsageError(f"{F.title} is not finite on {len(x)} and {len(y)} points: it needs pairs of them")
     if hasattr(F, "prepare"):
         F.prepare(y)
     improve(F, x, y, getattr(F, "warm_up", 0), generator(seed, "warm-up", x.device))
@@ -184,11 +184,6 @@ def velocity(x, y, functional="sinkhorn", *, seed=0, **settings):
     ndarray or Tensor (n, d), as x is
         In units of x per unit of time. Where x or y asks for gradients it is differentiable, iterations and all, for
         functionals in closed form; the plan of "minibatch_ot" counts as constant, and so do its data.
-
-    Raises
-    ------
-    UsageError
-        As `flow`.
 
     Examples
     --------
@@ -246,9 +241,9 @@ def flow(
     steps : int
         Most steps.
     method : {"explicit", "jko"}
-        "jko" for an f-divergence is exact (`gwf.jko_step`, O(n m^2)): `particles` are y, followed by those x that mass does
-        not leave, if f has a finite slope at infinity ("js", "hellinger"), and `weights` flow if tau is well above the
-        squared distance of neighbours. Otherwise the map of equal particles is optimised, for a functional with a value.
+        "jko" for an f-divergence is exact (`gwf.jko_step`, O(n m^2)): `particles` are y, then those x that mass does not leave
+        ("js", "hellinger", ...), and `weights` flow if tau is well above the squared distance of neighbours. Otherwise the map
+        of equal particles is optimised, for a functional with a value.
     batch : int, optional
         Explicit steps in random parts of this size, against as many data: memory batch^2, with the bias of `minibatch_bias`.
     reach : float, optional
@@ -291,11 +286,15 @@ def flow(
     """
     p, q = pair(x, y)
     whole(steps, 1, 10**9, "steps"), in_range(tolerance, 0, 1, "tolerance")
-    batch is None or whole(batch, 2, min(len(p), len(q)), "batch")
+    batch = batch if batch is None else whole(batch, 2, min(len(p), len(q)), "batch")
+    for name, flag in (("exact", exact), ("keep", keep)):
+        if not isinstance(flag, (bool, np.bool_)):
+            raise UsageError(f"{name} = {flag!r}: it must be True or False")
     every = max(steps // 20, 1) if every is None else whole(every, 1, 10**9, "every")
     kind = {"explicit": Explicit, "jko": Proximal}[nearest(method, ("explicit", "jko"), "method")]
     F = prepared(p, q, functional, seed, settings)
     step = functionals.positive(getattr(F, "natural_step", 1.0) if step is None else step, "step")
+    in_range(step, 0, 1e300, "step")
     reach = functionals.positive(getattr(F, "reach", math.inf) if reach is None else reach, "reach")
     if kind is Proximal:
         if batch or isinstance(F, Learned) or not hasattr(F, "value"):

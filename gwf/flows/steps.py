@@ -9,7 +9,7 @@ import torch
 from gwf.bounds import xlogy
 from gwf.errors import UsageError
 from gwf.exact import atoms, grids
-from gwf.flows.clouds import array, like, pair
+from gwf.flows.clouds import array, cloud, like, pair
 from gwf.validation import number
 
 
@@ -49,7 +49,7 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
     ----------
     x : array_like or Tensor (n, d), or a law on the line
         Atoms of mu; or an object with `cdf`, `pdf`, `ppf` and `isf`, such as `scipy.stats.norm(0, 1)`, or
-        `gwf.exact.grids.Bins`: a density of finite second moment, of which no grid is taken. O(n m^2), on a line O(m) per
+        `gwf.exact.grids.Bins`: a density with a second moment, of which no grid is taken. O(n m^2), on a line O(m) per
         Newton step.
     y : array_like or Tensor (m, d)
         Atoms of nu; for a law x an increasing grid (m,).
@@ -61,7 +61,7 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
     source : str
         "hard", or the divergence f_1 that relaxes the source.
     a, b : array_like (n,), (m,), optional
-        Positive weights, of sum 1 unless a side is relaxed; equal by default. A law x has no a, and the sum of b is 1.
+        Positive weights, of sum 1 unless a side is relaxed; equal by default. A law x has no a.
     tolerance : float
         On the gap, relative to 1 + |value|; for a law x on the sum of the residuals, a probability.
 
@@ -109,47 +109,40 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
 def _on_the_line(law, y, tau, divergence, source, a, b, tolerance):
     r"""The semi-discrete step: its gap is sum_j b_j [Psi(t_j) + Psi*(-v_j) + v_j t_j] >= 0, t_j the ratio in cell j.
 
-    For the transport cost and the integral of the potential's transform share int |x - y_j|^2 / (2 tau) over the cells, whose
-    error the gap has twice.
+    For the transport cost and the integral of the potential's transform share int |x - y_j|^2 / (2 tau) over the cells,
+    whose error the gap has twice.
     """
     if (divergence, source) != ("kl", "hard") or a is not None:
-        raise UsageError(
-            f"divergence = {divergence!r}, source = {source!r}: a law on the line has 'kl', 'hard' and no a"
-        )
-    if not isinstance(law, grids.Bins) and not all(hasattr(law, name) for name in ("pdf", "ppf", "isf")):
-        raise UsageError(f"x = {law!r}: a law on the line has a density; its methods are cdf, pdf, ppf and isf")
-    grid = _vector(y, "y")
-    weights = np.full(len(grid), 1 / len(grid)) if b is None else _vector(b, "b")
-    if weights.shape != grid.shape or not (weights > 0).all() or abs(weights.sum() - 1) > 1e-6:
-        raise UsageError(f"b = {b!r}: it must have a positive weight for each of the {len(grid)} atoms y, of sum 1")
-    cells = grids.semidiscrete_step(law, grid, weights, tau, tolerance)
-    b, weights, v = weights, grids.cell_masses(cells.v, law, grid, tau), cells.v
+        raise UsageError(f"divergence = {divergence!r}, source = {source!r}: a law x has 'kl', 'hard' and no a")
+    if not (isinstance(law, grids.Bins) or all(hasattr(law, name) for name in ("pdf", "ppf", "isf"))):
+        raise UsageError(f"x = {law!r} has no density: a law on the line has the methods cdf, pdf, ppf and isf")
+    grid = _line(y, "y")
+    b = np.full(len(grid), 1 / len(grid)) if b is None else _line(b, "b")
+    if b.shape != grid.shape or not (b > 0).all() or abs(b.sum() - 1) > 1e-6:
+        raise UsageError(f"b = {b}: a law on the line takes a positive weight for each of the {len(grid)} y, of sum 1")
+    cells = grids.semidiscrete_step(law, grid, b, tau, tolerance)
+    weights, v = grids.cell_masses(cells.v, law, grid, tau), cells.v
     penalty = float((xlogy(weights, weights / b) - weights + b).sum())
-    dual = -float(v @ weights) - float(b @ np.expm1(-v))
     transport, error = (t / (2 * tau) for t in _transport(law, cells.cuts, grid))
+    dual = transport - float(v @ weights) - float(b @ np.expm1(-v))
     give = lambda t: like(torch.as_tensor(t), y)
-    values = {"primal": transport + penalty, "dual": transport + dual, "gap": penalty - dual + 2 * error}
+    values = {"primal": transport + penalty, "dual": dual, "gap": transport + penalty - dual + 2 * error}
     return JKOStep(y, give(weights), give(v), **values, cuts=give(cells.cuts))
 
 
-def _vector(t, name):
-    """t as a vector of float64."""
-    try:
-        found = np.asarray(t.detach().cpu() if torch.is_tensor(t) else t, dtype=np.float64)
-    except (TypeError, ValueError):
-        found = np.empty(0)
-    if found.ndim != 1 or not found.size or not np.isfinite(found).all():
-        raise UsageError(f"{name} = {t!r}: where x is a law on the line it must be a vector (m,) of finite numbers")
-    return found
+def _line(t, name):
+    """`t` as a vector (m,) of finite numbers, float64."""
+    column = array(cloud(t[:, None] if getattr(t, "ndim", 0) == 1 else np.array(t, ndmin=2).T, name))
+    if column.shape[1] != 1:
+        raise UsageError(f"{name} has the shape {column.T.shape}: on the line it is a vector (m,)")
+    return column[:, 0]
 
 
 def _transport(law, cuts, y):
-    r"""int |x - y_j|^2 dlaw over the cells, and its error, by Gauss-Legendre panels between cuts, quantiles and tails.
+    """int |x - y_j|^2 dlaw over the cells, and its error, by Gauss-Legendre panels between cuts, quantiles and tails.
 
-    A panel [a, b] is halved while that changes its value, or while the mass M of the density g in it is not that of the
-    distribution function G. What still hides, at an end where g is infinite, is taken at the middle c:
-
-    .. math:: \int_a^b (x - y)^2 g(x) dx + (G(b) - G(a) - M) (c - y)^2.
+    A panel is halved while that changes its value, or while the mass of the density in it is not that of the distribution
+    function. What still hides, at an end where the density is infinite, is taken at the middle.
     """
     nodes, weights = np.polynomial.legendre.leggauss(16)
     if isinstance(law, grids.Bins):
@@ -180,7 +173,7 @@ def _transport(law, cuts, y):
         last = [v[v > 0][-1:].sum() for v in (value[b <= low][::-1], value[a >= high])]
         total, error = 0.0, 16 * sum(last)
         if not error <= 1e-8 * np.abs(value).sum() < math.inf:
-            raise UsageError("the second moment of the law x is infinite, or its tails are too heavy to tell")
+            raise UsageError(f"x = {law!r} has no finite second moment, or tails too heavy to tell")
         for _ in range(100):
             middle, scale = (a + b) / 2, abs(total + value.sum())
             (left, off), (right, more) = panels(a, middle), panels(middle, b)
