@@ -112,7 +112,8 @@ def metrics(frame, report):
                 table = read_file(file).astype({"seeds": int, column: float})
                 plane = plane or set(table["functional"])
             for row in table[table["seeds"] >= min(table["seeds"].max(), 2)].to_dict("records"):
-                if row["step"] in ("gan", "jko", "sjko", "euler") and row["functional"] in plane | EXPLICIT:
+                chief = EXPLICIT if row["step"] == "euler" else plane | EXPLICIT
+                if row["step"] in ("gan", "jko", "sjko", "euler") and row["functional"] in chief:
                     found.setdefault(f"{name}-{row['step']}", {})[row["functional"]] = float(f"{row[column]:.4g}")
     return found
 

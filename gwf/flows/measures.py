@@ -41,9 +41,7 @@ def minibatch_bias(
     draws, seeds : int
         At least 2 and 1. Partitions per seed, and seeds.
     reference : array_like or Tensor (n, d), optional
-        V to compare with, for instance that of exact transport; by default the functional's own, at the same temperature.
-    **settings
-        Of the functional.
+        V to compare with; by default the functional's own, with its `settings`, at the same temperature.
 
     Returns
     -------
@@ -53,8 +51,7 @@ def minibatch_bias(
 
     References
     ----------
-    .. [1] K. Fatras, Y. Zine, R. Flamary, R. Gribonval, N. Courty. Learning with minibatch Wasserstein: asymptotic and
-       gradient properties. AISTATS 2020.
+    .. [1] K. Fatras et al. Learning with minibatch Wasserstein: asymptotic and gradient properties. AISTATS 2020.
 
     Examples
     --------
@@ -213,8 +210,7 @@ def l2_uvp(predicted, true, variance=None):
 
     References
     ----------
-    .. [1] A. Korotin, L. Li, A. Genevay, J. Solomon, A. Filippov, E. Burnaev. Do neural optimal transport solvers work? A
-       continuous Wasserstein-2 benchmark. NeurIPS 2021.
+    .. [1] A. Korotin et al. Do neural optimal transport solvers work? A continuous Wasserstein-2 benchmark. NeurIPS 2021.
 
     Examples
     --------

@@ -125,8 +125,7 @@ class Atoms(Explicit):
     def value(self, x):
         """D_f of the law, with the price of the mass off the data; mass at equal points is added up."""
         divergence, m = self.F.divergence.of_mass, len(self.y)
-        _, at = np.unique(array(torch.cat([self.y, x])), axis=0, return_inverse=True)
-        at = at.ravel()
+        at = np.unique(array(torch.cat([self.y, x])), axis=0, return_inverse=True)[1].ravel()
         b, a = np.bincount(at[:m], minlength=at.max() + 1) / m, np.bincount(at[m:], self.masses(x), at.max() + 1)
         off = a[b == 0].sum()
         with np.errstate(divide="ignore"):  # log 0
@@ -263,17 +262,12 @@ def flow(
     Returns
     -------
     Flow
-        Particles as x is. Differentiable in explicit steps as `velocity` is, through all of them.
-
-    Raises
-    ------
-    UsageError
-        Clouds that do not agree, an unknown name, a value out of range.
+        Particles as x is. Differentiable in explicit steps as `velocity` is, through all of them. `UsageError` for clouds that
+        do not agree, an unknown name, a value out of range.
 
     References
     ----------
-    .. [1] R. Jordan, D. Kinderlehrer, F. Otto. The variational formulation of the Fokker-Planck equation. SIAM J. Math.
-       Anal. 29 (1998).
+    .. [1] R. Jordan, D. Kinderlehrer, F. Otto. The variational formulation of the Fokker-Planck equation. SIMA 29 (1998).
 
     Examples
     --------

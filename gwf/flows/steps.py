@@ -72,15 +72,12 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
 
     Raises
     ------
-    UsageError
-        For arguments out of range.
-    RuntimeError
-        If the gap is not reached.
+    UsageError, RuntimeError
+        For arguments out of range; if the gap is not reached.
 
     References
     ----------
-    .. [1] J. Choi, M. Choi, B. Kim. Scalable Wasserstein gradient flow for generative modeling through unbalanced optimal
-       transport. ICML 2024 (sjko, equations 12 to 15).
+    .. [1] J. Choi et al. Scalable Wasserstein gradient flow ... through unbalanced optimal transport. ICML 2024 (sjko, 12-15).
 
     Examples
     --------

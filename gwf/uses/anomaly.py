@@ -64,10 +64,8 @@ class TransportDetector(OutlierMixin, BaseEstimator):
         times their median at most, so that no few rows move it.
     relaxation : float
         Weight of the KL penalty in the same unit, (0, inf]; for "kept_mass". Infinite: all masses are 1 and nothing is told.
-    iterations : int
-        Sinkhorn updates.
-    steps, eps : int, float
-        Euler steps of "path", eps in (0, 1].
+    iterations, steps, eps : int, int, float
+        Sinkhorn updates; Euler steps of "path", eps in (0, 1].
     contamination : float
         Share of usual rows that `predict` takes for anomalous, in [0, .5].
 
@@ -266,11 +264,9 @@ def robust_flow(data, start, relaxation=0.5, reg=0.02, steps=30, eps=0.2, iterat
     Parameters
     ----------
     data, start : array_like, DataFrame or Tensor (m, d), (n, d)
-        And where the particles begin.
+        The particles begin at `start`.
     relaxation : float
-        (0, inf], in units of |x - y|^2 / 2: points farther than about this from where mass can be had are let go.
-    reg : float
-        Temperature, in the same unit.
+        (0, inf], in units of |x - y|^2 / 2 as the temperature `reg`: points farther from where mass can be had are let go.
     steps, eps : int, float
         Euler steps; eps in (0, 1].
     iterations : int
@@ -279,10 +275,8 @@ def robust_flow(data, start, relaxation=0.5, reg=0.02, steps=30, eps=0.2, iterat
 
     Returns
     -------
-    x : ndarray (n, d)
-        float32 where `start` is, else float64.
-    kept : ndarray (m,)
-        Kept mass of every data point under the last plan; its mean is 1.
+    x, kept : ndarray (n, d), (m,)
+        float32 where `start` is, else float64; and the kept masses of the data under the last plan, of mean 1.
         `UsageError` as in `anomaly_scores`, and for points more than 1e15 apart.
     """
     single = str(getattr(start, "dtype", "")).endswith("float32")

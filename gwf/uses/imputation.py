@@ -157,19 +157,17 @@ class _Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
 
 class SinkhornImputer(_Imputer):
-    """Imputation by the Sinkhorn divergence between random batches, with RMSprop on the missing cells.
+    """Imputation by the Sinkhorn divergence between random batches, with RMSprop on the missing cells of `imputed_` (n, d).
 
     Parameters
     ----------
     reg : float
         eps as a multiple of the median of |x_i - x_j|^2 / 2 over the rows with means filled in. The temperature is eps^2, as
         in muzellec's code, which hands eps over as a length (`blur`) and takes .05; twice that was better on wine here.
-    steps : int
-        500 on wine take about two seconds.
+    steps, pairs : int
+        500 steps on wine take about two seconds; pairs of batches per step.
     batch : int or None
         Rows in a batch; None: 128. Never more than the largest power of two in half of the rows.
-    pairs : int
-        Pairs of batches per step.
     lr : float
         Of RMSprop, in standard deviations of a column: no cell moves much faster than that.
     iterations : int
@@ -179,11 +177,6 @@ class SinkhornImputer(_Imputer):
     standardise : bool
         Centre and scale columns by their observed cells first (a gross value sets its column's scale); undone at the end.
     random_state : None, int or numpy.random.RandomState
-
-    Attributes
-    ----------
-    imputed_ : ndarray (n, d)
-        The table of `fit`, complete.
 
     Examples
     --------
