@@ -15,7 +15,7 @@ _PLACES = {
     "TransportDetector": "uses.anomaly",
     "anomaly_scores": "uses.anomaly",
     "flow": "flows.particles",
-    "frechet_distance": "metrics.frechet",
+    "frechet_distance": "flows.measures",
     "impute": "uses.imputation",
     "jko_step": "flows.steps",
     "ksd": "flows.measures",

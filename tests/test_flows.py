@@ -11,6 +11,7 @@ import scipy.stats
 import torch
 from pretended_device import DEVICE, pretended
 from scipy.stats import norm
+from sklearn.exceptions import ConvergenceWarning
 
 import gwf
 from gwf import divergences, fields, metrics
@@ -410,7 +411,122 @@ def test_measures_agree_with_those_of_the_library_and_of_scipy():
         x, lambda x: -x
     )
     assert gwf.ksd(torch.as_tensor(x), -x, 0.3) == pytest.approx(scores.ksd(x, -x, 0.3))
-    assert gwf.frechet_distance is metrics.frechet_distance
+    assert gwf.frechet_distance(x, torch.as_tensor(y).requires_grad_()) == metrics.frechet_distance(x, y)
+    for wrong in (x + 1j, np.ma.masked_greater(x, 1.0), [["a", "b"]], torch.as_tensor(x).bfloat16()):
+        with pytest.raises(UsageError, match="x"):
+            gwf.frechet_distance(wrong, y)
     assert gwf.l2_uvp(x + 1, x) == pytest.approx(100 * 3 / x.var(0).sum()) and gwf.l2_uvp(x + 1, x, 3.0) == 100
     with pytest.raises(UsageError, match="200 rows and true 150"):
         gwf.l2_uvp(x, y)
+
+
+class Spikes:
+    """Three equally likely normal laws of deviation .01, at -3, 0 and 3: a density that fixed rules miss."""
+
+    parts = norm(np.array([[-3.0], [0.0], [3.0]]), 0.01)
+    pdf = lambda self, x: self.parts.pdf(x).mean(0)
+    cdf = lambda self, x: self.parts.cdf(x).mean(0)
+    ppf = lambda self, u: 5.0 * (2 * u - 1)  # of another law: where panels end is no matter of precision
+    isf = lambda self, u: -self.ppf(u)
+
+
+@pytest.mark.parametrize(
+    "law, y, primal",
+    [
+        # scipy.integrate.quad of (x - y_j)^2 g over the cells, between quantiles, 1e-13 relative.
+        (scipy.stats.t(3), [0.0, 1.0], 1.1801464673009108),
+        (scipy.stats.lognorm(1), [0.0, 1.0], 2.537771723939004),
+        (scipy.stats.gamma(0.1), [0.0, 1.0], 0.17436776370227025),
+        (scipy.stats.f(3, 8), [0.0, 1.0], 1.339457175053108),  # whose isf(1e-17) is infinite
+        # To the nearest of -1 and 1, by hand: 2 / 3 (4 + s^2) + (1 - 2 s (2 / pi)^(1/2) + s^2) / 3, halved.
+        (Spikes(), [-1.0, 1.0], (4 + 1e-4) / 3 + (1.0001 - 0.02 * math.sqrt(2 / math.pi)) / 6),
+    ],
+)
+def test_a_step_on_the_line_knows_heavy_tails_and_narrow_peaks(law, y, primal):
+    found = gwf.jko_step(law, y, 1.0)
+    # The panels promise 1e-14 each; the potentials are known to 1e-9, whose square the value has.
+    assert found.primal == pytest.approx(primal, rel=1e-11) and abs(found.gap) < 1e-8
+
+
+@pytest.mark.parametrize("law", [scipy.stats.t(2.2), scipy.stats.beta(0.5, 0.5), scipy.stats.arcsine(3, 1e-3), norm(1e6, 1e-3)])  # fmt: skip
+def test_a_step_to_one_atom_costs_the_second_moment(law):
+    """An infinite density at an end that is no zero of floats, too: what float64 cannot enter there is seen by the cdf."""
+    second = float(law.var() + (law.mean() - 1) ** 2)
+    assert gwf.jko_step(law, [1.0], 0.5).primal == pytest.approx(second, rel=1e-12)
+
+
+@pytest.mark.parametrize("law, message", [(scipy.stats.t(2), "no finite second moment"), (scipy.stats.poisson(3), "no density")])  # fmt: skip
+def test_laws_without_a_step_are_named(law, message):
+    with pytest.raises(UsageError, match=message):
+        gwf.jko_step(law, [0.0, 1.0], 1.0)
+
+
+def test_sinkhorn_tends_to_exact_transport_as_the_temperature_falls():
+    """Ten updates a temperature leave 3e-4 of W_2^2 / 2, a hundred 1e-5: the value is a dual one, and stays below."""
+    x, y = clouds(100, 100)
+    exact = ot.emd2([], [], ot.dist(x, y)) / 2
+    for reg, iterations, off in ((1e-4, 10, 1e-3), (1e-6, 100, 3e-5), (1e-12, 100, 3e-5)):
+        F = functionals.Sinkhorn(reg, iterations, relative=False, debias=False)
+        value, V = F.value(torch.as_tensor(x), torch.as_tensor(y)), F.velocity(*map(torch.as_tensor, (x, y)))
+        assert exact * (1 - off) <= float(value) <= exact * (1 + 1e-9) + 10 * reg and V.isfinite().all()
+    for reg in (1e12, 1e300):  # the limit, half the squared distance of the means, and C^2 / reg above it
+        value = entropic.divergence(torch.as_tensor(x), torch.as_tensor(y), reg, 5)
+        assert float(value) == pytest.approx(((x.mean(0) - y.mean(0)) ** 2).sum() / 2, rel=1e-5)
+    with pytest.warns(ConvergenceWarning, match="take more than 1 iterations"):
+        gwf.velocity(x, y, reg=1e-6, iterations=1)
+
+
+def test_the_unit_and_the_origin_of_drifting_do_not_matter():
+    x, y = clouds()
+    for name, degree in (("drifting", 1), ("drifting_released", 0)):
+        V = gwf.velocity(x, y, name)
+        # 1e-10 is the rounding of x + 1e6, and of D^2 by products, magnified by exp(-D / t) at t = .02 mean distances.
+        for scale, shift, off in ((1e-18, 0.0, 1e-10), (1e18, 0.0, 1e-10), (1.0, 1e6, 1e-8)):
+            other = gwf.velocity(scale * x + shift, scale * y + shift, name)
+            assert np.abs(other / scale**degree - V).max() < off * np.abs(V).max()
+    single = gwf.velocity(*(torch.as_tensor(t + 100, dtype=torch.float32) for t in (x, y)), "drifting_released")
+    assert np.abs(single.numpy() - V).max() < 5e-3  # .34 before
+
+
+def test_mmd_in_few_passes_is_that_of_differences():
+    x, y = tensors(60, 70)
+    F = functionals.MMD()
+    F.prepare(y)
+    r = lambda p, q: (p[:, None] - q) / ((p[:, None] - q).square().sum(2, keepdim=True) + 1e-12 * F.bandwidth**2).sqrt()
+    with torch.no_grad():
+        V = F.velocity(x, y)
+    # Neighbours at .01 have r^2 = 1e-4 from squares of 5, with 1e-15: their unit vector to 1e-11.
+    assert torch.allclose(V, r(x, x).mean(1) - r(x, y).mean(1), atol=1e-10)
+
+
+def test_a_divergence_adds_up_mass_at_equal_points():
+    """x = (0, 0, 9), y = (0, 2, 2): mu = (2/3, 0 | 1/3 off), nu = (1/3, 2/3), by the definition of twice Jensen-Shannon."""
+    F = lambda name: gwf.flow([[0.0], [0.0], [9.0]], [[0.0], [2.0], [2.0]], name, method="jko", steps=1, step=0.5).history.functional[0]  # fmt: skip
+    mu, nu = np.array([2, 0, 1]) / 3, np.array([1, 2, 0]) / 3
+    entropy = lambda p: -scipy.special.xlogy(p, p).sum()
+    assert F("kl") == math.inf and F("js") == pytest.approx(2 * entropy((mu + nu) / 2) - entropy(mu) - entropy(nu))
+    found = gwf.flow([[0.0]], [[0.0], [2.0]], "reverse_kl", method="jko", step=0.5, steps=1)
+    step = gwf.jko_step([[0.0]], [[0.0], [2.0]], 0.5, "reverse_kl")
+    assert found.weights == pytest.approx(step.weights, rel=1e-6) and found.history.functional[0] == math.inf
+
+
+@pytest.mark.parametrize(
+    "name, setting",
+    [
+        *(("sliced", {"directions": wrong}) for wrong in (2.5, "3", None, 0, -1, True)),
+        *(("w2", {"betas": wrong}) for wrong in (3, (0.5, 1.0), ("a", 0.5), (0.5,))),
+        *(("w1", {"penalty_of": 3}), ("w1", {"lr": "3"}), ("w1", {"weight": -1}), ("w1", {"critic_steps": 0})),
+        *(("drifting", {"reg": wrong}) for wrong in ("3", 0, np.ones(2))),
+        *(("drifting", {"relative": "3"}), ("mmd", {"bandwidth": np.ones(2)}), ("kl", {"draws": -1})),
+    ],
+)
+def test_settings_of_fields_are_checked(name, setting):
+    x, y = clouds(5, 6)
+    with pytest.raises(UsageError, match=f"{next(iter(setting))} = "):
+        gwf.velocity(x, y, name, **setting)
+
+
+@pytest.mark.parametrize("name, n, m", [("drifting_released", 1, 5), ("mmd_scaled", 1, 5), ("mmd_learned", 5, 1)])
+def test_fields_of_pairs_need_a_pair(name, n, m):
+    with pytest.raises(UsageError, match="needs pairs"):
+        gwf.flow(*clouds(n, m), name, warm_up=0) if "mmd" in name else gwf.flow(*clouds(n, m), name)

@@ -438,3 +438,31 @@ def test_a_stiff_relaxation_is_the_balanced_plan():
     plans = [entropic.plan(C, *entropic.potentials(C, 0.2, 500, w), 0.2) for w in (math.inf, 1e6)]
     # The difference is of order reg / relaxation.
     assert float((plans[0] - plans[1]).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("scale", [1e8, 1e12, 1e14])
+@pytest.mark.parametrize("method", ["sinkhorn", "flow"])
+def test_large_units_leave_no_hole(method, scale):
+    """In float32 the temperature, a squared cost, ended at 1e38."""
+    _, holes = holed()
+    filled = impute(holes * scale, method, standardise=False, random_state=0, steps=3)
+    assert np.isfinite(filled).all() and np.abs(filled).max() <= 1.5 * scale * np.nanmax(np.abs(holes))
+    with pytest.raises(UsageError, match="more than 1e15"):
+        impute(holes * 1e20, method, standardise=False, random_state=0, steps=3)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda X: impute(X, random_state=2.5), "random_state: 2.5"),
+        (lambda X: anomaly_scores(X, X[:1], "mahalanobis"), "minimum of 2"),
+        (lambda X: anomaly_scores(X, X[:1], "lof"), "n_samples_fit = 1"),
+        (lambda X: anomaly_scores(X, X, "lof", n_neighbors=2.5), "n_neighbors"),
+        (lambda X: anomaly_scores(X, X, "lof", novelty=False), "novelty"),
+        (lambda X: anomaly_scores(X, X, "ocsvm", nu=7), "nu"),
+    ],
+)
+def test_slips_in_the_settings_of_others_are_named(call, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        call(holed()[0])
+    assert "\n" not in str(caught.value)

@@ -16,13 +16,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from gwf.errors import UsageError
 from gwf.seeding import rng
-from gwf.uses.anomaly import SCORES, TransportDetector, anomaly_scores, robust_flow
+from gwf.uses.anomaly import SCORES, Mahalanobis, Neighbours, TransportDetector, anomaly_scores, robust_flow
 from gwf.uses.imputation import FlowImputer, SinkhornImputer, impute
 from gwf.validation import alike, number, offset, table_of, typical
 
 ESTIMATORS = [
     *(TransportDetector(method, steps=3, iterations=20) for method in SCORES),
     *(kind(steps=2, batch=8) for kind in (SinkhornImputer, FlowImputer)),
+    *(Mahalanobis(), Neighbours(1)),
 ]
 
 
@@ -126,6 +127,8 @@ def test_every_public_function_asks_the_gate():
         lambda X: FlowImputer().fit(X),
         lambda X: TransportDetector().fit(X),
         lambda X: TransportDetector().fit(good).predict(X),
+        lambda X: Mahalanobis().fit(X),
+        lambda X: Neighbours(1).fit(good).score_samples(X),
         lambda X: TransportDetector().fit(good).score_together(X),
         lambda X: anomaly_scores(X, good),
         lambda X: anomaly_scores(good, X),

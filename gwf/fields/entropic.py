@@ -117,6 +117,7 @@ def divergence(x, y, reg, iterations, tolerance=0.01):
     """
     in_range(reg, 0, 1e300, "reg", open_low=True)
     x, y = x.double(), y.double()
+    reg = min(reg, 1e8 * float(half_squared(x, y).detach().max()) or 1.0)  # beyond it 1e-8 is missing, and digits are
     if not (x.isfinite().all() and y.isfinite().all()):
         raise UsageError("the points must be finite")
 

@@ -1,7 +1,11 @@
 """Point clouds as users hand them in, arrays or tensors: checked at one gate, and given back in kind."""
 
+import math
+
 import numpy as np
+import ot
 import torch
+from scipy.spatial.distance import cdist
 from sklearn.utils import check_array
 
 from gwf.errors import UsageError
@@ -48,3 +52,20 @@ def like(t, given):
     """The tensor or array t as the user gave `given`: a tensor there where that is one, else an array."""
     t = torch.as_tensor(t)
     return t.to(given.device) if torch.is_tensor(given) else t.detach().cpu().numpy()
+
+
+def standard(*clouds):
+    """(t - c) / s, with c the mean of the second cloud and s a power of 2, so that coordinates are at most 1; and s."""
+    centre = clouds[1].detach().mean(0)
+    clouds = [t - centre for t in clouds]
+    s = 2.0 ** math.frexp(max(float(t.detach().abs().max()) for t in clouds))[1]
+    return [t / s for t in clouds], s
+
+
+def exact_plan(x, y, weights=None):
+    """W_2^2 of two clouds, the first with weights (n,), and the plan (n, m), by POT's network simplex, float64."""
+    (p, q), s = standard(*(t.detach().cpu().double() for t in (x, y)))
+    C = cdist(p, q, "sqeuclidean")
+    # The simplex takes small costs for rounding.
+    plan = ot.emd([] if weights is None else weights, [], C / (C.max() or 1.0), numItermax=10**7)
+    return max(float((C * plan).sum()), 0.0) * s * s, torch.as_tensor(plan, dtype=x.dtype, device=x.device)

@@ -11,20 +11,19 @@ import inspect
 import math
 import warnings
 
-import ot
+import numpy as np
 import torch
-from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 
 from gwf import divergences, fields
 from gwf.bounds import FDivergence
 from gwf.errors import UsageError, nearest, whole
-from gwf.fields import mmd
+from gwf.fields import drifting, mmd
 from gwf.fields.base import Field
 from gwf.fields.learned import FunctionalField
 from gwf.fields.minibatch_ot import MinibatchOT
 from gwf.fields.sliced import Sliced, quantiles
-from gwf.flows.clouds import array
+from gwf.flows.clouds import exact_plan, standard
 from gwf.nets.mlp import MLP
 from gwf.seeding import derive
 from gwf.validation import number
@@ -50,12 +49,26 @@ def positive(value, what):
     return number(value, 0, math.inf, what, open_low=True)
 
 
-def exact_plan(x, y, weights=None):
-    """W_2^2 of two clouds, x with `weights` or equal ones, and the plan (n, m), by POT's network simplex, float64."""
-    C = cdist(array(x), array(y), "sqeuclidean")
-    # The simplex takes costs below 1e-9 for rounding.
-    plan = ot.emd([] if weights is None else weights, [], C / (C.max() or 1.0), numItermax=10**7)
-    return float((C * plan).sum()), torch.as_tensor(plan, dtype=x.dtype, device=x.device)
+class Equivariant(Field):
+    """V(s x + c, s y + c) = s^degree V(x, y): computed at `standard` clouds."""
+
+    degree = 1
+
+    def velocity(self, x, y, other=None, generator=None):
+        clouds, s = standard(x, y, x if other is None else other)
+        if not getattr(self, "relative", True):  # a temperature in the unit of y, to be left
+            clouds, s = [s * t for t in clouds], 1
+        return s**self.degree * super().velocity(*clouds, generator)
+
+
+class Drifting(Equivariant, drifting.Drifting):
+    """As in `gwf.fields.drifting`, at any scale and distance."""
+
+
+class DriftingReleased(Equivariant, drifting.DriftingReleased):
+    """As in `gwf.fields.drifting`, at any scale and distance."""
+
+    degree = 0
 
 
 class Sinkhorn(fields.Sinkhorn):
@@ -67,10 +80,9 @@ class Sinkhorn(fields.Sinkhorn):
     Parameters
     ----------
     reg, relaxation : float
-        As in `gwf.fields.sinkhorn`, if `relative` in units of the mean of |y - y'|^2 / 2 over all data, where reg is at
-        most 1e6. Where it is so small that the plan does not converge, there is a `ConvergenceWarning`.
+        As in `gwf.fields.sinkhorn`, if `relative` in units of the mean of |y - y'|^2 / 2 over all data, reg at most 1e6.
     iterations : int
-        Updates per step; more at the start.
+        Updates per step; more at the start. A `ConvergenceWarning` says where they are too few for the temperature.
     debias : bool
         False leaves the self terms out: V = B(x) - x, the displacement of the entropic plan.
     """
@@ -107,35 +119,41 @@ class Sinkhorn(fields.Sinkhorn):
 
     def plan(self, x, y):
         """The entropic plan, rows of sum 1 / n."""
-        _, _, E, v = self._across(x, y)
+        _, _, E, v = self._across(x, y, last=True)
         return E * v / ((E @ v)[:, None] * len(x))
 
-    def _start(self, name, y):
-        """Potential, and temperatures with numbers of updates: falling to `reg` at the start."""
+    def _start(self, name, x, y):
+        """Potential, and temperatures with numbers of updates: falling from a typical cost to `reg` at the start."""
         g, n = self.warm.get(name), self.iterations
         if g is not None and len(g) == len(y):
             return g, [(self.reg, n)]
-        return y.new_zeros(len(y)), [*((self.reg * 4.0**k, n) for k in (4, 3, 2, 1)), (self.reg, 3 * n)]
+        unit = float((x - y.mean(0)).detach().square().sum(1).mean()) / 2
+        depth = max(int(math.log(max(unit / self.reg, 1), 4)), 4)
+        return y.new_zeros(len(y)), [*((self.reg * 4.0**k, n) for k in range(depth, 0, -1)), (self.reg, 3 * n)]
 
-    def _across(self, x, y):
-        """OT_reg(mu, nu), B at x, and the plan's factors."""
-        (g, rounds), ratio = self._start("y", y), len(x) / len(y)
+    def _across(self, x, y, last=False):
+        """OT_reg(mu, nu), B at x, and the plan's factors; at the start and at the end they are to have converged."""
+        last = last or "y" not in self.warm
+        (g, rounds), ratio = self._start("y", x, y), len(x) / len(y)
         for reg, iterations in rounds:
             damping = 1.0 if math.isinf(self.relaxation) else self.relaxation / (self.relaxation + reg)
             E, a = kernel(x, y, g, reg)
             v = torch.ones_like(g)
             for _ in range(iterations):
-                v = (ratio / (E.T @ (1 / (E @ v)))) ** damping * torch.exp(g * ((damping - 1) / reg))
+                mass = E @ v
+                new = (ratio / (E.T @ (1 / mass))) ** damping * torch.exp(g * ((damping - 1) / reg))
+                change = (v / new).detach()
+                if far := not new.detach().log().abs().amax() <= 30:
+                    # Entries that were cut off begin to count: the same update on logarithms.
+                    K, b = kernel(y, x, reg * (math.log(len(y)) - a - mass.log()), reg)
+                    g = damping * reg * (math.log(len(x)) - b - K.sum(1).log())
+                    (E, a), new = kernel(x, y, g, reg), torch.ones_like(g)
+                v = new
             g = g + reg * v.log()
-        mass = E @ v
-        if damping == 1 and "y" not in self.warm:
-            off = float((v * (E.T @ (1 / mass)) / len(x) - 1 / len(y)).abs().sum()) / 2
-            if off > 0.05:
-                words = (
-                    f"of the mass {off:.0%} misses its target: more than {self.iterations} iterations, or a larger reg"
-                )
-                warnings.warn(words, ConvergenceWarning, stacklevel=2)
-        self.warm["y"] = g.detach()
+        if last and (far or not (change - 1).abs().mean() <= 0.1):
+            words = f"at reg = {reg:.3g} more than 5 % of the mass misses its target: take more than {self.iterations}"
+            warnings.warn(f"{words} iterations, or a larger reg", ConvergenceWarning, stacklevel=2)
+        mass, self.warm["y"] = E @ v, g.detach()
         f, second = reg * (math.log(len(y)) - a - mass.log()), g
         if damping < 1:
             second = self.relaxation * -torch.expm1(-g / self.relaxation)
@@ -143,7 +161,7 @@ class Sinkhorn(fields.Sinkhorn):
 
     def _self(self, x, name=None):
         """OT_reg(mu, mu), and B at x."""
-        g, rounds = self._start(name, x)
+        g, rounds = self._start(name, x, x)
         for reg, iterations in rounds:
             E, a = kernel(x, x, g, reg)
             w, gap = torch.ones_like(g), torch.exp(math.log(len(x)) - a - g / reg)
@@ -180,6 +198,14 @@ class MMD(mmd.MMD):
     def velocity(self, x, y, other=None, generator=None):
         return torch.cat([super(MMD, self).velocity(r, y, x if other is None else other) for r in x.split(ROWS)])
 
+    def _repulsion(self, x, y):
+        """E_y[c(x, y) (x - y)], where no graph is asked for without the roots that `cdist` takes."""
+        if torch.is_grad_enabled() or max(len(x), len(y)) <= 25:  # so few are subtracted before they are squared
+            return super()._repulsion(x, y)
+        r2 = torch.addmm(y.square().sum(1) + x.square().sum(1, keepdim=True), x, y.T, alpha=-2).clamp_min_(0)
+        c = r2.add_(1e-12 * self.bandwidth**2).rsqrt_() if self.kernel == "energy" else self.slope(r2, self.bandwidth)
+        return (c.sum(1, keepdim=True) * x - c @ y) / len(y)
+
     def value(self, x, y, generator=None):
         """MMD^2 / 2."""
         return (self._mean(x, x) + self.of_data) / 2 - self._mean(x, y)
@@ -195,9 +221,6 @@ class SlicedW2(Sliced):
 
     natural_step = 0.5
 
-    def __init__(self, directions=128):
-        super().__init__(whole(directions, 1, 10**6, "directions"))
-
     def value(self, x, y, generator):
         """(d / 2) times the mean over directions of W_2^2 on the line."""
         n, d = x.shape
@@ -206,14 +229,14 @@ class SlicedW2(Sliced):
         return d / 2 * (along - (target if len(y) == n else quantiles(target, n))).square().mean()
 
 
-class OptimalTransport(MinibatchOT):
+class OptimalTransport(Equivariant, MinibatchOT):
     """W_2^2 / 2 of the two clouds, by exact transport on the CPU."""
 
     natural_step = 0.5
 
     def velocity(self, x, y, other=None, generator=None):
         """V at x (n, d), for data y (m, d); the plan counts as constant, and the data with it."""
-        return len(x) * exact_plan(x, y)[1] @ y.detach() - x
+        return super().velocity(x.detach(), y.detach()) + (x.detach() - x)
 
     def value(self, x, y, generator=None):
         """W_2^2 / 2."""
@@ -308,13 +331,30 @@ class OfFunction(Field):
 
 
 CLOSED = {"sinkhorn": Sinkhorn, "sliced": SlicedW2, "mmd": MMD, "minibatch_ot": OptimalTransport}
-"""In closed form, with values. `sinkhorn_single` of `gwf.fields` is `sinkhorn` here, where self terms are of one cloud."""
+CLOSED |= {"drifting": Drifting, "drifting_released": DriftingReleased}
+"""In closed form, those of the first line with values. `sinkhorn_single` is `sinkhorn` here: self terms are of one cloud."""
 
 
 def names():
     """Names of all functionals: the fields, then the f-divergences. Independent pairs are of no functional of two clouds."""
     divergence = [name for name in divergences.names() if isinstance(divergences.get(name), FDivergence)]
     return [*(name for name in fields.names() if name not in (*divergence, "independent")), *divergence]
+
+
+def check(name, value, default):
+    """`UsageError` unless the value of a field's setting is of the kind of its default."""
+    if isinstance(default, bool):
+        valid = isinstance(value, bool | np.bool_) or "True or False"
+    elif isinstance(default, int):
+        valid = whole(value, min(default, 1), 10**9, name) >= 0
+    elif isinstance(default, float):
+        valid = number(value, 0, math.inf, name, open_low=name == "reg") >= 0
+    elif name == "betas":
+        valid = np.shape(value) == (2,) and all(number(b, 0, 1, name) < 1 for b in value) or "two numbers in [0, 1)"
+    else:
+        valid = name != "penalty_of" or value is None or callable(value) or "a function, or None"
+    if valid is not True:
+        raise UsageError(f"{name} = {value!r}: it must be {valid}")
 
 
 def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
@@ -350,14 +390,8 @@ def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
         given += tuple(MLP(x.shape[1], 1).to(x.device, x.dtype) for _ in getattr(make, "potentials", ()))
     own = list(inspect.signature(make).parameters.values())[len(given) :]
     defaults = {parameter.name: parameter.default for parameter in own}
-    for setting, value in settings.items():
-        default = defaults[nearest(setting, defaults, f"setting of {functional!r}")]
-        if isinstance(default, bool) and not isinstance(value, bool):
-            raise UsageError(f"{setting} = {value!r}: it must be True or False")
-        if type(default) is int:
-            whole(value, 0, 10**9, setting)
-        elif type(default) is float:
-            number(value, -math.inf, math.inf, setting)
+    for name, value in settings.items():
+        check(name, value, defaults[nearest(name, defaults, f"setting of {functional!r}")])
     found = make(*given, **settings)
     if found.potentials and not isinstance(functional, Field):
         found.warm_up = whole(warm_up, 0, 10**9, "warm_up")

@@ -3,6 +3,7 @@
 All take arrays or tensors, and raise `UsageError` for shapes that do not agree, values not finite, arguments out of range.
 """
 
+import functools
 import math
 
 import pandas as pd
@@ -11,7 +12,7 @@ import torch
 from gwf.errors import UsageError, in_range, whole
 from gwf.flows.clouds import array, cloud, pair
 from gwf.flows.particles import in_batch, prepared
-from gwf.metrics import scores
+from gwf.metrics import frechet, scores
 from gwf.seeding import generator
 from gwf.validation import number
 
@@ -25,9 +26,8 @@ def minibatch_bias(
               \mathrm{noise}(B) = \frac{(E \| V_B - E V_B \|^2)^{1/2}}{\| V \|}, \quad
               \mathrm{length}(B) = \frac{\| E V_B \|}{\| V \|}, \qquad \| V \|^2 = \frac1n \sum_i |V(x_i)|^2,
 
-    with V_B(x_i) the velocity of x_i in a random batch of B particles against B data, and V that of all particles against
-    all data: what a generator or a flow-matching model regresses, and what it should [1]_. The squared bias is estimated
-    without bias from `draws` partitions of x: the mean's sampling variance is subtracted.
+    with V_B(x_i) the velocity of x_i in a random batch of B particles against B data, which a generator or a flow-matching
+    model regresses, and V that of all against all [1]_. From the squared bias the mean's sampling variance is subtracted.
 
     Parameters
     ----------
@@ -41,20 +41,17 @@ def minibatch_bias(
     draws, seeds : int
         At least 2 and 1. Partitions per seed, and seeds.
     reference : array_like or Tensor (n, d), optional
-        V to compare with, for instance that of exact transport; by default the functional's own, at the same temperature.
-    **settings
-        Of the functional.
+        V to compare with; by default the functional's own, with its `settings`, at the same temperature.
 
     Returns
     -------
     DataFrame
-        A row per temperature and batch: `reg`, `batch`; `bias`, `noise`, `length`, means over seeds, and their standard
-        deviations over seeds, `bias_sd`, `noise_sd`, `length_sd` (nan for one seed).
+        A row per temperature and batch: `reg`, `batch`; `bias`, `noise`, `length`, means over seeds, and `bias_sd`, ..., their
+        standard deviations (nan for one seed).
 
     References
     ----------
-    .. [1] K. Fatras, Y. Zine, R. Flamary, R. Gribonval, N. Courty. Learning with minibatch Wasserstein: asymptotic and
-       gradient properties. AISTATS 2020.
+    .. [1] K. Fatras et al. Learning with minibatch Wasserstein: asymptotic and gradient properties. AISTATS 2020.
 
     Examples
     --------
@@ -144,6 +141,11 @@ def ksd(x, score, beta=None):
     return scores.ksd(p - p.mean(0), s, beta)
 
 
+@functools.wraps(frechet.frechet_distance, assigned=["__doc__"])
+def frechet_distance(x, y):
+    return frechet.frechet_distance(*(array(t) for t in pair(x, y)))
+
+
 def sliced_energy_distance(x, y, directions=500, seed=0):
     r"""Energy distance of two clouds by random lines and sorting, without a table (n, m) [1]_.
 
@@ -208,8 +210,7 @@ def l2_uvp(predicted, true, variance=None):
 
     References
     ----------
-    .. [1] A. Korotin, L. Li, A. Genevay, J. Solomon, A. Filippov, E. Burnaev. Do neural optimal transport solvers work? A
-       continuous Wasserstein-2 benchmark. NeurIPS 2021.
+    .. [1] A. Korotin et al. Do neural optimal transport solvers work? A continuous Wasserstein-2 benchmark. NeurIPS 2021.
 
     Examples
     --------

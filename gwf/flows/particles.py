@@ -11,9 +11,11 @@ import torch
 
 from gwf.errors import UsageError, in_range, nearest, whole
 from gwf.exact import atoms
+from gwf.fields.drifting import DriftingReleased
+from gwf.fields.kernels import LearnedMMD
 from gwf.fields.learned import Learned
 from gwf.flows import functionals
-from gwf.flows.clouds import array, like, pair
+from gwf.flows.clouds import array, exact_plan, like, pair
 from gwf.progress import follow
 from gwf.seeding import generator
 
@@ -80,7 +82,7 @@ class Explicit:
 
     def w2(self, x):
         """W_2 to y, by POT."""
-        return math.sqrt(functionals.exact_plan(x, self.y, self.masses(x))[0])
+        return math.sqrt(exact_plan(x, self.y, self.masses(x))[0])
 
     def plan(self, x):
         """The plan of V, or None."""
@@ -121,18 +123,14 @@ class Atoms(Explicit):
         return torch.cat([self.y, x[rows]]), torch.tensor([[math.sqrt(square)]])
 
     def value(self, x):
-        """D_f of the law, with the price of the mass off the data."""
-        m, D = len(self.y), self.F.divergence.of_mass
-        if self.weights is None:  # at the start the particles that lie on data count as theirs
-            _, place = np.unique(np.concatenate([array(self.y), array(x)]), axis=0, return_inverse=True)
-            data, mine = (np.bincount(part, minlength=place.max() + 1) for part in (place[:m], place[m:]))
-            on = (mine / (len(x) * np.maximum(data, 1)))[place[:m]]
-        else:
-            on = self.weights[:m]
-        off = max(1 - on.sum(), 0.0)
-        with np.errstate(divide="ignore"):  # f(0) may be infinite
-            of_data = float(D.f(m * on).mean())
-        return of_data + (off * atoms.recession(D) if off > 1e-9 else 0.0)
+        """D_f of the law, with the price of the mass off the data; mass at equal points is added up."""
+        divergence, m = self.F.divergence.of_mass, len(self.y)
+        at = np.unique(array(torch.cat([self.y, x])), axis=0, return_inverse=True)[1].ravel()
+        b, a = np.bincount(at[:m], minlength=at.max() + 1) / m, np.bincount(at[m:], self.masses(x), at.max() + 1)
+        off = a[b == 0].sum()
+        with np.errstate(divide="ignore"):  # log 0
+            on = float(divergence.f(a[b > 0] / b[b > 0]) @ b[b > 0])
+        return on + (off * atoms.recession(divergence) if off else 0.0)
 
     def plan(self, x):
         """Of the last step."""
@@ -148,6 +146,8 @@ def in_batch(F, x, y, stream):
 def prepared(x, y, functional, seed, settings):
     """The functional, having seen the data, its potentials warmed up."""
     F = functionals.get(functional, x, whole(seed, 0, 2**63 - 1, "seed"), **settings)
+    if isinstance(F, LearnedMMD | DriftingReleased) and min(len(x), len(y) + isinstance(F, DriftingReleased)) < 2:
+        raise UsageError(f"{F.title} is not finite on {len(x)} and {len(y)} points: it needs pairs of them")
     if hasattr(F, "prepare"):
         F.prepare(y)
     improve(F, x, y, getattr(F, "warm_up", 0), generator(seed, "warm-up", x.device))
@@ -184,11 +184,6 @@ def velocity(x, y, functional="sinkhorn", *, seed=0, **settings):
         In units of x per unit of time. Where x or y asks for gradients it is differentiable, iterations and all, for
         functionals in closed form; the plan of "minibatch_ot" counts as constant, and so do its data.
 
-    Raises
-    ------
-    UsageError
-        As `flow`.
-
     Examples
     --------
     >>> import numpy as np, gwf
@@ -200,12 +195,7 @@ def velocity(x, y, functional="sinkhorn", *, seed=0, **settings):
     p, q = pair(x, y)
     F = prepared(p, q, functional, seed, settings)
     with graph(p, q):
-        V = F.velocity(p, q, p, generator(seed, "flow", p.device))
-    if not V.isfinite().all():
-        raise UsageError(
-            f"the velocity of {F.title} is not finite on {len(p)} and {len(q)} points: some need two of each"
-        )
-    return like(V, x)
+        return like(F.velocity(p, q, p, generator(seed, "flow", p.device)), x)
 
 
 def flow(
@@ -250,9 +240,9 @@ def flow(
     steps : int
         Most steps.
     method : {"explicit", "jko"}
-        "jko" for an f-divergence is exact (`gwf.jko_step`, O(n m^2)): `particles` are y, followed by those x that mass does
-        not leave, if f has a finite slope at infinity ("js", "hellinger"), and `weights` flow if tau is well above the
-        squared distance of neighbours. Otherwise the map of equal particles is optimised, for a functional with a value.
+        "jko" for an f-divergence is exact (`gwf.jko_step`, O(n m^2)): `particles` are y, then those x that mass does not leave
+        ("js", "hellinger", ...), and `weights` flow if tau is well above the squared distance of neighbours. Otherwise the map
+        of equal particles is optimised, for a functional with a value.
     batch : int, optional
         Explicit steps in random parts of this size, against as many data: memory batch^2, with the bias of `minibatch_bias`.
     reach : float, optional
@@ -272,17 +262,12 @@ def flow(
     Returns
     -------
     Flow
-        Particles as x is. Differentiable in explicit steps as `velocity` is, through all of them.
-
-    Raises
-    ------
-    UsageError
-        Clouds that do not agree, an unknown name, a value out of range.
+        Particles as x is. Differentiable in explicit steps as `velocity` is, through all of them. `UsageError` for clouds that
+        do not agree, an unknown name, a value out of range.
 
     References
     ----------
-    .. [1] R. Jordan, D. Kinderlehrer, F. Otto. The variational formulation of the Fokker-Planck equation. SIAM J. Math.
-       Anal. 29 (1998).
+    .. [1] R. Jordan, D. Kinderlehrer, F. Otto. The variational formulation of the Fokker-Planck equation. SIMA 29 (1998).
 
     Examples
     --------

@@ -24,8 +24,7 @@ class FrechetStats:
     which never subtracts large numbers, unlike sums of :math:`x x^\top` [1]_. Of the n rows seen so far there are
     `mean` (d,) and the unbiased covariance `cov` = S / (n - 1) (d, d); `UsageError` while n < 1, n < 2.
 
-    .. [1] T. Chan, G. Golub, R. LeVeque. Algorithms for computing the sample variance. The American Statistician 37(3),
-       1983.
+    .. [1] T. Chan, G. Golub, R. LeVeque. Algorithms for computing the sample variance. Am. Statistician 37(3), 1983.
     """
 
     def __init__(self):
@@ -82,8 +81,7 @@ def frechet_from_moments(mean_x, cov_x, mean_y, cov_y):
 
     References
     ----------
-    .. [1] D. Dowson, B. Landau. The Frechet distance between multivariate normal distributions. J. Multivariate
-       Analysis 12(3), 1982.
+    .. [1] D. Dowson, B. Landau. The Frechet distance between multivariate normal distributions. J. Multivar. Anal. 12(3), 1982.
     """
     mean_x, mean_y = (np.asarray(m, dtype=np.float64) for m in (mean_x, mean_y))
     if mean_x.ndim != 1 or mean_y.ndim != 1:
@@ -120,10 +118,8 @@ def frechet_from_stats(x, y):
 
 
 def frechet_distance(x, y):
-    """Frechet distance between Gaussian fits of two sets of features [1]_.
-
-    `frechet_from_moments` of sample means and unbiased (n - 1) covariances. When n is not above d the covariance is
-    singular; the value is still exact for the fitted Gaussians, but heavily biased.
+    """Frechet distance between Gaussian fits of two sets of features [1]_: `frechet_from_moments` of sample means and
+    unbiased (n - 1) covariances. Where n is not above d they are singular, and the value is heavily biased.
 
     Parameters
     ----------
@@ -133,13 +129,11 @@ def frechet_distance(x, y):
     Returns
     -------
     float
-        In the squared unit of the features, >= 0, symmetric in x and y.
-        `UsageError` if n or m is below 2, the dimensions differ, or a value is not finite.
+        In the squared unit of the features, >= 0. `UsageError` if n, m < 2, d differ, or a value is not finite.
 
     References
     ----------
-    .. [1] M. Heusel et al. GANs trained by a two time-scale update rule converge to a local Nash equilibrium.
-       NeurIPS 2017, arXiv 1706.08500.
+    .. [1] M. Heusel et al. GANs trained by a two time-scale update rule converge to a local Nash equilibrium. NeurIPS 2017.
 
     Examples
     --------

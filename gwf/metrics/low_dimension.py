@@ -17,13 +17,11 @@ def wasserstein(x, y, p=2, *, max_iterations=10_000_000):
         W_p(x, y) = \Bigl( \min_{\pi \ge 0} \sum_{i, j} |x_i - y_j|^p \, \pi_{ij}
             \;:\; \sum_j \pi_{ij} = \tfrac1n, \ \sum_i \pi_{ij} = \tfrac1m \Bigr)^{1/p}
 
-    (the distance, not its p-th power, in the unit of x; 1 <= p < inf) solved as a linear program by the network simplex
-    of POT [1]_ [2]_, with no regularisation. It needs the (n, m) table of costs and about 0.1 s for n = m = 1000, 0.4
-    to 2 s for 2000. As an estimate of the distance between laws it is biased upwards: compare with `two_sample_floor`
-    at the same n. `RuntimeError` if the solver has not reached the optimum within `max_iterations` pivots.
+    (the distance, not its p-th power, in the unit of x; 1 <= p < inf) by the network simplex of POT [1]_ [2]_. It needs the
+    (n, m) table of costs and about 0.1 s for n = m = 1000, 0.4 to 2 s for 2000. Of laws it is biased upwards: compare with
+    `two_sample_floor` at the same n. `RuntimeError` if the optimum is not reached within `max_iterations` pivots.
 
-    .. [1] N. Bonneel, M. van de Panne, S. Paris, W. Heidrich. Displacement interpolation using Lagrangian mass
-       transport. ACM Transactions on Graphics 30(6), 2011.
+    .. [1] N. Bonneel et al. Displacement interpolation using Lagrangian mass transport. ACM Trans. Graphics 30(6), 2011.
     .. [2] R. Flamary et al. POT: Python optimal transport. Journal of Machine Learning Research 22(78), 2021.
     """
     x, y = as_pair(x, y)
@@ -88,10 +86,9 @@ def two_sample_floor(sampler, n, p, repeats, rng):
 def mode_statistics(x, centres, std, radius=3.0, weights=None):
     r"""Which modes of a mixture of round Gaussians a sample has found, and in what proportions.
 
-    Every point belongs to its nearest centre :math:`c_j`. A point is inside its mode if it lies within `radius`
-    standard deviations of it; for the mixture itself that holds for a share of 0.989 in d = 2 at radius 3 (the
-    chi-squared law with d degrees of freedom at radius^2). A mode is found if the points inside it are at least one
-    tenth of its fair share :math:`w_j n` of the whole sample, so that a few stray points find nothing.
+    Every point belongs to its nearest centre :math:`c_j`, and is inside its mode within `radius` standard deviations of it:
+    of the mixture itself a share of 0.989 in d = 2 at radius 3 (chi-squared, d degrees of freedom, at radius^2). A mode is
+    found if the points inside are at least a tenth of its fair share :math:`w_j n`: a few stray points find nothing.
 
     Parameters
     ----------
@@ -144,8 +141,7 @@ def energy_distance(x, y):
     diagonal terms are kept, so the value is >= 0 and 0 only for equal clouds; two samples of one law are apart by about
     :math:`(1/n + 1/m) E|a - a'|`.
 
-    .. [1] G. Szekely, M. Rizzo. Energy statistics: a class of statistics based on distances. J. Statistical Planning
-       and Inference 143(8), 2013.
+    .. [1] G. Szekely, M. Rizzo. Energy statistics: statistics based on distances. J. Stat. Planning and Inference 143(8), 2013.
     """
     x, y = as_pair(x, y)
     return float(max(2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y), 0.0))

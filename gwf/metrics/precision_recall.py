@@ -20,8 +20,7 @@ def precision_recall(real, fake, k=3):
 
     Both depend on n, and neither is 1 for two samples of one law: print the real-vs-real values beside them.
 
-    .. [1] T. Kynkaanniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila. Improved precision and recall metric for
-       assessing generative models. NeurIPS 2019, arXiv 1904.06991.
+    .. [1] T. Kynkaanniemi et al. Improved precision and recall metric for assessing generative models. NeurIPS 2019.
     """
     real, fake = as_pair(real, fake, ("real", "fake"), at_least=2)
     smallest = min(len(real), len(fake))

@@ -143,8 +143,8 @@ class GaussianMixture:
 def fit_mixture(x, components, rng, iterations=60, ridge=1e-6):
     """`GaussianMixture` of full covariances fitted to x (n, d) by expectation-maximisation from a k-means++ start.
 
-    `iterations` >= 1 of EM; `ridge` is added to the diagonals, so that no component collapses onto a point. `UsageError`
-    for samples with fewer different points than components, or with a constant column.
+    `ridge` is added to the diagonals, so that no component collapses onto a point. `UsageError` for fewer different points
+    than components, or a constant column.
     """
     x = as_samples(x, "x", at_least=components + 1)
     n, d = x.shape
@@ -181,9 +181,8 @@ def symkl_densities(log_p, log_q, x_p, x_q):
 def symkl_kde(x, law, n, rng, draws="particles"):
     """SymKL of the kernel density p of points x and `law` (`log_density`, `sample(n, rng)`), n points for each mean.
 
-    The mean over p is taken over fresh draws of p (`draws="fresh"`, unbiased for the kernel density), or over the
-    points x themselves (`"particles"`), where each point sits on its own kernel and p is overrated. The published
-    baselines of jko-icnn agree with the second: .72 against .43 at d = 12 and 1000 points (derived here).
+    The mean over p is over fresh draws of p (`draws="fresh"`, unbiased), or over the points x (`"particles"`), each on its own
+    kernel: p is overrated. jko-icnn's published baselines agree with the second: .72, not .43, at d = 12 and 1000 points.
     """
     nearest(draws, ("fresh", "particles"), "draws")
     x = as_samples(x, "x")

@@ -9,11 +9,9 @@ the relaxation is willing to pay. The plan of the reference to itself says of an
 
     g(y) = -s reg log mean_i exp((f_i - c(x_i, y)) / reg),      s = relaxation / (relaxation + reg), or 1 if infinite.
 
-Three scores come of it, all larger for stranger rows:
-
-- `kept_mass`: minus the logarithm of the kept mass of y (`TransportDetector.score_together`: of all rows served at once);
-- `potential`: g of the balanced plan;
-- `path`: the length of the path that -grad g takes y along until it rests in the reference.
+Three scores come of it, larger for stranger rows: `kept_mass`, minus the logarithm of the kept mass of y
+(`TransportDetector.score_together`: of all rows served at once); `potential`, g of the balanced plan; `path`, the length of
+the path that -grad g takes y along until it rests in the reference.
 
 Beside them stand the usual detectors, so that no score is read alone. Sources: proposal; L. Chizat et al. 2018 for the
 relaxed problem; V. Vovk et al. Algorithmic learning in a random world. 2005, for the threshold. Chapter `proposal`.
@@ -66,10 +64,8 @@ class TransportDetector(OutlierMixin, BaseEstimator):
         times their median at most, so that no few rows move it.
     relaxation : float
         Weight of the KL penalty in the same unit, (0, inf]; for "kept_mass". Infinite: all masses are 1 and nothing is told.
-    iterations : int
-        Sinkhorn updates.
-    steps, eps : int, float
-        Euler steps of "path", eps in (0, 1].
+    iterations, steps, eps : int, int, float
+        Sinkhorn updates; Euler steps of "path", eps in (0, 1].
     contamination : float
         Share of usual rows that `predict` takes for anomalous, in [0, .5].
 
@@ -82,13 +78,11 @@ class TransportDetector(OutlierMixin, BaseEstimator):
 
     Notes
     -----
-    A row of the reference is its own nearest source, at no cost; by a quantile of such scores most fresh rows would be
-    anomalies. So a row that equals one of the reference is scored without (one copy of) it: the reference's scores leave
-    one out and come as those of fresh rows do. `offset_` is their quantile at position contamination (n + 1): of n + 1
-    exchangeable scores, that of a fresh usual row is below the k-th smallest of the others with probability k / (n + 1),
-    whatever law and dimension. Given the reference, the share of fresh rows below it has law Beta(k, n + 1 - k), its
-    deviation is (contamination (1 - contamination) / n)^(1/2): .03 for .1 and a hundred rows. Not exact is that f, of all
-    n rows, is not solved for again without each; measured, the share for .1 is .08 to .12.
+    A row that equals one of the reference, its own nearest source at no cost, is scored without (one copy of) it: the
+    reference's scores come as those of fresh rows do. `offset_` is their quantile at position contamination (n + 1): of
+    n + 1 exchangeable scores, a fresh usual one is below the k-th smallest of the others with probability k / (n + 1),
+    whatever law and dimension; given the reference the share below has law Beta(k, n + 1 - k), of deviation .03 for .1 and
+    a hundred rows. Not exact is that f is not solved for again without each row: the share for .1 is .08 to .12, measured.
     """
 
     def __init__(
@@ -103,9 +97,8 @@ class TransportDetector(OutlierMixin, BaseEstimator):
     def fit(self, X, y=None):
         """Keep the reference X (n, d), complete, of two rows or more. Returns self."""
         nearest(self.method, SCORES, "method")
-        number(self.reg, 0, 1e6, "reg", open_low=True)
-        number(self.relaxation, 0, math.inf, "relaxation", open_low=True)
-        number(self.eps, 0, 1, "eps", open_low=True)
+        for name, high in (("reg", 1e6), ("relaxation", math.inf), ("eps", 1)):
+            number(getattr(self, name), 0, high, name, open_low=True)
         number(self.contamination, 0, 0.5, "contamination")
         whole(self.steps, 1, 10**6, "steps")
         self.reference_ = table_of(self, X, reset=True, what="reference", least=2)
@@ -177,15 +170,15 @@ class TransportDetector(OutlierMixin, BaseEstimator):
         return length
 
 
-class Mahalanobis(OutlierMixin, BaseEstimator):
-    """(x - m)^T (S + ridge I)^-1 (x - m), m and S of the reference; `score_samples` is minus its root. The ridge, > 0 in
-    the squared unit of the data, is for pixels that never change."""
+class Mahalanobis(BaseEstimator):
+    """(x - m)^T (S + ridge I)^-1 (x - m); `score_samples` is minus its root. The ridge, > 0, is for pixels that never change."""
 
     def __init__(self, ridge=1e-2):
         self.ridge = ridge
 
     def fit(self, X, y=None):
-        """Keep the moments of the reference X (n, d). Returns self."""
+        """Keep the moments of the reference X (n, d), complete, n >= 2. Returns self."""
+        X = table_of(self, X, reset=True, what="reference", least=2)
         number(self.ridge, 0, math.inf, "ridge", open_low=True)
         self.location_ = X.mean(0)
         self.precision_ = np.linalg.inv(np.atleast_2d(np.cov(X.T)) + self.ridge * np.eye(X.shape[1]))
@@ -193,24 +186,25 @@ class Mahalanobis(OutlierMixin, BaseEstimator):
 
     def score_samples(self, X):
         """(n,), larger for more usual rows."""
-        z = X - self.location_
+        z = table_of(self, X, reset=False) - self.location_
         return -np.sqrt(np.einsum("ij,jk,ik->i", z, self.precision_, z))
 
 
-class Neighbours(OutlierMixin, BaseEstimator):
+class Neighbours(BaseEstimator):
     """Mean distance to the k nearest rows of the reference. `score_samples` is minus it."""
 
     def __init__(self, k=5):
         self.k = k
 
     def fit(self, X, y=None):
-        """Keep the reference X (n, d). Returns self."""
+        """Keep the reference X (n, d), complete. Returns self."""
+        X = table_of(self, X, reset=True, what="reference")
         self.tree_ = NearestNeighbors(n_neighbors=whole(self.k, 1, len(X), "k")).fit(X)
         return self
 
     def score_samples(self, X):
         """(n,), larger for more usual rows."""
-        return -self.tree_.kneighbors(X)[0].mean(1)
+        return -self.tree_.kneighbors(table_of(self, X, reset=False))[0].mean(1)
 
 
 USUAL = {
@@ -229,7 +223,8 @@ def detector(method, random_state=0, **settings):
     if method == "iforest":
         made.set_params(random_state=random_state)
     for name in settings:
-        nearest(name, made.get_params(), f"setting of {type(made).__name__}")
+        # Without novelty, which is on, a detector scores its reference alone.
+        nearest(name, set(made.get_params()) - {"novelty"}, f"setting of {type(made).__name__}")
     return made.set_params(**settings)
 
 
@@ -238,9 +233,8 @@ def anomaly_scores(X, reference, method="kept_mass", **settings):
 
     Parameters
     ----------
-    X : array_like or DataFrame (n, d)
-    reference : array_like or DataFrame (m, d)
-        What counts as usual; it may hold some anomalies itself. Scale its columns first: distances are Euclidean.
+    X, reference : array_like or DataFrame (n, d), (m, d)
+        The reference is what counts as usual, with few anomalies. Scale its columns first: distances are Euclidean.
     method : {"kept_mass", "potential", "path", "knn", "lof", "mahalanobis", "ocsvm", "iforest"}
         "kept_mass" serves all rows of X together (`TransportDetector.score_together`), so it depends on their company and
         needs two of them; the others score each row by itself.
@@ -253,8 +247,11 @@ def anomaly_scores(X, reference, method="kept_mass", **settings):
         `UsageError` for cells that are not finite, columns that do not agree, an unknown method or setting.
     """
     reference, X = alike(reference=reference, X=X)
-    made = detector(method, **settings).fit(reference)
-    return -(made.score_together if method == "kept_mass" else made.score_samples)(X)
+    try:
+        made = detector(method, **settings).fit(reference)
+        return -(made.score_together if method == "kept_mass" else made.score_samples)(X)
+    except (TypeError, ValueError) as error:  # of scikit-learn's detectors
+        raise error if isinstance(error, UsageError) else UsageError(str(error).splitlines()[0]) from None
 
 
 def robust_flow(data, start, relaxation=0.5, reg=0.02, steps=30, eps=0.2, iterations=40):
@@ -266,13 +263,10 @@ def robust_flow(data, start, relaxation=0.5, reg=0.02, steps=30, eps=0.2, iterat
 
     Parameters
     ----------
-    data : array_like, DataFrame or Tensor (m, d)
-    start : array_like, DataFrame or Tensor (n, d)
-        Where the particles begin.
+    data, start : array_like, DataFrame or Tensor (m, d), (n, d)
+        The particles begin at `start`.
     relaxation : float
-        (0, inf], in units of |x - y|^2 / 2: points farther than about this from where mass can be had are let go.
-    reg : float
-        Temperature, in the same unit.
+        (0, inf], in units of |x - y|^2 / 2 as the temperature `reg`: points farther from where mass can be had are let go.
     steps, eps : int, float
         Euler steps; eps in (0, 1].
     iterations : int
@@ -281,10 +275,8 @@ def robust_flow(data, start, relaxation=0.5, reg=0.02, steps=30, eps=0.2, iterat
 
     Returns
     -------
-    x : ndarray (n, d)
-        float32 where `start` is, else float64.
-    kept : ndarray (m,)
-        Kept mass of every data point under the last plan; its mean is 1.
+    x, kept : ndarray (n, d), (m,)
+        float32 where `start` is, else float64; and the kept masses of the data under the last plan, of mean 1.
         `UsageError` as in `anomaly_scores`, and for points more than 1e15 apart.
     """
     single = str(getattr(start, "dtype", "")).endswith("float32")

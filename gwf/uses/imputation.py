@@ -33,19 +33,8 @@ def velocities(x, y, reg, iterations):
     r"""-n dS/dx and -m dS/dy of the Sinkhorn divergence of pairs of batches, by the envelope theorem, without graph.
 
     The four potentials of a pair (x to y, y to x, x to x, y to y) are updated at once, each as the average of its old and
-    its new value, while the temperature falls geometrically from the largest cost to `reg`, where the last fifth of the updates is made.
-
-    Parameters
-    ----------
-    x, y : Tensor (k, n, d)
-        k pairs, batches of equal size.
-    reg : float
-        Final temperature, in units of |x - y|^2 / 2.
-    iterations : int
-
-    Returns
-    -------
-    Tensor (k, n, d) twice
+    its new value, while the temperature falls geometrically from the largest cost to `reg`, in units of |x - y|^2 / 2, where
+    the last fifth of the updates is made. x, y (k, n, d) are k pairs, batches of equal size; the result is two such tensors.
     """
     k, n = x.shape[:2]
     across, a, b = (torch.cdist(p, q).square_() / 2 for p, q in ((x, y), (x, x), (y, y)))
@@ -69,7 +58,8 @@ def temperature(rows, reg):
     unit, exact = half_squared(part, part).median(), torch.pdist(part).square() / 2
     if unit == 0 or exact.median() == 0:
         unit = torch.tensor(typical(exact))
-    return float((reg * unit) ** 2) or (reg * float(unit)) ** 2 or 1.0
+    # Beyond 1e8 u all weights are equal, and float32 ends.
+    return min(float((reg * unit) ** 2) or (reg * float(unit)) ** 2 or 1.0, 1e8 * float(unit) or 1.0)
 
 
 class _Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -97,6 +87,8 @@ class _Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.mean_, deviation = np.nanmean(X, 0), np.nanstd(X, 0)
             self.scale_ = np.where(deviation == 0, 1.0, deviation)
         self.centre_ = np.nanmean((X - self.mean_) / self.scale_, 0)
+        if not self.standardise and np.nanmax(np.abs(X - self.mean_)) > 1e15:
+            raise UsageError("standardise = False, and X spreads over more than 1e15: divide it by its scale")
         self.imputed_ = self._solve(X)
         return self
 
@@ -125,6 +117,10 @@ class _Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         whole(self.pairs, 1, 10**9, "pairs")
         whole(128 if self.batch is None else self.batch, 2, 10**9, "batch")
         number(self.noise, 0, 1e6, "noise")
+        try:
+            check_random_state(self.random_state)
+        except ValueError as error:
+            raise UsageError(f"random_state: {error}") from None
         if not isinstance(self.standardise, bool | np.bool_):
             raise UsageError(f"standardise = {self.standardise!r}: it must be True or False")
 
@@ -161,20 +157,17 @@ class _Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
 
 class SinkhornImputer(_Imputer):
-    """Imputation by the Sinkhorn divergence between random batches, with RMSprop on the missing cells.
+    """Imputation by the Sinkhorn divergence between random batches, with RMSprop on the missing cells of `imputed_` (n, d).
 
     Parameters
     ----------
     reg : float
-        eps as a multiple of the median of |x_i - x_j|^2 / 2 over the rows with means filled in. The entropic temperature is
-        eps^2, as in the released code of muzellec, which hands eps over as a length (`blur`) and takes .05; twice that was
-        better on wine here, and needs fewer updates.
-    steps : int
-        500 on wine take about two seconds.
+        eps as a multiple of the median of |x_i - x_j|^2 / 2 over the rows with means filled in. The temperature is eps^2, as
+        in muzellec's code, which hands eps over as a length (`blur`) and takes .05; twice that was better on wine here.
+    steps, pairs : int
+        500 steps on wine take about two seconds; pairs of batches per step.
     batch : int or None
         Rows in a batch; None: 128. Never more than the largest power of two in half of the rows.
-    pairs : int
-        Pairs of batches per step.
     lr : float
         Of RMSprop, in standard deviations of a column: no cell moves much faster than that.
     iterations : int
@@ -184,11 +177,6 @@ class SinkhornImputer(_Imputer):
     standardise : bool
         Centre and scale columns by their observed cells first (a gross value sets its column's scale); undone at the end.
     random_state : None, int or numpy.random.RandomState
-
-    Attributes
-    ----------
-    imputed_ : ndarray (n, d)
-        The table of `fit`, complete.
 
     Examples
     --------
@@ -245,9 +233,8 @@ class FlowImputer(_Imputer):
 
     Notes
     -----
-    Where the field compares with a second generated batch, the batch itself serves: both of a pair are random rows of
-    one table, and the self term is that of the divergence between the two. Field and step were chosen on the wine table
-    with half of its cells missing: expect less elsewhere.
+    Where the field compares with a second generated batch, the batch itself serves: the self term is that of the divergence
+    of a pair. Field and step were chosen on the wine table with half of its cells missing: expect less elsewhere.
     """
 
     def __init__(
@@ -299,13 +286,12 @@ def impute(X, method="sinkhorn", **settings):
     method : {"sinkhorn", "flow"}
         `SinkhornImputer` or `FlowImputer`.
     **settings
-        Of the estimator, e.g. `random_state=0`.
+        Of the estimator, e.g. `random_state=0`; `UsageError` for an unknown one, and as in `fit`.
 
     Returns
     -------
     ndarray (n, d)
         Observed cells as they were.
-        `UsageError` for an unknown method or setting, and as in `fit`.
     """
     estimator = METHODS[nearest(method, METHODS, "method")]
     for name in settings:
