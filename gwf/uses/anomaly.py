@@ -171,7 +171,8 @@ class TransportDetector(OutlierMixin, BaseEstimator):
 
 
 class Mahalanobis(BaseEstimator):
-    """(x - m)^T (S + ridge I)^-1 (x - m); `score_samples` is minus its root. The ridge, > 0, is for pixels that never change."""
+    """(x - m)^T (S + ridge I)^-1 (x - m), m and S of the reference; `score_samples` is minus its root. The ridge, > 0 in
+    the squared unit of the data, is for pixels that never change."""
 
     def __init__(self, ridge=1e-2):
         self.ridge = ridge
