@@ -81,3 +81,7 @@ def test_no_step_leaves_the_start():
 def test_powers_of_what_is_no_covariance_are_refused(C, exponent, message):
     with pytest.raises(UsageError, match=message):
         gaussian.power(C, exponent)
+
+
+def test_a_singular_covariance_has_a_root():
+    assert gaussian.power(np.diag([4.0, 0.0]), 0.5) == pytest.approx(np.diag([2.0, 0.0]))

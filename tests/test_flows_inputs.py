@@ -173,3 +173,11 @@ def test_a_count_of_numpy_is_a_count():
     assert gwf.flow(X, Y, steps=2, batch=np.int64(7)).particles == pytest.approx(
         gwf.flow(X, Y, steps=2, batch=7).particles
     )
+
+
+@pytest.mark.parametrize("seed", [None, -1, 0.5, True, "0"])
+def test_a_seed_is_a_whole_number(seed):
+    x, y = np.zeros((3, 2)), np.ones((4, 2))
+    for call in (gwf.sliced_energy_distance, gwf.velocity, gwf.flow):
+        with pytest.raises(UsageError, match="seed = "):
+            call(x, y, seed=seed)

@@ -179,7 +179,7 @@ def sliced_energy_distance(x, y, directions=500, seed=0):
     6.0
     """
     p, q = (t.detach() for t in pair(x, y))
-    (n, d), stream = p.shape, generator(seed, "directions", p.device)
+    (n, d), stream = p.shape, generator(whole(seed, 0, 2**63 - 1, "seed"), "directions", p.device)
     values = []
     for lines in torch.arange(whole(directions, 1, 10**9, "directions")).split(64):
         w = torch.randn(d, len(lines), generator=stream, device=p.device, dtype=p.dtype)

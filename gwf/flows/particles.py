@@ -326,7 +326,7 @@ def _run(scheme, given, x, steps, tolerance, every, exact, keep):
     history = pd.DataFrame(rows, columns=COLUMNS)
     converged = bool(message and message.startswith("converged"))
     message = message or f"{k} steps taken, the slope is {slope / first:.2g} of the first"
-    if history.functional.iloc[-1] > history.functional.iloc[0]:
+    if not converged and history.functional.iloc[-1] > history.functional.iloc[0]:
         message += "; the functional rose: take a shorter step"
     with torch.no_grad():
         plan = scheme.plan(x.detach()) if k else None
