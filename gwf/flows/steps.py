@@ -114,9 +114,7 @@ def _on_the_line(law, y, tau, divergence, source, a, b, tolerance):
     whose error the gap has twice.
     """
     if (divergence, source) != ("kl", "hard") or a is not None:
-        raise UsageError(
-            f"divergence = {divergence!r}, source = {source!r}: a law on the line has 'kl', 'hard' and no a"
-        )
+        raise UsageError(f"divergence = {divergence!r}, source = {source!r}: a law takes 'kl', 'hard' and no a")
     if not (isinstance(law, grids.Bins) or all(hasattr(law, name) for name in ("pdf", "ppf", "isf"))):
         raise UsageError(f"x = {law!r} has no density: a law on the line has the methods cdf, pdf, ppf and isf")
     grid = _line(y, "y")
