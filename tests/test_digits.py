@@ -10,8 +10,7 @@ from companion import results
 from companion.claims import NotRun
 from gwf.data.embedded import digits
 from gwf.metrics.lenet import load
-from notebooks.experiments import trainings
-from tests.notebook_code import load_notebook
+from notebooks.experiments import images, trainings
 
 
 def metrics(functional, step, values, key="fd_lenet"):
@@ -95,20 +94,18 @@ class TestComparisons:
 class TestMeasuring:
     def test_real_digits_score_like_the_floor_and_noise_does_not(self):
         """Train digits are the floor itself; noise is fifty times as far (it scores 149, the floor 1.76)."""
-        notebook, real, (net, _) = load_notebook("digits"), digits(), load()
-        floor, shares = notebook.compared(real.train, net, real)
-        noise, _ = notebook.compared(
-            np.random.default_rng(0).integers(0, 256, (300, 28, 28), dtype=np.uint8), net, real
-        )
+        real, (net, _) = digits(), load()
+        floor, shares = images.compared(real.train, net, real)
+        noise, _ = images.compared(np.random.default_rng(0).integers(0, 256, (300, 28, 28), dtype=np.uint8), net, real)
         assert floor["fd_lenet"] < 3 and noise["fd_lenet"] > 50 * floor["fd_lenet"]
         assert shares.sum() == pytest.approx(1) and shares.min() > 0.09
 
     def test_images_survive_the_table(self, tmp_path, monkeypatch):
         monkeypatch.setattr(results, "RESULTS", tmp_path)
-        notebook, images = load_notebook("digits"), digits().test[:3]
-        results.keep("digits", "test", "kl-jko", 0, samples=notebook.as_text(images))
+        some = digits().test[:3]
+        results.keep("digits", "test", "kl-jko", 0, samples=images.as_text(some))
         table = results.read("digits", "test")["kl-jko"]["samples"]
-        assert np.array_equal(notebook.as_images(table), images)
+        assert np.array_equal(images.as_images(table), some)
 
     def test_published_tables_have_trust_tags_and_all_columns(self):
         source = trainings.published()

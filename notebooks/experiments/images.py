@@ -1,4 +1,4 @@
-"""Scores of generated images in the features of a LeNet, and pictures of them."""
+"""Scores of generated images in the features of two networks, and pictures of them."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,8 +6,27 @@ import pandas as pd
 
 from companion import style
 from gwf import metrics
+from gwf.metrics import squeezenet
 from gwf.metrics.lenet import extract
+from gwf.progress import follow
 from notebooks.experiments import trainings
+
+KEPT = 15
+"""Generated images of seed 0 that are kept to be shown."""
+
+
+def measure(profile, dataset, case, seed, real, extractor):
+    """Tables of one training, whose samples are stored: `metrics`, one row; `curve`; `classes`; `samples` for seed 0.
+
+    `real` are the `Images` of the data set, `extractor` its LeNet and the sha256 of that.
+    """
+    settings, curve, samples = trainings.load(profile, dataset, case, seed)
+    net, sha256 = extractor
+    row, classes = measured(samples[-1], net, real)
+    row = trainings.setting_columns(settings) | row | {"extractor_sha256": sha256}
+    curve["fd_lenet"] = distances(samples, net, real, follow(f"measuring {case} seed {seed}"))
+    tables = {"metrics": pd.DataFrame([row]), "curve": curve, "classes": classes}
+    return tables | ({"samples": as_text(samples[-1][:KEPT])} if seed == 0 else {})
 
 
 def compared(images, net, real):
@@ -39,19 +58,23 @@ def nearer_to_train(images, real):
     flat = lambda pixels: pixels.reshape(len(pixels), -1).astype(np.float32)
     x, count = flat(images), len(real.test)
     nearest = []
-    for part in (real.train[:count], real.test):
+    for part in (real.train[:: len(real.train) // count][:count], real.test):  # the files may be sorted by class
         y = flat(part)
         nearest.append(((y**2).sum(1) - 2 * x @ y.T).min(1))  # without |x|^2, the same for both
     return float(np.mean(nearest[0] < nearest[1]))
 
 
-def measured(samples, net, real):
-    """(row, class shares) of samples (evaluations, n, 28, 28): scores of the last, each with its floor, train against held out."""
-    scores, shares = compared(samples[-1], net, real)
+def measured(images, net, real):
+    """(row, class shares) of uint8 images (n, 28, 28): every score with its floor, that of train against held-out images."""
+    scores, shares = compared(images, net, real)
     floor, floor_shares = compared(real.train, net, real)
+    eye, _ = squeezenet.load()
+    reference = squeezenet.extract(eye, real.test)
+    for found, own in ((scores, images), (floor, real.train)):
+        found["fd_squeezenet"] = metrics.frechet_distance(squeezenet.extract(eye, own), reference)
     row = scores | {f"{name}_floor": value for name, value in floor.items()}
-    row |= {"nearer_to_train": nearer_to_train(samples[-1], real)}
-    row |= {"n": len(samples[-1]), "n_floor": len(real.train), "n_reference": len(real.test)}
+    row |= {"nearer_to_train": nearer_to_train(images, real)}
+    row |= {"n": len(images), "n_floor": len(real.train), "n_reference": len(real.test)}
     return row, pd.DataFrame({"class": range(10), "share": shares, "floor": floor_shares})
 
 
