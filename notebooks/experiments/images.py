@@ -115,6 +115,35 @@ def overview(rows, zoom=2, gap=2):
     return figure
 
 
+def yardsticks(table):
+    """Rank correlation of the two distances over the trained methods, in words, and the method whose places differ most."""
+    trained = table[~table["step"].isin(trainings.REFERENCES)]
+    places = trained[["fd_lenet_mean", "fd_squeezenet_mean"]].rank().astype(int)
+    farthest = (places["fd_lenet_mean"] - places["fd_squeezenet_mean"]).abs().idxmax()
+    return (
+        f"The two distances rank {len(trained)} methods with a correlation of {places.corr().iloc[0, 1]:.2f}; farthest apart: "
+        f"{trained.loc[farthest, 'method']}, place {places.loc[farthest].iloc[0]} by FD-LeNet and {places.loc[farthest].iloc[1]} "
+        "by FD-SqueezeNet."
+    )
+
+
+def yardsticks_figure(table, named=8):
+    """FD-SqueezeNet against FD-LeNet, each over its floor, a point per method; names of those whose places differ most."""
+    figure, axes = plt.subplots(figsize=(style.WIDTH, 4.2), layout="constrained")
+    x, y = table["fd_lenet_mean"] / table["floor"], table["fd_squeezenet_mean"] / table["floor_squeezenet"]
+    apart = (x.rank() - y.rank()).abs().rank(ascending=False)
+    for at in table.index:
+        look = {"color": style.colour(table.loc[at, "functional"]), "markersize": 4, "lw": 0}
+        axes.plot(x[at], y[at], "s" if table.loc[at, "step"] == "gan" else "o", **look)
+        if apart[at] <= named:
+            name = trainings.label(*table.loc[at, ["functional", "step"]])
+            axes.annotate(name, (x[at], y[at]), xytext=(4, 3), textcoords="offset points", fontsize=7)
+    axes.set(xscale="log", yscale="log", xlabel="FD-LeNet over its floor", ylabel="FD-SqueezeNet over its floor")
+    trainings.log_axis(axes.xaxis)
+    trainings.log_axis(axes.yaxis)
+    return figure
+
+
 def in_units_of_the_gaussian(frame):
     """(functional, step) -> geometric mean of FD-LeNet over seeds, over that of the Gaussian; trained methods alone."""
     logs = np.log(frame["fd_lenet"]).groupby([frame["functional"], frame["step"]]).mean()
