@@ -144,21 +144,32 @@ def signature(profile):
 
 
 class Costs:
-    """Seconds of each stage: the latest run here, else conf/costs.yaml, else a guess for its kind."""
+    """Seconds of each stage: the latest run here, else what conf/costs.yaml or its kind says, times this machine's pace."""
 
     def __init__(self, profile):
         self.file = SCRATCH / "costs" / f"{profile}.json"
+        seconds = lambda known: {name: s for name, s in known.items() if isinstance(s, int | float) and s > 0}
         with shaped(given := CONF / "costs.yaml"):
-            known = {**(read_file(given).get(profile) or {}), **kept(self.file, {})}
-        self.known = {name: seconds for name, seconds in known.items() if isinstance(seconds, (int, float))}
+            self.given = seconds(read_file(given).get(profile) or {})
+        self.here = seconds(kept(self.file, {}))
+        self.pace = self._pace()
+
+    def _pace(self):
+        return sum(self.here.values()) / sum(map(self.usual, self.here)) if self.here else 1.0
+
+    def usual(self, name):
+        """Seconds elsewhere: of the stage, else of the case whatever its seed, else of the kind."""
+        of_kind = SECONDS.get(name.partition("@")[0], 10.0)
+        return self.given.get(name) or self.given.get(name.rsplit("-", 1)[0], of_kind)
 
     def __getitem__(self, stage):
-        return self.known.get(stage.name) or self.known.get(stage.name.rsplit("-", 1)[0], SECONDS[stage.kind])
+        return self.here.get(stage.name) or self.pace * self.usual(stage.name)
 
     def record(self, name, seconds):
         """Keep what a stage took."""
-        self.known[name] = round(seconds, 1)
-        write_text(json.dumps(self.known, indent=0, sort_keys=True), self.file)
+        self.here[name] = round(seconds, 1)
+        self.pace = self._pace()
+        write_text(json.dumps(self.here, indent=0, sort_keys=True), self.file)
 
     def together(self, chosen, jobs):
         """Estimated seconds for stages with `jobs` side by side."""

@@ -254,6 +254,13 @@ def test_mode_statistics_of_the_mixture_and_of_a_collapse():
     assert metrics.mode_statistics(20 * rng.normal(size=(n, 2)), EIGHT, 0.1)["modes"] == 0
 
 
+def test_a_tenth_of_its_fair_share_finds_a_mode():
+    """One point of 80 in a mode that is due an eighth; with one point more elsewhere it is one of 81."""
+    x = np.repeat(EIGHT, [1, 79, 0, 0, 0, 0, 0, 0], axis=0)
+    assert metrics.mode_statistics(x, EIGHT, 0.1)["modes"] == 2
+    assert metrics.mode_statistics(np.concatenate([x, EIGHT[1:2]]), EIGHT, 0.1)["modes"] == 1
+
+
 def test_mode_statistics_refuses_what_it_cannot_measure():
     x = np.zeros((3, 2))
     for arguments, message in (

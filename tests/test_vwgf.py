@@ -13,7 +13,15 @@ from gwf.exact import gaussian
 from gwf.nets.residual import AffineResidualMLP, QuadraticMLP
 from gwf.seeding import generator
 from gwf.steps import references as ref
-from gwf.steps.increments import Composition, ParticleCache, VariationalStep, compositions, passes, standardised
+from gwf.steps.increments import (
+    Composition,
+    ParticleCache,
+    VariationalStep,
+    compositions,
+    jacobian,
+    passes,
+    standardised,
+)
 from gwf.steps.jko import Players, quench
 from tests.notebook_code import load_notebook
 
@@ -319,3 +327,9 @@ def test_cost_of_a_step_grows_with_the_determinant_alone():
         found[d] = {name: cost.operations(step, torch.randn(16, d)) for name, step in steps.items()}
     ratio = {name: found[8][name] / found[2][name] for name in found[2]}
     assert ratio[cost.EXACT] > 2 > ratio[cost.VWGF] >= 1
+
+
+def test_the_jacobian_of_a_map_has_its_rows():
+    A = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
+    y, J = jacobian(lambda x: x @ A.T, x := torch.randn(4, 2))
+    assert torch.equal(y, x @ A.T) and torch.equal(J, A.expand(4, 2, 2))

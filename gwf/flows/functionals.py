@@ -22,7 +22,7 @@ from gwf.fields import drifting, mmd
 from gwf.fields.base import Field
 from gwf.fields.learned import FunctionalField
 from gwf.fields.minibatch_ot import MinibatchOT
-from gwf.fields.sliced import Sliced, quantiles
+from gwf.fields.sliced import Sliced
 from gwf.flows.clouds import exact_plan, standard
 from gwf.nets.mlp import MLP
 from gwf.seeding import derive
@@ -66,9 +66,12 @@ class Drifting(Equivariant, drifting.Drifting):
 
 
 class DriftingReleased(Equivariant, drifting.DriftingReleased):
-    """As in `gwf.fields.drifting`, at any scale and distance."""
+    """As in `gwf.fields.drifting`, at any scale and distance; without gradients, which its roots do not have."""
 
     degree = 0
+
+    def velocity(self, x, y, other=None, generator=None):
+        return super().velocity(x.detach(), y.detach(), None, generator)
 
 
 class Sinkhorn(fields.Sinkhorn):
@@ -202,6 +205,8 @@ class MMD(mmd.MMD):
         """E_y[c(x, y) (x - y)], where no graph is asked for without the roots that `cdist` takes."""
         if torch.is_grad_enabled() or max(len(x), len(y)) <= 25:  # so few are subtracted before they are squared
             return super()._repulsion(x, y)
+        centre = x.mean(0)
+        x, y = x - centre, y - centre
         r2 = torch.addmm(y.square().sum(1) + x.square().sum(1, keepdim=True), x, y.T, alpha=-2).clamp_min_(0)
         c = r2.add_(1e-12 * self.bandwidth**2).rsqrt_() if self.kernel == "energy" else self.slope(r2, self.bandwidth)
         return (c.sum(1, keepdim=True) * x - c @ y) / len(y)
@@ -217,16 +222,38 @@ class MMD(mmd.MMD):
 
 
 class SlicedW2(Sliced):
-    """Sliced W2 with its value along the directions that V draws too. Parameters as in `gwf.fields.sliced`; memory linear."""
+    """Sliced W2 with its value along the directions that V draws too. Parameters as in `gwf.fields.sliced`; memory linear.
+
+    On a line the i-th of n points has the data's quantiles from i / n to (i + 1) / n: V leads to their mean.
+    """
 
     natural_step = 0.5
 
+    def velocity(self, x, y, other=None, generator=None):
+        w, along, order, _, target = self._lines(x, y, generator)
+        return torch.empty_like(along).scatter(0, order, target - along) @ w.T * (x.shape[1] / self.directions)
+
     def value(self, x, y, generator):
         """(d / 2) times the mean over directions of W_2^2 on the line."""
-        n, d = x.shape
-        w = torch.randn(d, self.directions, generator=generator, device=x.device, dtype=x.dtype)
-        along, target = ((t @ (w / w.norm(dim=0))).sort(0).values for t in (x, y))
-        return d / 2 * (along - (target if len(y) == n else quantiles(target, n))).square().mean()
+        _, along, _, data, target = self._lines(x, y, generator)
+        within = data.square().mean(0) - target.square().mean(0)
+        return x.shape[1] / 2 * ((along - target).square().mean() + within.clamp_min(0).mean())
+
+    def _lines(self, x, y, generator):
+        """w (d, L); w . x in increasing order, and that order; w . y in increasing order, and its means over n levels."""
+        w = torch.randn(x.shape[1], self.directions, generator=generator, device=x.device, dtype=x.dtype)
+        w, centre = w / w.norm(dim=0), y.mean(0)
+        (along, order), data = ((x - centre) @ w).sort(0), ((y - centre) @ w).sort(0).values
+        return w, along, order, data, data if len(x) == len(y) else level_means(data, len(x))
+
+
+def level_means(ordered, n):
+    """Means (n, L) of the quantile functions of columns (m, L) in increasing order over the levels [i / n, (i + 1) / n]."""
+    m, values = len(ordered), ordered.double()
+    level = torch.arange(n + 1, device=ordered.device, dtype=torch.float64) * (m / n)
+    low = level.floor().long().clamp_max(m - 1)
+    integral = (values.cumsum(0) - values)[low] + (level - low)[:, None] * values[low]
+    return (integral.diff(dim=0) * (n / m)).to(ordered)
 
 
 class OptimalTransport(Equivariant, MinibatchOT):
@@ -321,13 +348,21 @@ class OfFunction(Field):
 
     def value(self, x, y, generator=None):
         """F."""
-        return self.function(x, y)
+        F = self.function(x, y)
+        if not torch.is_tensor(F) or F.numel() != 1:
+            found = f"a tensor of shape {tuple(F.shape)}" if torch.is_tensor(F) else repr(F)
+            raise UsageError(f"{self.title}(x, y) is {found}: it must be a tensor of one number")
+        return F.reshape(())
 
     def velocity(self, x, y, other=None, generator=None):
         graph = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
         with torch.enable_grad():
             z = x if x.requires_grad else x.detach().requires_grad_()
-            return -len(x) * torch.autograd.grad(self.function(z, y), z, create_graph=graph)[0]
+            F = self.value(z, y)
+            slope = torch.autograd.grad(F, z, create_graph=graph, allow_unused=True)[0] if F.requires_grad else None
+        if slope is None:
+            raise UsageError(f"{self.title}(x, y) does not depend on x by torch's operations: it has no gradient")
+        return -len(x) * slope
 
 
 CLOSED = {"sinkhorn": Sinkhorn, "sliced": SlicedW2, "mmd": MMD, "minibatch_ot": OptimalTransport}
@@ -350,7 +385,8 @@ def check(name, value, default):
     elif isinstance(default, float):
         valid = number(value, 0, math.inf, name, open_low=name == "reg") >= 0
     elif name == "betas":
-        valid = np.shape(value) == (2,) and all(number(b, 0, 1, name) < 1 for b in value) or "two numbers in [0, 1)"
+        two = isinstance(value, tuple | list) and len(value) == 2
+        valid = two and all(number(b, 0, 1, name) < 1 for b in value) or "two numbers in [0, 1)"
     else:
         valid = name != "penalty_of" or value is None or callable(value) or "a function, or None"
     if valid is not True:
@@ -383,7 +419,7 @@ def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
     elif isinstance(functional, Field):
         # What `prepare` sets is this flow's own; networks are shared.
         make, given = lambda: copy.copy(functional), ()
-    elif not isinstance(functional, str) and not callable(functional):
+    elif not isinstance(functional, str) and (isinstance(functional, type) or not callable(functional)):
         raise UsageError(f"functional = {functional!r}: it must be one of {names()}, a field, f-divergence or function")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "potentials"))

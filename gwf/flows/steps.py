@@ -100,6 +100,9 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
         return _on_the_line(x, y, tau, divergence, source, a, b, tolerance)
     p, q = (array(t) for t in pair(x, y))
     a, b = (np.full(len(t), 1 / len(t)) if w is None else w for t, w in ((p, a), (q, b)))
+    for name, w, t in (("a", a, p), ("b", b, q)):
+        if np.shape(w) != (len(t),):
+            raise UsageError(f"{name} has the shape {np.shape(w)}: it must have a weight for each of {len(t)} points")
     stay = atoms.recession(divergence) if source == "hard" else math.inf
     found = atoms.solve(atoms.cost(p, q, tau), a, b, source, divergence, tolerance, stay=stay)
     give = lambda t: like(torch.as_tensor(t), y)
@@ -114,9 +117,7 @@ def _on_the_line(law, y, tau, divergence, source, a, b, tolerance):
     whose error the gap has twice.
     """
     if (divergence, source) != ("kl", "hard") or a is not None:
-        raise UsageError(
-            f"divergence = {divergence!r}, source = {source!r}: a law on the line has 'kl', 'hard' and no a"
-        )
+        raise UsageError(f"divergence = {divergence!r}, source = {source!r}: a law takes 'kl', 'hard' and no a")
     if not (isinstance(law, grids.Bins) or all(hasattr(law, name) for name in ("pdf", "ppf", "isf"))):
         raise UsageError(f"x = {law!r} has no density: a law on the line has the methods cdf, pdf, ppf and isf")
     grid = _line(y, "y")
