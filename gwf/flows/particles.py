@@ -15,7 +15,7 @@ from gwf.fields.drifting import DriftingReleased
 from gwf.fields.kernels import LearnedMMD
 from gwf.fields.learned import Learned
 from gwf.flows import functionals
-from gwf.flows.clouds import array, exact_plan, like, pair
+from gwf.flows.clouds import array, exact_plan, like, pair, positive
 from gwf.progress import follow
 from gwf.seeding import generator
 
@@ -292,9 +292,9 @@ def flow(
     every = max(steps // 20, 1) if every is None else whole(every, 1, 10**9, "every")
     kind = {"explicit": Explicit, "jko": Proximal}[nearest(method, ("explicit", "jko"), "method")]
     F = prepared(p, q, functional, seed, settings)
-    step = functionals.positive(getattr(F, "natural_step", 1.0) if step is None else step, "step")
+    step = positive(getattr(F, "natural_step", 1.0) if step is None else step, "step")
     in_range(step, 0, 1e300, "step")
-    reach = functionals.positive(getattr(F, "reach", math.inf) if reach is None else reach, "reach")
+    reach = positive(getattr(F, "reach", math.inf) if reach is None else reach, "reach")
     if kind is Proximal:
         if batch or isinstance(F, Learned) or not hasattr(F, "value"):
             raise UsageError("method = 'jko' takes a functional with a value, and no batch")
