@@ -6,6 +6,7 @@
 # make claims               the ledger: every claim of the papers and its verdict, from the last make reproduce
 # make claim ID=w2fe-C2     run what one claim needs, and its verdict; with REUSE=1 from the results that git has
 # make plan                 the stages that make reproduce would run
+# make train                one training: DATASET=digits CASE=kl-jko SEED=0
 # make data                 bring data/ back to what data.dvc says, from embedded/
 # make notebooks            execute the notebooks and store their outputs
 # make bench                milliseconds per update
@@ -57,6 +58,7 @@ plan: $(STAMP)
 	@$(DRIVE) --plan
 
 train: restored
+	@$(if $(and $(DATASET),$(CASE),$(SEED)),,echo "error: give DATASET=digits CASE=kl-jko SEED=0, for instance" >&2; exit 1)
 	@dvc repro $(call quoted,train@$(DATASET)-$(CASE)-$(SEED))
 
 python:

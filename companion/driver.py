@@ -313,7 +313,7 @@ def rounds(runner, found, todo, costs, composed):
     first = [stage for stage in calculated if stage.seed == composed["seeds"][0]]
     others = [stage for stage in calculated if stage not in first]
     soon, in_all = (clock(costs.together(part, runner.jobs)) for part in (first, [found[name] for name in todo]))
-    say(f"profile {composed['profile']}: {len(calculated)} runs to do of {len(found)} stages, {runner.jobs} at a time")
+    say(f"profile {composed['profile']}: {len(todo)} of {len(found)} stages to do, {runner.jobs} at a time")
     say(f"about {soon} to a first report, {in_all} in all" if first and others else f"about {in_all}")
     for part in (first, others) if others else (first,):
         names = {stage.name for stage in part}

@@ -180,19 +180,20 @@ def write(profile, report):
 
 def load(report):
     """The ledger written into a report folder; `UsageError` with the command that makes it if it is not there."""
-    file = Path(report) / "claims.csv"
+    file, known = Path(report) / "claims.csv", list(claims.read())
     try:
         frame = read_file(file, dtype=str, keep_default_na=False)
         if not {"id", "paper", "kind", "claim", "value", "verdict", "control_verdict"} <= set(frame):
             raise UsageError(f"{short(file)} has no claims")
-        if list(frame["id"]) != list(claims.read()) or not set(frame["verdict"]) <= set(VERDICTS):
+        if list(frame["id"]) != known or not set(frame["verdict"]) <= set(VERDICTS):
             raise UsageError(f"{short(file)} has other claims or verdicts than conf/claims")
     except UsageError as error:
         inside = Path(short(file)).parts
         profile = (
             f" PROFILE={nearest(inside[1], profiles(), 'profile')}" if inside[0] == "results" and inside[3:] else ""
         )
-        raise UsageError(f"{error}. Make it with: make reproduce{profile}") from None
+        of_git = f"; git has one: git checkout {short(file)}" if inside[0] == "report" else ""
+        raise UsageError(f"{error}. Make it with: make reproduce{profile}{of_git}") from None
     return frame
 
 

@@ -102,7 +102,7 @@ def of_kernel(key, threads):
 
 def chosen(composed, group, name, case, seed):
     """Settings of a case in a `group` of parameters; `UsageError` if that, or its seed, is not there."""
-    cases = group[nearest(name, group, "name in params.yaml")]
+    cases = group[nearest(name, group, "experiment or data set in params.yaml")]
     settings = cases[nearest(case, cases, f"case of {name} in params.yaml")]
     if seed not in (seeds := params.seeds_of(composed, name, case)):
         raise UsageError(f"seed {seed} of {case} is not in params.yaml, which has {', '.join(map(str, seeds))}")

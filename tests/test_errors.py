@@ -218,7 +218,7 @@ def test_a_broken_params_yaml_is_named_with_what_writes_it(tmp_path, text):
         (["run", "digits", "kl-jk0", "0"], "did you mean 'kl-jko'"),
         (["train", "digit", "kl-jko", "0"], "did you mean 'digits'"),
         (["train", "digits", "kl-jko", "9"], "seed 9 of kl-jko"),
-        (["train", "porous", "porous_d2", "0"], "unknown name in params.yaml 'porous'"),
+        (["train", "porous", "porous_d2", "0"], "unknown experiment or data set in params.yaml 'porous'"),
         (["show", "poruos"], "did you mean 'porous'"),
         (["show", "train"], "unknown experiment or chapter"),
         (["shwo", "porous"], "invalid choice: 'shwo'"),

@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import torch
 from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning
 
 import gwf
+import gwf.flows.functionals
 from gwf.errors import UsageError
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(60, 2)), RNG.normal(size=(80, 2)) + 1
+HOLES = np.where(np.arange(120).reshape(40, 3) % 7 == 0, np.nan, np.random.default_rng(1).normal(size=(40, 3)))
 
 
 class Spikes:
@@ -181,3 +184,84 @@ def test_a_seed_is_a_whole_number(seed):
     for call in (gwf.sliced_energy_distance, gwf.velocity, gwf.flow):
         with pytest.raises(UsageError, match="seed = "):
             call(x, y, seed=seed)
+
+
+def test_forces_of_mmd_far_from_the_origin_are_those_of_float64():
+    """The kink of the float32 kernel is rounded at 1e-3 of the spread; squares of distances 1000 off had noise a thousand times that."""
+    x, y = (RNG.normal(size=(60, d)) for d in (1, 1))
+    far = gwf.velocity((x + 1000).astype(np.float32), y.astype(np.float32), "mmd")
+    assert np.abs(far - gwf.velocity((x + 1000).astype(np.float32).astype(float), y, "mmd")).max() < 0.02
+
+
+@pytest.mark.parametrize("n, m", [(1, 2), (2, 4), (10, 15), (15, 10), (7, 7)])
+def test_sliced_transport_of_unequal_numbers_is_transport_on_the_line(n, m):
+    """In one dimension every line is the line: F is W_2^2 / 2, and a whole step ends at the best law of n equal points."""
+    x, y = RNG.normal(size=(n, 1)), RNG.normal(size=(m, 1)) + 3
+    found = gwf.flow(x, y, "sliced", step=1.0, steps=1, exact=True)
+    start, end = found.history.iloc[0], found.history.iloc[-1]
+    assert [start.functional, end.functional] == pytest.approx([start.w2**2 / 2, end.w2**2 / 2], rel=1e-9, abs=1e-12)
+    assert end.w2 == pytest.approx(
+        gwf.flow(x, y, "minibatch_ot", step=1.0, steps=1, exact=True).history.w2.iloc[-1], abs=1e-9
+    )
+
+
+def test_the_optimal_plan_does_not_know_the_unit():
+    x, y = X[:30], Y[:30]
+    one = gwf.jko_step(x, y, 1.0, "hard")
+    for tau, unit in ((1e14, 1.0), (1.0, 1e-7)):
+        other = gwf.jko_step(unit * x, unit * y, tau, "hard")
+        assert (
+            other.primal == pytest.approx(one.primal * unit**2 / tau, rel=1e-12)
+            and abs(other.gap) < 1e-9 * other.primal
+        )
+
+
+def slope(of, z):
+    """d of / d z_0 by automatic differentiation and by central differences."""
+    z = z.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(of(z), z)
+    change = torch.zeros_like(grad)
+    change[0] = 1e-5
+    with torch.no_grad():
+        return float(grad[0].sum()), float(of(z + change) - of(z - change)) / 2e-5
+
+
+def test_gradients_go_through_all_steps_of_sinkhorn_that_converged():
+    x, y = torch.as_tensor(X[:12]), torch.as_tensor(Y[:15])
+    weights = torch.linspace(-1, 1, 24, dtype=torch.float64).view(12, 2) ** 3
+    settings = {"reg": 0.1, "relative": False, "steps": 3, "iterations": 200}
+    exact, difference = slope(lambda z: (gwf.flow(z, y, "sinkhorn", **settings).particles * weights).sum(), x * x)
+    assert exact == pytest.approx(difference, rel=1e-3) and abs(exact) > 0.01
+
+
+def test_what_has_no_gradients_gives_none():
+    x = torch.as_tensor(X[:5]).requires_grad_()
+    assert not gwf.velocity(x, torch.as_tensor(Y[:6]), "drifting_released").requires_grad
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: gwf.flow(X, Y, lambda x, y: 3.0), "must be a tensor of one number"),
+        (lambda: gwf.flow(X, Y, lambda x, y: x.sum(1)), "must be a tensor of one number"),
+        (lambda: gwf.flow(X, Y, lambda x, y: y.sum()), "does not depend on x"),
+        (lambda: gwf.flow(X, Y, gwf.fields.Sinkhorn), "must be one of"),
+        (lambda: gwf.flow(X, Y, "w1", betas=[[1], [2, 3]]), "betas = "),
+        (lambda: gwf.velocity(X * 1e200, Y), "squares overflow"),
+        (lambda: gwf.velocity((X * 1e20).astype(np.float32), Y.astype(np.float32), "mmd"), "squares overflow"),
+        (lambda: gwf.ksd(np.r_[np.zeros((50, 1)), [[1.0]]], lambda x: -x), "give beta"),
+        (lambda: gwf.jko_step(X, Y, 1.0, a=[0.5, 0.5]), "a has the shape"),
+        (lambda: gwf.impute(HOLES, "flow", eps=50, random_state=0), "not finite"),
+        (lambda: gwf.FlowImputer(gwf.flows.functionals.Sinkhorn()).fit(HOLES), "closed form"),
+    ],
+)
+def test_slips_of_a_practitioner_are_one_line(call, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_constant_column_is_filled_with_its_constant():
+    table = np.c_[HOLES, np.where(np.arange(len(HOLES)) < 5, np.nan, 2.0**-10)]
+    for method in ("sinkhorn", "flow"):
+        assert (gwf.impute(table, method, random_state=0, steps=20)[:, -1] == 2.0**-10).all()

@@ -25,7 +25,7 @@ from gwf.paths import NOTEBOOKS, ROOT
 from tests.notebook_form import check
 
 #: Room -> most lines it may have, docstrings included; and what it may import of the others.
-BUDGETS = {"gwf": 10630, "companion": 2800, "website": 900}
+BUDGETS = {"gwf": 10700, "companion": 2800, "website": 900}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}, "website": {"website", "companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
 CELLS = 9080
@@ -227,7 +227,7 @@ def test_what_notebooks_use_of_the_companion_is_there():
 
 def test_the_lock_is_short():
     # Git keeps it, and DVC reads it at every command.
-    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 15000
+    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 15500
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -241,8 +241,9 @@ def _certify(pi, p, v, C, a, b, f_1, f_2, stay):
 def _balanced(C, a, b):
     if not np.isclose(a.sum(), b.sum(), rtol=1e-12):
         raise UsageError(f"two hard marginals must have equal mass, got {a.sum()} and {b.sum()}")
-    plan, log = ot.emd(a, b * (a.sum() / b.sum()), C, numItermax=10**7, log=True)
-    v = log["v"]
+    unit = C.max() or 1.0  # the simplex takes small costs for rounding
+    plan, log = ot.emd(a, b * (a.sum() / b.sum()), C / unit, numItermax=10**7, log=True)
+    v = unit * log["v"]
     u = (C - v).min(1)
     primal, dual = float((C * plan).sum()), float(a @ u + b @ v)
     return Step(plan, np.zeros(a.size), u, v, primal, dual, primal - dual)

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.utils import check_array
 
 from gwf.errors import UsageError
-from gwf.validation import _cells
+from gwf.validation import _cells, number
 
 
 def cloud(x, name):
@@ -41,6 +41,11 @@ def pair(x, y, names=("x", "y")):
     if p.device != q.device and torch.is_tensor(x) and torch.is_tensor(y):
         raise UsageError(f"{names[0]} is on {p.device} and {names[1]} on {q.device}: they must agree")
     return p, q.to(p.device, p.dtype)
+
+
+def positive(value, what):
+    """`value` in (0, inf], else `UsageError`."""
+    return number(value, 0, math.inf, what, open_low=True)
 
 
 def array(x):

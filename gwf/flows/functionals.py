@@ -9,11 +9,9 @@ which V comes; `prepare(y)`, called first with all data, for units and constants
 import copy
 import inspect
 import math
-import warnings
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
 from gwf import divergences, fields
 from gwf.bounds import FDivergence
@@ -22,31 +20,15 @@ from gwf.fields import drifting, mmd
 from gwf.fields.base import Field
 from gwf.fields.learned import FunctionalField
 from gwf.fields.minibatch_ot import MinibatchOT
-from gwf.fields.sliced import Sliced, quantiles
-from gwf.flows.clouds import exact_plan, standard
+from gwf.fields.sliced import Sliced
+from gwf.flows.clouds import exact_plan, positive, standard
+from gwf.flows.sinkhorn import Sinkhorn, kernel
 from gwf.nets.mlp import MLP
 from gwf.seeding import derive
 from gwf.validation import number
 
 #: Rows of a matrix (n, m) held at a time where V sums over the other cloud: memory is linear.
 ROWS = 512
-
-
-def kernel(z, y, g, reg):
-    """E (n, m), a (n,) with exp((g_j - |z_i - y_j|^2 / 2) / reg) = E_ij exp(a_i), where rows of E have maximum 1.
-
-    Entries below e^-69 count as that much, 1e-30, so that no column vanishes.
-    """
-    centre = y.mean(0)
-    z, y = z - centre, y - centre
-    E = torch.addmm((g - y.square().sum(1) / 2) / reg, z, y.T, alpha=1 / reg)
-    top = E.detach().amax(1)
-    return E.sub_(top[:, None]).clamp_min_(-69).exp_(), top - z.square().sum(1) / (2 * reg)
-
-
-def positive(value, what):
-    """`value` in (0, inf], else `UsageError`."""
-    return number(value, 0, math.inf, what, open_low=True)
 
 
 class Equivariant(Field):
@@ -66,110 +48,12 @@ class Drifting(Equivariant, drifting.Drifting):
 
 
 class DriftingReleased(Equivariant, drifting.DriftingReleased):
-    """As in `gwf.fields.drifting`, at any scale and distance."""
+    """As in `gwf.fields.drifting`, at any scale and distance; without gradients, which its roots do not have."""
 
     degree = 0
 
-
-class Sinkhorn(fields.Sinkhorn):
-    r"""S(mu, nu) = OT_reg(mu, nu) - OT_reg(mu, mu) / 2 - OT_reg(nu, nu) / 2, potentials starting from those of the step before.
-
-    Within a step they are scalings of one kernel matrix, so that an update is a matrix times a vector (B. Schmitzer. SIAM
-    J. Sci. Comput. 41, 2019); the symmetric self plan takes geometric means of old and new. Memory n m.
-
-    Parameters
-    ----------
-    reg, relaxation : float
-        As in `gwf.fields.sinkhorn`, if `relative` in units of the mean of |y - y'|^2 / 2 over all data, reg at most 1e6.
-    iterations : int
-        Updates per step; more at the start. A `ConvergenceWarning` says where they are too few for the temperature.
-    debias : bool
-        False leaves the self terms out: V = B(x) - x, the displacement of the entropic plan.
-    """
-
-    natural_step = 0.5
-
-    def __init__(self, reg=0.05, iterations=10, relative=True, relaxation=math.inf, debias=True):
-        super().__init__(positive(reg, "reg"), whole(iterations, 1, 10**6, "iterations"), relative, relaxation)
-        positive(relaxation, "relaxation")
-        self.debias, self.of_data, self.warm = debias, 0.0, {}
-
-    def prepare(self, y):
-        """Units, and the constant term."""
-        unit = float(y.detach().var(0, correction=0).sum())
-        if unit:
-            number(self.reg if self.relative else self.reg / unit, 0, 1e6, "reg, in units of the variance of y,")
-        if self.relative:
-            positive(unit, "the variance of y")
-            self.reg, self.relaxation, self.relative = self.reg * unit, self.relaxation * unit, False
-        if self.debias:
-            self.of_data = self._self(y.detach())[0]
-        self.forget()
-
-    def forget(self):
-        """Start afresh at the next evaluation."""
-        self.warm = {}
-
     def velocity(self, x, y, other=None, generator=None):
-        return self._across(x, y)[1] - (self._self(x, "x")[1] if self.debias else x)
-
-    def value(self, x, y, generator=None):
-        """S; with a relaxed target up to a constant."""
-        return self._across(x, y)[0] - ((self._self(x, "x")[0] + self.of_data) / 2 if self.debias else 0)
-
-    def plan(self, x, y):
-        """The entropic plan, rows of sum 1 / n."""
-        _, _, E, v = self._across(x, y, last=True)
-        return E * v / ((E @ v)[:, None] * len(x))
-
-    def _start(self, name, x, y):
-        """Potential, and temperatures with numbers of updates: falling from a typical cost to `reg` at the start."""
-        g, n = self.warm.get(name), self.iterations
-        if g is not None and len(g) == len(y):
-            return g, [(self.reg, n)]
-        unit = float((x - y.mean(0)).detach().square().sum(1).mean()) / 2
-        depth = max(int(math.log(max(unit / self.reg, 1), 4)), 4)
-        return y.new_zeros(len(y)), [*((self.reg * 4.0**k, n) for k in range(depth, 0, -1)), (self.reg, 3 * n)]
-
-    def _across(self, x, y, last=False):
-        """OT_reg(mu, nu), B at x, and the plan's factors; at the start and at the end they are to have converged."""
-        last = last or "y" not in self.warm
-        (g, rounds), ratio = self._start("y", x, y), len(x) / len(y)
-        for reg, iterations in rounds:
-            damping = 1.0 if math.isinf(self.relaxation) else self.relaxation / (self.relaxation + reg)
-            E, a = kernel(x, y, g, reg)
-            v = torch.ones_like(g)
-            for _ in range(iterations):
-                mass = E @ v
-                new = (ratio / (E.T @ (1 / mass))) ** damping * torch.exp(g * ((damping - 1) / reg))
-                change = (v / new).detach()
-                if far := not new.detach().log().abs().amax() <= 30:
-                    # Entries that were cut off begin to count: the same update on logarithms.
-                    K, b = kernel(y, x, reg * (math.log(len(y)) - a - mass.log()), reg)
-                    g = damping * reg * (math.log(len(x)) - b - K.sum(1).log())
-                    (E, a), new = kernel(x, y, g, reg), torch.ones_like(g)
-                v = new
-            g = g + reg * v.log()
-        if last and (far or not (change - 1).abs().mean() <= 0.1):
-            words = f"at reg = {reg:.3g} more than 5 % of the mass misses its target: take more than {self.iterations}"
-            warnings.warn(f"{words} iterations, or a larger reg", ConvergenceWarning, stacklevel=2)
-        mass, self.warm["y"] = E @ v, g.detach()
-        f, second = reg * (math.log(len(y)) - a - mass.log()), g
-        if damping < 1:
-            second = self.relaxation * -torch.expm1(-g / self.relaxation)
-        return f.mean() + second.mean(), E @ (v[:, None] * y) / mass[:, None], E, v
-
-    def _self(self, x, name=None):
-        """OT_reg(mu, mu), and B at x."""
-        g, rounds = self._start(name, x, x)
-        for reg, iterations in rounds:
-            E, a = kernel(x, x, g, reg)
-            w, gap = torch.ones_like(g), torch.exp(math.log(len(x)) - a - g / reg)
-            for _ in range(iterations):
-                w = (w * gap / (E @ w)).sqrt()
-            g = g + reg * w.log()
-        mass, self.warm[name] = E @ w, g.detach()
-        return (reg * (math.log(len(x)) - a - mass.log()) + g).mean(), E @ (w[:, None] * x) / mass[:, None]
+        return super().velocity(x.detach(), y.detach(), None, generator)
 
 
 class MMD(mmd.MMD):
@@ -202,6 +86,8 @@ class MMD(mmd.MMD):
         """E_y[c(x, y) (x - y)], where no graph is asked for without the roots that `cdist` takes."""
         if torch.is_grad_enabled() or max(len(x), len(y)) <= 25:  # so few are subtracted before they are squared
             return super()._repulsion(x, y)
+        centre = x.mean(0)
+        x, y = x - centre, y - centre
         r2 = torch.addmm(y.square().sum(1) + x.square().sum(1, keepdim=True), x, y.T, alpha=-2).clamp_min_(0)
         c = r2.add_(1e-12 * self.bandwidth**2).rsqrt_() if self.kernel == "energy" else self.slope(r2, self.bandwidth)
         return (c.sum(1, keepdim=True) * x - c @ y) / len(y)
@@ -217,16 +103,38 @@ class MMD(mmd.MMD):
 
 
 class SlicedW2(Sliced):
-    """Sliced W2 with its value along the directions that V draws too. Parameters as in `gwf.fields.sliced`; memory linear."""
+    """Sliced W2 with its value along the directions that V draws too. Parameters as in `gwf.fields.sliced`; memory linear.
+
+    On a line the i-th of n points has the data's quantiles from i / n to (i + 1) / n: V leads to their mean.
+    """
 
     natural_step = 0.5
 
+    def velocity(self, x, y, other=None, generator=None):
+        w, along, order, _, target = self._lines(x, y, generator)
+        return torch.empty_like(along).scatter(0, order, target - along) @ w.T * (x.shape[1] / self.directions)
+
     def value(self, x, y, generator):
         """(d / 2) times the mean over directions of W_2^2 on the line."""
-        n, d = x.shape
-        w = torch.randn(d, self.directions, generator=generator, device=x.device, dtype=x.dtype)
-        along, target = ((t @ (w / w.norm(dim=0))).sort(0).values for t in (x, y))
-        return d / 2 * (along - (target if len(y) == n else quantiles(target, n))).square().mean()
+        _, along, _, data, target = self._lines(x, y, generator)
+        within = data.square().mean(0) - target.square().mean(0)
+        return x.shape[1] / 2 * ((along - target).square().mean() + within.clamp_min(0).mean())
+
+    def _lines(self, x, y, generator):
+        """w (d, L); w . x in increasing order, and that order; w . y in increasing order, and its means over n levels."""
+        w = torch.randn(x.shape[1], self.directions, generator=generator, device=x.device, dtype=x.dtype)
+        w, centre = w / w.norm(dim=0), y.mean(0)
+        (along, order), data = ((x - centre) @ w).sort(0), ((y - centre) @ w).sort(0).values
+        return w, along, order, data, data if len(x) == len(y) else level_means(data, len(x))
+
+
+def level_means(ordered, n):
+    """Means (n, L) of the quantile functions of columns (m, L) in increasing order over the levels [i / n, (i + 1) / n]."""
+    m, values = len(ordered), ordered.double()
+    level = torch.arange(n + 1, device=ordered.device, dtype=torch.float64) * (m / n)
+    low = level.floor().long().clamp_max(m - 1)
+    integral = (values.cumsum(0) - values)[low] + (level - low)[:, None] * values[low]
+    return (integral.diff(dim=0) * (n / m)).to(ordered)
 
 
 class OptimalTransport(Equivariant, MinibatchOT):
@@ -321,13 +229,21 @@ class OfFunction(Field):
 
     def value(self, x, y, generator=None):
         """F."""
-        return self.function(x, y)
+        F = self.function(x, y)
+        if not torch.is_tensor(F) or F.numel() != 1:
+            found = f"a tensor of shape {tuple(F.shape)}" if torch.is_tensor(F) else repr(F)
+            raise UsageError(f"{self.title}(x, y) is {found}: it must be a tensor of one number")
+        return F.reshape(())
 
     def velocity(self, x, y, other=None, generator=None):
         graph = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
         with torch.enable_grad():
             z = x if x.requires_grad else x.detach().requires_grad_()
-            return -len(x) * torch.autograd.grad(self.function(z, y), z, create_graph=graph)[0]
+            F = self.value(z, y)
+            slope = torch.autograd.grad(F, z, create_graph=graph, allow_unused=True)[0] if F.requires_grad else None
+        if slope is None:
+            raise UsageError(f"{self.title}(x, y) does not depend on x by torch's operations: it has no gradient")
+        return -len(x) * slope
 
 
 CLOSED = {"sinkhorn": Sinkhorn, "sliced": SlicedW2, "mmd": MMD, "minibatch_ot": OptimalTransport}
@@ -350,7 +266,8 @@ def check(name, value, default):
     elif isinstance(default, float):
         valid = number(value, 0, math.inf, name, open_low=name == "reg") >= 0
     elif name == "betas":
-        valid = np.shape(value) == (2,) and all(number(b, 0, 1, name) < 1 for b in value) or "two numbers in [0, 1)"
+        two = isinstance(value, tuple | list) and len(value) == 2
+        valid = two and all(number(b, 0, 1, name) < 1 for b in value) or "two numbers in [0, 1)"
     else:
         valid = name != "penalty_of" or value is None or callable(value) or "a function, or None"
     if valid is not True:
@@ -383,7 +300,7 @@ def get(functional, x, seed=0, estimate="kernel", warm_up=200, **settings):
     elif isinstance(functional, Field):
         # What `prepare` sets is this flow's own; networks are shared.
         make, given = lambda: copy.copy(functional), ()
-    elif not isinstance(functional, str) and not callable(functional):
+    elif not isinstance(functional, str) and (isinstance(functional, type) or not callable(functional)):
         raise UsageError(f"functional = {functional!r}: it must be one of {names()}, a field, f-divergence or function")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "potentials"))

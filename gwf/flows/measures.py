@@ -6,8 +6,10 @@ All take arrays or tensors, and raise `UsageError` for shapes that do not agree,
 import functools
 import math
 
+import numpy as np
 import pandas as pd
 import torch
+from scipy.spatial.distance import pdist
 
 from gwf.errors import UsageError, in_range, whole
 from gwf.flows.clouds import array, cloud, pair
@@ -137,6 +139,8 @@ def ksd(x, score, beta=None):
     """
     cloud(x, "x")  # before a function sees it
     p, s = (array(t) for t in pair(x, score(x) if callable(score) else score, ("x", "score")))
+    if beta is None and not np.median(pdist(p)):
+        raise UsageError("more than half of the distances within x are 0, and its kernel has no scale: give beta")
     beta = scores.ksd_scale(p) if beta is None else number(beta, 0, math.inf, "beta", open_low=True)
     return scores.ksd(p - p.mean(0), s, beta)
 

@@ -15,7 +15,7 @@ from gwf.fields.drifting import DriftingReleased
 from gwf.fields.kernels import LearnedMMD
 from gwf.fields.learned import Learned
 from gwf.flows import functionals
-from gwf.flows.clouds import array, exact_plan, like, pair
+from gwf.flows.clouds import array, exact_plan, like, pair, positive
 from gwf.progress import follow
 from gwf.seeding import generator
 
@@ -26,7 +26,7 @@ COLUMNS = ["step", "time", "functional", "slope", "limited", "w2", "seconds"]
 class Flow:
     """What `gwf.flow` returns: the last `particles` (n, d), the `history`, and whether it `converged`, with a `message`.
 
-    `plan` (n, m), of which the last V came, where the functional has one; `weights` (n,) of the particles, None if equal;
+    `plan` (n, m), that of the last particles, where the functional has one; `weights` (n,) of the particles, None if equal;
     `path` (k, n, d), the particles at each row of the history, if kept. The history is a DataFrame with the columns `step`;
     `time`, the sum of steps; `functional`, F; `slope`, the root of mean |V|^2, by which F falls at the rate slope^2 along the
     exact flow, V as far as `reach` allows; `limited`, the share of particles that it held back; `w2`, W_2 to y by POT, nan
@@ -145,6 +145,9 @@ def in_batch(F, x, y, stream):
 
 def prepared(x, y, functional, seed, settings):
     """The functional, having seen the data, its potentials warmed up."""
+    most = torch.finfo(x.dtype).max ** 0.5 / 1e3
+    if (largest := max(float(t.detach().abs().max()) for t in (x, y))) > most:
+        raise UsageError(f"a coordinate is {largest:.3g}: squares overflow in {x.dtype}, at most {most:.1g}")
     F = functionals.get(functional, x, whole(seed, 0, 2**63 - 1, "seed"), **settings)
     if isinstance(F, LearnedMMD | DriftingReleased) and min(len(x), len(y) + isinstance(F, DriftingReleased)) < 2:
         raise UsageError(f"{F.title} is not finite on {len(x)} and {len(y)} points: it needs pairs of them")
@@ -182,7 +185,8 @@ def velocity(x, y, functional="sinkhorn", *, seed=0, **settings):
     -------
     ndarray or Tensor (n, d), as x is
         In units of x per unit of time. Where x or y asks for gradients it is differentiable, iterations and all, for
-        functionals in closed form; the plan of "minibatch_ot" counts as constant, and so do its data.
+        functionals in closed form but "drifting_released". Units and bandwidths that come of y count as constants; of
+        "minibatch_ot" the plan does, and its data.
 
     Examples
     --------
@@ -262,8 +266,9 @@ def flow(
     Returns
     -------
     Flow
-        Particles as x is. Differentiable in explicit steps as `velocity` is, through all of them. `UsageError` for clouds that
-        do not agree, an unknown name, a value out of range.
+        Particles as x is. Differentiable in explicit steps as `velocity` is, through all of them; where Sinkhorn's potentials
+        start counts as constant, so its `iterations` should converge. `UsageError` for clouds that do not agree, an unknown
+        name, a value out of range.
 
     References
     ----------
@@ -287,9 +292,9 @@ def flow(
     every = max(steps // 20, 1) if every is None else whole(every, 1, 10**9, "every")
     kind = {"explicit": Explicit, "jko": Proximal}[nearest(method, ("explicit", "jko"), "method")]
     F = prepared(p, q, functional, seed, settings)
-    step = functionals.positive(getattr(F, "natural_step", 1.0) if step is None else step, "step")
+    step = positive(getattr(F, "natural_step", 1.0) if step is None else step, "step")
     in_range(step, 0, 1e300, "step")
-    reach = functionals.positive(getattr(F, "reach", math.inf) if reach is None else reach, "reach")
+    reach = positive(getattr(F, "reach", math.inf) if reach is None else reach, "reach")
     if kind is Proximal:
         if batch or isinstance(F, Learned) or not hasattr(F, "value"):
             raise UsageError("method = 'jko' takes a functional with a value, and no batch")

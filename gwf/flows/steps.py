@@ -100,6 +100,9 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
         return _on_the_line(x, y, tau, divergence, source, a, b, tolerance)
     p, q = (array(t) for t in pair(x, y))
     a, b = (np.full(len(t), 1 / len(t)) if w is None else w for t, w in ((p, a), (q, b)))
+    for name, w, t in (("a", a, p), ("b", b, q)):
+        if np.shape(w) != (len(t),):
+            raise UsageError(f"{name} has the shape {np.shape(w)}: it must have a weight for each of {len(t)} points")
     stay = atoms.recession(divergence) if source == "hard" else math.inf
     found = atoms.solve(atoms.cost(p, q, tau), a, b, source, divergence, tolerance, stay=stay)
     give = lambda t: like(torch.as_tensor(t), y)

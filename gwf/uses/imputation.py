@@ -129,17 +129,22 @@ class _Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         stream = torch.Generator().manual_seed(seed)
         scaled = torch.as_tensor((X - self.mean_) / self.scale_, dtype=torch.float32)
-        missing = scaled.isnan()
-        noise = torch.randn(scaled.shape, generator=stream)
-        rows = torch.where(missing, torch.as_tensor(self.centre_, dtype=torch.float32) + self.noise * noise, scaled)
+        varies = torch.as_tensor(np.nanstd(X, 0) > 0)  # the cells of a constant column are known
+        noise = torch.randn(scaled.shape, generator=stream) * varies
+        start = torch.as_tensor(self.centre_, dtype=torch.float32) + self.noise * noise
+        rows, missing = torch.where(scaled.isnan(), start, scaled), scaled.isnan() & varies
         self.temperature_ = temperature(rows, self.reg)
-        if not missing.any():
+        if not np.isnan(X).any():
             return X
         b = min(self.batch or 128, 2 ** int(math.log2(max(len(rows) // 2, 2))), len(rows))
         progress = follow(f"{type(self).__name__}.fit", patience=5)
         for step in range(self.steps):
             with torch.no_grad():
                 rows += self._move(self._mean_velocity(rows, b, stream), step) * missing
+            if not rows.isfinite().all():
+                raise UsageError(
+                    f"step {step + 1} of {type(self).__name__} is not finite: take shorter steps (eps or lr)"
+                )
             progress(step + 1, self.steps)
         filled = rows.double().numpy() * self.scale_ + self.mean_
         return np.where(np.isnan(X), filled, X)
@@ -225,7 +230,7 @@ class FlowImputer(_Imputer):
     Parameters
     ----------
     field : str or gwf.fields.base.Field
-        "minibatch_ot", "sinkhorn", "sliced", "mmd" (energy distance), or a functional with its own settings.
+        "minibatch_ot", "sinkhorn", "sliced", "mmd" (energy distance), or a field of `gwf.fields` with its own settings.
     eps : float
         Euler step; it falls linearly to nothing, which averages the noise of the batches out.
     steps, batch, pairs, noise, standardise, random_state
@@ -256,7 +261,7 @@ class FlowImputer(_Imputer):
         number(self.eps, 0, 1e6, "eps", open_low=True)
         try:
             self._field = fields.get(self.field) if isinstance(self.field, str) else self.field
-            if self._field.potentials:
+            if self._field.potentials or hasattr(self._field, "prepare"):
                 raise TypeError
         except (AttributeError, TypeError):
             raise UsageError(f"field = {self.field!r}: it must be a gwf field in closed form, or its name") from None
