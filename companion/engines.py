@@ -169,10 +169,10 @@ class Stages:
         return self.committer.submit(self.enter)
 
     def enter(self):
-        """One `dvc commit` for the stages that have ended. DVC reads all stages first, so while some run it is seldom asked."""
+        """One commit of the stages that have ended. DVC reads all stages first, so while some run it is seldom asked."""
         self.idle.wait(max(0.0, self.last + PAUSE - time.monotonic()))
         names, self.ended = self.ended, []
         if names:
-            python("dvc commit failed", "dvc", "--wait-for-lock", "commit", "-f", *names)
+            python("dvc commit failed", "companion.commit", *names)
             self.entered(names)
             self.last = time.monotonic()

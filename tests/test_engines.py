@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from companion import engines, slurm
+from companion import commit, engines, slurm
 from gwf.errors import UsageError
 
 # Start of an interpreter with submitit in it, several times over on a busy machine.
@@ -70,3 +70,8 @@ def test_settings_of_jobs(tmp_path):
     file.write_text("all: {minuts: 5}\n")
     with pytest.raises(UsageError, match="did you mean 'minutes'"):
         slurm.settings("run", file)
+
+
+def test_a_commit_of_what_is_no_stage_is_refused(capsys):
+    assert commit.main(["show@nothing", "inputs"]) == 1
+    assert capsys.readouterr().err == "error: dvc.yaml has no stage show@nothing\n"
