@@ -12,8 +12,8 @@ class Sliced(Field):
 
     q_w the monotone rearrangement of w# mu onto w# nu, for `directions` random lines w, drawn afresh each time. The
     factor d gives the scale of the W2 displacement: a common shift of all points is undone by V exactly, since
-    E_w[w w^T] = I / d. In one dimension V is optimal transport. Source: proposal (sliced-Wasserstein flows, A. Liutkus
-    et al., ICML 2019).
+    E_w[w w^T] = I / d. In one dimension V is optimal transport, for as many data as points; q of other numbers is
+    interpolated. Source: proposal (sliced-Wasserstein flows, A. Liutkus et al., ICML 2019).
     """
 
     title = "sliced W2"
