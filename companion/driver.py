@@ -30,6 +30,7 @@ import signal
 import sys
 import time
 from collections import defaultdict, namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -86,17 +87,22 @@ def needs(found):
     }
 
 
-def stale(found, texts, reuse):
-    """Names of the stages that must run: what they compute with has changed, or an output is not as recorded.
-
-    Outputs that came with the clone were not computed here: such a stage is to run as well, unless `reuse`.
-    """
-    locked, ran = read_file(ROOT / "dvc.lock")["stages"], marks()
+def status():
+    """What `dvc status` says of the stages, as text."""
     written = params.PARAMS.exists() and read_file(params.PARAMS) or {}
     # Without the lists of runs in params.yaml DVC cannot say anything.
-    status = python("dvc status", "dvc", "status", "--json") if set(params.FOLLOWS) <= set(written) else "{}"
+    return python("dvc status", "dvc", "status", "--json") if set(params.FOLLOWS) <= set(written) else "{}"
+
+
+def stale(found, texts, said, reuse):
+    """Names of the stages that must run: what they compute with has changed, or an output is not as recorded.
+
+    Outputs that came with the clone were not computed here: such a stage is to run as well, unless `reuse`. `said` is what
+    `status` returned.
+    """
+    locked, ran = read_file(ROOT / "dvc.lock")["stages"], marks()
     changed = defaultdict(set)  # name of a stage -> what DVC says of its files: modified, deleted, not in cache
-    for name, reasons in json.loads(status).items():
+    for name, reasons in json.loads(said).items():
         for files in (files for reason in reasons if isinstance(reason, dict) for files in reason.values()):
             changed[name] |= {what for path, what in files.items() if not path.startswith(INPUTS)}
 
@@ -271,8 +277,10 @@ def reproduce(
             return say("nothing to do" if plan else f"profile {profile}: everything is up to date")
         workspace.data()
         composed, costs = params.compose(profile), Costs(profile)
-        found, texts = stages(composed), code.inputs(composed)
-        todo = out_of_date = stale(found, texts, reuse)
+        with ThreadPoolExecutor(1) as beside:  # DVC takes as long as reading the code
+            said = beside.submit(status)
+            found, texts = stages(composed), code.inputs(composed)
+        todo = out_of_date = stale(found, texts, said.result(), reuse)
         if minutes:
             todo = telling(found, todo, costs, 60 * minutes * jobs * 0.8)
             if out_of_date and not todo:
@@ -283,12 +291,14 @@ def reproduce(
         if plan:
             return say("\n".join(name for name in found if name in todo) or "nothing to do")
         if todo:
-            params.check_training(composed)
+            if any(found[name].kind == "train" for name in todo):
+                params.check_training(composed)
             params.write(composed)
             code.write(ROOT / INPUTS, texts)
             runner = Stages(engine, jobs, costs, marks)
-            runner.commit("inputs").result()
+            entered = runner.commit("inputs")
             ran = rounds(runner, found, todo, costs, composed)
+            entered.result()
             if profile == "laptop":
                 from companion import results
 
