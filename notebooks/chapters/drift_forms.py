@@ -50,7 +50,7 @@ def released(x, y, other=None, unit=True, mask=True):
     return V
 
 
-def blurred(f, x, reg, order=24):
+def blurred(f, x, reg, order=18):
     """The average E f(x + reg^(1/2) xi), xi ~ N(0, I_2), at x (n, 2) in float64, by `order`^2 Gauss-Hermite nodes; f: (m, 2) -> (m, ...)."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(order)
     xi = torch.tensor(np.stack(np.meshgrid(nodes, nodes), 2).reshape(-1, 2))
