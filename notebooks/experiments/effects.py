@@ -105,6 +105,16 @@ def effects(rows):
     return pd.DataFrame(found)
 
 
+def by_both(profile):
+    """The `effects` on digits by FD-LeNet, a row for each functional, beside those by FD-SqueezeNet."""
+    frame, found = trainings.gather(results.read("digits", profile)), []
+    for metric in ("fd_lenet", "fd_squeezenet"):
+        rows = trainings.score_parts(frame, metric).assign(dataset="digits")
+        part = effects(rows)
+        found.append(part[part["functional"].isin(named(rows))].drop(columns="p"))
+    return found[0].merge(found[1], on=["functional", "seeds"], suffixes=("", ", SqueezeNet"))
+
+
 def updates_to(distance, updates, values):
     """Updates after which a curve first is at `distance`: log distance interpolated; at most the last, at least the first."""
     falling = np.minimum.accumulate(np.log(values))
