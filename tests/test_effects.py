@@ -62,6 +62,18 @@ def test_work_is_the_ratio_of_the_speeds(speed, monkeypatch):
     assert row["seeds"] == 2 and row["left out"] == 1  # the third never trains
 
 
+def test_both_extractors_judge_the_same_pairs(monkeypatch):
+    """The LeNet sees the step halve the distance in every seed, the other network sees it double: opposite verdicts."""
+    lenet, squeezenet = runs("kl", [5.0, 5.1, 4.9], [10.0, 10.0, 10.0]), [60.0, 61.0, 59.0, 30.0, 30.0, 30.0]
+    scores = lenet.rename(columns={"value": "fd_lenet"}).assign(fd_squeezenet=squeezenet)
+    cases = {f"kl-{step}": {"metrics": part} for step, part in scores.groupby("step")}
+    monkeypatch.setattr(effects.results, "read", lambda *_: cases)
+    (row,) = effects.by_both("any").to_dict("records")
+    assert (row["functional"], row["seeds"]) == ("KL", 3)
+    assert (row["with JKO"], row["with JKO, SqueezeNet"]) == ("lower", "higher")
+    assert row["ratio"] == pytest.approx(0.5, rel=0.01) and row["ratio, SqueezeNet"] == pytest.approx(2, rel=0.01)
+
+
 def test_updates_to_a_distance_stay_within_the_curve():
     updates, values = np.array([500, 1000, 1500]), np.array([80.0, 20.0, 30.0])
     assert effects.updates_to(40.0, updates, values) == pytest.approx(750)  # halfway in the logarithm
