@@ -130,17 +130,18 @@ def yardsticks(table):
     )
 
 
-def yardsticks_figure(table, named=8):
+def yardsticks_figure(table, named=3):
     """FD-SqueezeNet against FD-LeNet, each over its floor, a point per method; names of those whose places differ most."""
     figure, axes = plt.subplots(figsize=(style.WIDTH, 4.2), layout="constrained")
     x, y = table["fd_lenet_mean"] / table["floor"], table["fd_squeezenet_mean"] / table["floor_squeezenet"]
-    apart = (x.rank() - y.rank()).abs().rank(ascending=False)
+    apart = (x.rank() - y.rank()).abs().rank(ascending=False, method="first")
     for at in table.index:
         look = {"color": style.colour(table.loc[at, "functional"]), "markersize": 4, "lw": 0}
         axes.plot(x[at], y[at], "s" if table.loc[at, "step"] == "gan" else "o", **look)
         if apart[at] <= named:
             name = trainings.label(*table.loc[at, ["functional", "step"]])
-            axes.annotate(name, (x[at], y[at]), xytext=(4, 3), textcoords="offset points", fontsize=7)
+            side = {"xytext": (-5, 4), "ha": "right"} if y.rank()[at] > x.rank()[at] else {"xytext": (5, -8), "ha": "left"}
+            axes.annotate(name, (x[at], y[at]), textcoords="offset points", fontsize=7, **side)
     axes.set(xscale="log", yscale="log", xlabel="FD-LeNet over its floor", ylabel="FD-SqueezeNet over its floor")
     trainings.log_axis(axes.xaxis)
     trainings.log_axis(axes.yaxis)
