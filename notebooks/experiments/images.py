@@ -140,7 +140,9 @@ def yardsticks_figure(table, named=3):
         axes.plot(x[at], y[at], "s" if table.loc[at, "step"] == "gan" else "o", **look)
         if apart[at] <= named:
             name = trainings.label(*table.loc[at, ["functional", "step"]])
-            side = {"xytext": (-5, 4), "ha": "right"} if y.rank()[at] > x.rank()[at] else {"xytext": (5, -8), "ha": "left"}
+            side = (
+                {"xytext": (-5, 4), "ha": "right"} if y.rank()[at] > x.rank()[at] else {"xytext": (5, -8), "ha": "left"}
+            )
             axes.annotate(name, (x[at], y[at]), textcoords="offset points", fontsize=7, **side)
     axes.set(xscale="log", yscale="log", xlabel="FD-LeNet over its floor", ylabel="FD-SqueezeNet over its floor")
     trainings.log_axis(axes.xaxis)
