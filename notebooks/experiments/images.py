@@ -130,7 +130,7 @@ def yardsticks(table):
     )
 
 
-def yardsticks_figure(table, named=3):
+def yardsticks_figure(table, named=2):
     """FD-SqueezeNet against FD-LeNet, each over its floor, a point per method; names of those whose places differ most."""
     figure, axes = plt.subplots(figsize=(style.WIDTH, 4.2), layout="constrained")
     x, y = table["fd_lenet_mean"] / table["floor"], table["fd_squeezenet_mean"] / table["floor_squeezenet"]
