@@ -8,9 +8,10 @@ import pytest
 
 from companion import results
 from companion.claims import NotRun
-from gwf.data.embedded import digits
+from gwf.data.embedded import digits, to_uint8
 from gwf.metrics.lenet import load
 from notebooks.experiments import images, trainings
+from tests.notebook_code import load_notebook
 
 
 def metrics(functional, step, values, key="fd_lenet"):
@@ -112,3 +113,25 @@ class TestMeasuring:
         for table in source["tables"]:
             assert table["trust"] in ("2nd", "paper", "code")
             assert all(len(row) == len(source["columns"]) for row in table["rows"].values())
+
+
+class TestRates:
+    """Rates are tried on a split of the training digits."""
+
+    RATES = load_notebook("rates")
+
+    def test_they_are_judged_by_digits_that_nothing_trains_on(self):
+        task, real = self.RATES.Split(0, "cpu"), digits()
+        kept, held = ({image.tobytes() for image in part} for part in (to_uint8(task._train), task.held))
+        assert kept | held == {image.tobytes() for image in real.train} and not kept & held
+        assert not (kept | held) & {image.tobytes() for image in real.test}
+        place = {image.tobytes(): label for image, label in zip(real.train, real.train_labels, strict=True)}
+        counts = np.bincount([place[image.tobytes()] for image in task.held])
+        assert (counts == 100).all() and len(task._train) == 3000
+
+    def test_a_factor_reaches_both_rates_and_a_divergence_is_no_distance(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(self.RATES.paths, "SCRATCH", tmp_path)
+        short = lambda factor, step="gan", updates=2: self.RATES.trained("kl", step, factor, 0, updates, 20)
+        usual = short(1)
+        assert (usual == short(1)).all() and (usual != short(3)).any()
+        assert short(1000, updates=20) is None and not list(tmp_path.rglob("*.pt"))
