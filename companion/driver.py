@@ -329,7 +329,8 @@ def rounds(runner, found, todo, costs, composed):
         names = {stage.name for stage in part}
         for name in found:  # in the order of dvc.yaml, so that what a stage needs has been looked at
             reports = found[name].kind in ("show", "chapter", "claims")
-            if reports and (name in todo - ran or above[name] & names):
+            waits = above[name] and above[name] <= todo - ran - names
+            if reports and not waits and (name in todo - ran or above[name] & names):
                 names.add(name)
         # Seed after seed, so that a run cut short leaves whole seeds; within one the dear ones first.
         ordered = sorted(names, key=lambda name: (found[name].seed, -costs[found[name]]))
