@@ -44,7 +44,7 @@ VERDICTS = {
     "toy": "the same, at a scale far below the one that the claim speaks of",
     "partly": "the main part lies in its band or near it, another part does not or could not be measured",
     "contradicted": "the main part lies outside its band",
-    "undecided": "the interval of the main part lies across the edge of its band: more seeds would tell",
+    "undecided": "the interval of the main part lies across the edge of its band and of what is near it: more seeds may tell",
     "needs-gpu": "the claim is about a scale that a CPU does not reach",
     "not-run": "there is no result to judge by: not computed in this profile, or the experiment is only planned",
 }
@@ -84,14 +84,12 @@ def ends(value):
 
 
 def grade(value, inside, near=(math.inf, -math.inf)):
-    """2 where `value` lies in [low, high] = `inside`, 1 in `near`, 0 elsewhere; None for an interval that lies across."""
+    """2 where `value` lies in [low, high] = `inside`, 1 in `near`, 0 elsewhere; None for an interval that lies across an edge."""
     low, high = ends(value)
     for number, (least, most) in ((2, inside), (1, near)):
         if least <= low and high <= most:
             return number
-        if low <= most and least <= high:
-            return None
-    return 0
+    return None if any(low <= most and least <= high for least, most in (inside, near)) else 0
 
 
 def verdict(values, band, toy=False):

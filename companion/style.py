@@ -115,5 +115,5 @@ def line(method, step):
 def marker(method, step):
     """Keyword arguments of `Axes.plot` for a method's marker: filled with the JKO step, open without."""
     own = colour(method)
-    face = "white" if step == "gan" else own
+    face = "white" if step in ("gan", "ck_gan") else own
     return {"color": own, "marker": MARKERS[step], "markeredgecolor": own, "markerfacecolor": face}

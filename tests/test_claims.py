@@ -112,7 +112,7 @@ BAND = Band({"main": (0, 1), "other": (2, 3)}, "why", {"main": (-1, 2)})
         ({"main": math.inf, "other": 2}, "contradicted"),
         ({"main": (0.2, 0.8), "other": (2, 3)}, "reproduced"),
         ({"main": (0.2, 0.8), "other": (1, 2.5)}, "partly"),
-        ({"main": (0.9, 1.1), "other": 2}, "undecided"),
+        ({"main": (0.9, 1.1), "other": 2}, "partly"),
         ({"main": (-5, 5), "other": 2}, "undecided"),
         ({"main": (1.2, 1.9), "other": 2}, "partly"),
         ({"main": (1.2, 2.1), "other": 2}, "undecided"),

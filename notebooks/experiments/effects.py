@@ -7,16 +7,20 @@ import pandas as pd
 from scipy import stats
 
 from companion import results
-from companion.claims import NotRun
+from companion.claims import NotRun, show
 from gwf.errors import UsageError
 from notebooks.experiments import trainings
 
-UNSTABLE = {"w1": "W1", "mmd_learned": "squared MMD", "mmd_scaled": "scaled MMD"}
+UNSTABLE = {"mmd_learned": "squared MMD", "mmd_scaled": "scaled MMD", "w1": "W1"}
 """Objectives that GWF calls unstable without the JKO step."""
 F_DIVERGENCES = ["kl", "kl_dv", "js", "js_ns", "chi2"]
-CONDITIONAL = "MMD, conditional kernel"
 DISTANCES = {"digits": "fd_lenet", "eight_gaussians": "w2"}
 """Data set -> what measures its samples."""
+PLACES = {"digits": "", "eight_gaussians": ", eight Gaussians", "fashion": ", clothes"}
+"""Data set -> what follows the name of a functional on it."""
+FOUR = "four, without JS"
+EYES = {"fd_lenet": "FD-LeNet", "fd_squeezenet": "FD-SqueezeNet"}
+"""Score of images -> its name."""
 
 
 def distances(profile):
@@ -47,6 +51,25 @@ def stopped(**where):
     return broken
 
 
+def at_noise(step):
+    """A control: in the place of the runs of `step` those of the conditional kernel with the JKO step, which never leave noise."""
+
+    def broken(rows):
+        noise = rows[rows["step"] == "ck_jko"].set_index(["eye", "seed"])["value"]
+        chosen = rows["step"] == step
+        found = noise.reindex(pd.MultiIndex.from_frame(rows.loc[chosen, ["eye", "seed"]]))
+        return pd.concat([rows[~chosen], rows[chosen].assign(value=found.to_numpy()).dropna(subset="value")])
+
+    return broken
+
+
+def by_each(rows, measure):
+    """(Interval that holds the intervals of `measure` by either extractor, those in words): what one alone sees is undecided."""
+    spans = {EYES[eye]: measure(part) for eye, part in rows.groupby("eye", sort=False)}
+    lows, highs = zip(*spans.values(), strict=True)
+    return (min(lows), max(highs)), ", ".join(f"{show(span)} by {name}" for name, span in spans.items())
+
+
 def gain(rows, *groups):
     """Distance with the JKO step over that without: interval of the geometric mean, see `trainings.ratio`."""
     return trainings.ratio(rows, {"step": "jko"}, {"step": "gan"}, groups)
@@ -67,25 +90,21 @@ def steadiness(rows):
 
 def named(rows):
     """Title -> rows of a functional with and without the JKO step; the conditional kernel's as a functional of its own."""
-    conditional = rows["step"].isin(["ck_gan", "ck_jko"])
-    found = {
-        trainings.functional_title(name): part for name, part in rows[~conditional].groupby("functional", sort=False)
-    }
-    as_others = rows[conditional].assign(step=rows["step"].str.removeprefix("ck_"))
-    return found | ({CONDITIONAL: as_others} if len(as_others) else {})
+    groups = trainings.as_functional(rows).groupby("functional", sort=False)
+    return {trainings.functional_title(name): part for name, part in groups}
 
 
 def pools(rows):
     """Name -> (rows, groups whose mean is taken for each seed first): the f-divergences pooled, then each functional alone."""
     divergences = rows[rows["functional"].isin(F_DIVERGENCES)]
     without = lambda *names: divergences[~divergences["functional"].isin(names)]
-    found = {"five f-divergences, both data sets": divergences, "four, without JS": without("js")}
+    found = {"five f-divergences, both data sets": divergences, FOUR: without("js")}
     found |= {"three, without JS and KL": without("js", "kl")}
     pooled = {name: (part, ["functional", "dataset"]) for name, part in found.items()}
     for dataset, words in (("digits", ""), ("eight_gaussians", ", eight Gaussians")):
         part = without("js")
-        pooled[f"four, without JS{words or ', digits'}"] = part[part["dataset"] == dataset], ["functional"]
-    for dataset, words in (("digits", ""), ("eight_gaussians", ", eight Gaussians")):
+        pooled[f"{FOUR}{words or ', digits'}"] = part[part["dataset"] == dataset], ["functional"]
+    for dataset, words in PLACES.items():
         pooled |= {name + words: (part, []) for name, part in named(rows[rows["dataset"] == dataset]).items()}
     return pooled
 
@@ -106,13 +125,27 @@ def effects(rows):
 
 
 def by_both(profile):
-    """The `effects` on digits by FD-LeNet, a row for each functional, beside those by FD-SqueezeNet."""
-    frame, found = trainings.gather(results.read("digits", profile)), []
-    for metric in ("fd_lenet", "fd_squeezenet"):
-        rows = trainings.score_parts(frame, metric).assign(dataset="digits")
+    """The `effects` on digits and clothes by FD-LeNet, a row for each functional, beside those by FD-SqueezeNet."""
+    found = []
+    for _, rows in images(profile).groupby("eye", sort=False):
         part = effects(rows)
-        found.append(part[part["functional"].isin(named(rows))].drop(columns="p"))
+        pools_of_both = part["functional"].str.startswith(("five", "four", "three")) & (part["functional"] != f"{FOUR}, digits")
+        found.append(part[~pools_of_both].drop(columns="p"))
     return found[0].merge(found[1], on=["functional", "seeds"], suffixes=("", ", SqueezeNet"))
+
+
+def images(profile):
+    """All runs on digits and, if the profile has any, on clothes: columns dataset, eye, functional, step, seed, value.
+
+    Twice, first by FD-LeNet and then by FD-SqueezeNet, which `eye` tells.
+    """
+    found = []
+    for eye in EYES:
+        for dataset in ("digits", "fashion"):
+            with suppress(UsageError):
+                rows = trainings.gather(results.read(dataset, profile))
+                found.append(trainings.score_parts(rows, eye).assign(dataset=dataset, eye=eye))
+    return pd.concat(found, ignore_index=True)
 
 
 def updates_to(distance, updates, values):

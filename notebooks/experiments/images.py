@@ -131,15 +131,21 @@ def yardsticks(table):
 
 
 def yardsticks_figure(table, named=2):
-    """FD-SqueezeNet against FD-LeNet, each over its floor, a point per method; names of those whose places differ most."""
+    """FD-SqueezeNet against FD-LeNet, each over its floor, a point per method; names of those whose places differ most.
+
+    References are grey.
+    """
     figure, axes = plt.subplots(figsize=(style.WIDTH, 4.2), layout="constrained")
     x, y = table["fd_lenet_mean"] / table["floor"], table["fd_squeezenet_mean"] / table["floor_squeezenet"]
     apart = (x.rank() - y.rank()).abs().rank(ascending=False, method="first")
     for at in table.index:
-        look = {"color": style.colour(table.loc[at, "functional"]), "markersize": 4, "lw": 0}
-        axes.plot(x[at], y[at], "s" if table.loc[at, "step"] == "gan" else "o", **look)
+        functional, step = table.loc[at, ["functional", "step"]]
+        look = style.marker(functional, step) | {"markersize": 4.5, "lw": 0}
+        if step in trainings.REFERENCES:
+            look |= {"markeredgecolor": style.REAL, "markerfacecolor": style.REAL}
+        axes.plot(x[at], y[at], **look)
         if apart[at] <= named:
-            name = trainings.label(*table.loc[at, ["functional", "step"]])
+            name = trainings.label(functional, step)
             side = (
                 {"xytext": (-5, 4), "ha": "right"} if y.rank()[at] > x.rank()[at] else {"xytext": (5, -8), "ha": "left"}
             )
@@ -147,6 +153,7 @@ def yardsticks_figure(table, named=2):
     axes.set(xscale="log", yscale="log", xlabel="FD-LeNet over its floor", ylabel="FD-SqueezeNet over its floor")
     trainings.log_axis(axes.xaxis)
     trainings.log_axis(axes.yaxis)
+    figure.legend(handles=trainings.step_handles(table), loc="outside right upper", fontsize=7)
     return figure
 
 

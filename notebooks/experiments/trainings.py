@@ -90,6 +90,8 @@ ALSO = {
     ("minibatch_ot", "matching"): "OT-CFM",
 }
 """What a method is called elsewhere."""
+CONDITIONAL = "mmd_conditional"
+"""What `as_functional` calls the squared MMD with a conditional kernel."""
 PRETTY = {"chi2": "χ²", "W1": "W₁", "W2": "W₂"}
 
 
@@ -149,6 +151,8 @@ def of(frame, functional, step):
 
 def functional_title(name):
     """Name of a functional for people, `KL-DV` for `kl_dv`, with χ², W₁ and W₂ spelt so."""
+    if name == CONDITIONAL:
+        return "MMD, conditional kernel"
     title = (fields.FIELDS[name] if name in fields.FIELDS else divergences.get(name)).title
     for plain, pretty in PRETTY.items():
         title = title.replace(plain, pretty)
@@ -232,6 +236,13 @@ def ties(frame, best, metric):
     )
 
 
+def as_functional(frame):
+    """The runs with a conditional kernel as a functional of its own with the steps `gan` and `jko`."""
+    conditional = frame["step"].isin(["ck_gan", "ck_jko"])
+    steps = frame["step"].str.removeprefix("ck_")
+    return frame.assign(functional=frame["functional"].mask(conditional, CONDITIONAL), step=steps)
+
+
 def differences(frame, first, second, keys):
     """Value of `first` minus value of `second` on each set of shared `keys`, a Series; both are dicts column -> value."""
     values = []
@@ -264,15 +275,16 @@ def ratio(frame, first, second, groups=()):
     return tuple(float(end) for end in np.exp(interval(seeds["mean"][seeds["size"] == seeds["size"].max()])))
 
 
-def verdict(difference, digits):
-    """What JKO minus no JKO, paired by seed, allows to say: a sentence."""
-    if len(difference) < 2:
+def verdict(rows):
+    """What the ratio of JKO to no JKO, paired by seed, allows to say: a sentence."""
+    try:
+        low, high = ratio(rows, {"step": "jko"}, {"step": "gan"})
+    except NotRun:
         return "one seed: no spread, no verdict"
-    low, high = interval(difference)
-    within = f"95 % interval {low:.{digits}f} to {high:.{digits}f}"
-    if low <= 0 <= high:
+    within = f"ratio {low:.2f} to {high:.2f}"
+    if low <= 1 <= high:
         return f"not told apart: {within}"
-    return f"{'lower' if high < 0 else 'higher'} with JKO: {within}"
+    return f"{'lower' if high < 1 else 'higher'} with JKO: {within}"
 
 
 def published():
@@ -295,11 +307,11 @@ def published_difference(functional, step=1):
 def paired(frame, metric, digits, compare=False):
     """JKO minus no JKO paired by seed: (frame, the same for people, reading), a row per functional that has both steps.
 
-    `compare` adds the published differences of FID on CIFAR-10.
+    The verdict goes by the ratio, whose logarithm is the more alike over seeds. `compare` adds the published differences of FID on CIFAR-10.
     """
-    values = frame.rename(columns={metric: "value"})
+    values = as_functional(frame.rename(columns={metric: "value"}))
     rows = []
-    for functional in dict.fromkeys(frame["functional"]):
+    for functional in dict.fromkeys(values["functional"]):
         chosen = values[values["functional"] == functional]
         difference = differences(chosen, {"step": "jko"}, {"step": "gan"}, ["seed"])
         if not len(difference):
@@ -308,7 +320,7 @@ def paired(frame, metric, digits, compare=False):
         row = {"metric": metric, "functional": functional, "seeds": len(difference)}
         row |= {"jko_mean": means["jko"], "gan_mean": means["gan"]}
         row |= {"difference_mean": difference.mean(), "difference_sd": difference.std(ddof=1)}
-        row |= {"lower_with_jko": (difference < 0).sum(), "verdict": verdict(difference, digits)}
+        row |= {"lower_with_jko": (difference < 0).sum(), "verdict": verdict(chosen)}
         rows.append(row | ({"published_fid_difference": published_difference(functional)} if compare else {}))
     table = pd.DataFrame(rows, columns=None if rows else ["metric", "functional", "seeds", "verdict"])
     return table, show_paired(table, digits), read_paired(table)
@@ -342,7 +354,7 @@ def read_paired(table):
     needed = "; ".join(f"{stats.t.ppf(0.975, n - 1) / n**0.5:.1f} with {n} seeds" for n in counts)
     return (
         f"Of {better + worse + tied} comparisons with several seeds the JKO step lowers the distance in {better} and raises it in {worse}; "
-        f"{tied} are not told apart. To be seen a difference has to be so many times its spread over seeds: {needed}; "
+        f"{tied} are not told apart. To be seen the logarithm of the ratio has to be so many times its spread over seeds: {needed}; "
         f"one comparison in twenty of equal methods is seen too."
     )
 
@@ -364,7 +376,7 @@ def step_handles(frame):
     handles = []
     for step in (step for step in STEPS if step in set(frame["step"])):
         look = style.marker("", step) | {"color": "black", "markeredgecolor": "black", "linestyle": "none"}
-        look["markerfacecolor"] = "white" if step == "gan" else "black"
+        look["markerfacecolor"] = "white" if look["markerfacecolor"] == "white" else "black"
         handles.append(Line2D([], [], label=STEPS[step], **look))
     return handles
 
@@ -396,7 +408,7 @@ def methods_figure(frame, metric, name):
 
 
 def updates_figure(frame, curves, metric, name):
-    """The metric against updates of the map: mean and range over seeds, a panel per kind of step, and the floor.
+    """The metric against updates of the map: median over seeds, a panel per kind of step, and the floor.
 
     Legends are in the order of the lines' ends.
     """
@@ -408,12 +420,11 @@ def updates_figure(frame, curves, metric, name):
     for axes, (kind, rows) in zip(grid.flat, kinds.items(), strict=False):
         ends = {}
         for (functional, step), part in rows.groupby(["functional", "step"], sort=False):
-            table = part.pivot(index="updates", columns="seed", values=metric)
+            median = part.groupby("updates")[metric].median()
             look = style.marker(functional, step) | {"markersize": 3.5, "lw": 1.1}
             look["label"] = label(functional, step).removesuffix(f", {kind}")
-            (line,) = axes.plot(table.index, table.mean(axis=1), **look)
-            axes.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=look["color"], alpha=0.15, lw=0)
-            ends[line] = table.mean(axis=1).iloc[-1]
+            (line,) = axes.plot(median.index, median, **look)
+            ends[line] = median.iloc[-1]
         axes.axhline(frame[f"{metric}_floor"].mean(), color=style.REAL, linestyle="dotted", lw=1.2)
         axes.set(title=kind, yscale="log")
         log_axis(axes.yaxis)
@@ -432,7 +443,7 @@ def updates_figure(frame, curves, metric, name):
 
 def ratios_figure(frame, metric, name):
     """The metric with the JKO step over that without, by functional: each seed, geometric mean and its 95 % t interval."""
-    logs = np.log(frame.set_index(["functional", "step", "seed"])[metric]).unstack("step")
+    logs = np.log(as_functional(frame).set_index(["functional", "step", "seed"])[metric]).unstack("step")
     logs = logs.reindex(columns=["jko", "gan"])  # a profile may have one of them alone: then nothing is drawn
     logs = (logs["jko"] - logs["gan"]).dropna()
     mean = logs.groupby("functional").mean().sort_values()
