@@ -68,7 +68,8 @@ def test_both_extractors_judge_the_same_pairs(monkeypatch):
     scores = lenet.rename(columns={"value": "fd_lenet"}).assign(fd_squeezenet=squeezenet)
     cases = {f"kl-{step}": {"metrics": part} for step, part in scores.groupby("step")}
     monkeypatch.setattr(effects.results, "read", lambda *_: cases)
-    (row,) = effects.by_both("any").to_dict("records")
+    pool, row = effects.by_both("any").to_dict("records")
+    assert pool["functional"] == "four, without JS, digits" and pool["ratio"] == row["ratio"]  # of which KL alone is here
     assert (row["functional"], row["seeds"]) == ("KL", 3)
     assert (row["with JKO"], row["with JKO, SqueezeNet"]) == ("lower", "higher")
     assert row["ratio"] == pytest.approx(0.5, rel=0.01) and row["ratio, SqueezeNet"] == pytest.approx(2, rel=0.01)
@@ -100,3 +101,25 @@ def test_two_half_phases_are_no_whole_phase_but_without_an_anchor_they_are(rho, 
 
 def test_the_term_helps_where_the_game_circles_and_delays_where_it_does_not():
     assert rate(0.3, 1.0, 3.0) > 2 * rate(0.3, math.inf, 3.0) and rate(3.0, 1.0, 3.0) < rate(3.0, math.inf, 3.0) / 2
+
+
+def test_what_one_extractor_alone_sees_is_no_verdict():
+    """Halved by the one and doubled by the other: the interval holds both; what both see is kept."""
+    half, double = runs("w1", [1.0, 1.1, 0.9], [2.0, 2.2, 1.8]), runs("w1", [2.0, 2.2, 1.8], [1.0, 1.1, 0.9])
+    both = pd.concat([half.assign(eye="fd_lenet"), double.assign(eye="fd_squeezenet")])
+    (low, high), words = effects.by_each(both, effects.gain)
+    assert low == pytest.approx(0.5) and high == pytest.approx(2) and "0.5 by FD-LeNet" in words
+    alike = pd.concat([half.assign(eye="fd_lenet"), half.assign(eye="fd_squeezenet")])
+    assert effects.by_each(alike, effects.gain)[0] == pytest.approx((0.5, 0.5))
+
+
+def test_the_control_at_noise_turns_a_gain_into_a_loss_by_either_extractor():
+    noise = runs("mmd", [150.0, 160.0, 155.0], [50.0, 51.0, 52.0])
+    noise = noise.assign(step="ck_" + noise["step"])
+    rows = pd.concat([runs("w1", [1.0, 1.1, 0.9], [2.0, 2.2, 1.8]), noise])
+    both = pd.concat([rows.assign(eye=eye) for eye in effects.EYES])
+    broken = effects.at_noise("jko")(both)
+    (low, _), _ = effects.by_each(broken[broken["functional"] == "w1"], effects.gain)
+    assert low > 50 and set(broken["seed"]) == {0, 1, 2}
+    (_, high), _ = effects.by_each(effects.at_noise("gan")(both).query("functional == 'w1'"), effects.gain)
+    assert high < 0.02

@@ -315,7 +315,9 @@ def test_a_damaged_sheet_is_named(tmp_path, error, name):
 def test_a_report_is_found_from_any_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert ledger.main(["print", "report"]) == 0
-    assert "verdicts were turned by their control, " in " ".join(capsys.readouterr().out.split())  # its lines are folded
+    assert "verdicts were turned by their control, " in " ".join(
+        capsys.readouterr().out.split()
+    )  # its lines are folded
 
 
 # The pipeline.

@@ -1,6 +1,7 @@
 """Parameters: the profiles, what follows from them, and errors that name the nearest valid name."""
 
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -183,3 +184,18 @@ def test_a_wrong_training_is_refused_before_it_is_written(wrong):
 
 def test_a_claim_is_found_in_any_case():
     assert driver.named("W2FE-c2") == "w2fe-C2"
+
+
+@pytest.mark.parametrize("seeds", [{}, {"restricted": [3]}])
+def test_what_is_tried_with_later_seeds_alone_is_shown_after_the_first_report(smoke, seeds):
+    """The first report has every sheet but that one; with it at the first seed (control) nothing waits."""
+    composed = smoke | {"seeds": [0, 1], "seeds_of": seeds}
+    composed |= params.follow(composed)
+    found, parts = driver.stages(composed), []
+    runner = SimpleNamespace(jobs=1, side_by_side=lambda names, above: parts.append(set(names)))
+    costs = driver.Costs("smoke")
+    assert driver.rounds(runner, found, set(found), costs, composed) == set(found)
+    first, others = parts
+    shown = {name for name in found if name.startswith("show@")}
+    assert shown - first == ({"show@restricted"} if seeds else set())
+    assert "claims" in first & others and "show@restricted" in others and "run@restricted-0" not in first & others

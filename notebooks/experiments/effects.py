@@ -124,28 +124,33 @@ def effects(rows):
     return pd.DataFrame(found)
 
 
-def by_both(profile):
-    """The `effects` on digits and clothes by FD-LeNet, a row for each functional, beside those by FD-SqueezeNet."""
+def by_both(profile, dataset="digits"):
+    """The `effects` on images by FD-LeNet, a row for each functional, beside those by FD-SqueezeNet."""
     found = []
-    for _, rows in images(profile).groupby("eye", sort=False):
+    for _, rows in images(profile, dataset).groupby("eye", sort=False):
         part = effects(rows)
-        pools_of_both = part["functional"].str.startswith(("five", "four", "three")) & (part["functional"] != f"{FOUR}, digits")
-        found.append(part[~pools_of_both].drop(columns="p"))
+        kept = {*(name + PLACES[dataset] for name in named(rows)), f"{FOUR}, {dataset}"}
+        found.append(part[part["functional"].isin(kept)].drop(columns="p"))
     return found[0].merge(found[1], on=["functional", "seeds"], suffixes=("", ", SqueezeNet"))
 
 
-def images(profile):
-    """All runs on digits and, if the profile has any, on clothes: columns dataset, eye, functional, step, seed, value.
+def read_both(both):
+    """Of how many ratios the two extractors say the same: a sentence."""
+    one, other = both["with JKO"], both["with JKO, SqueezeNet"]
+    told = ~(one.str.contains("not") & other.str.contains("not"))
+    opposite = both["functional"][(one != other) & ~(one + other).str.contains("not")]
+    return (
+        f"Told apart from 1 by one of the two: {told.sum()} of {len(both)} ratios; by both in the same direction: "
+        f"{(told & (one == other)).sum()}; in opposite directions: {'; '.join(opposite) or 'none'}."
+    )
 
-    Twice, first by FD-LeNet and then by FD-SqueezeNet, which `eye` tells.
-    """
-    found = []
-    for eye in EYES:
-        for dataset in ("digits", "fashion"):
-            with suppress(UsageError):
-                rows = trainings.gather(results.read(dataset, profile))
-                found.append(trainings.score_parts(rows, eye).assign(dataset=dataset, eye=eye))
-    return pd.concat(found, ignore_index=True)
+
+def images(profile, dataset="digits"):
+    """All runs on a set of images, first by FD-LeNet, then by FD-SqueezeNet: columns dataset, eye, functional, step, seed, value."""
+    rows = trainings.gather(results.read(dataset, profile))
+    return pd.concat(
+        [trainings.score_parts(rows, eye).assign(dataset=dataset, eye=eye) for eye in EYES], ignore_index=True
+    )
 
 
 def updates_to(distance, updates, values):
