@@ -21,6 +21,12 @@ UNIT = {"w2": 3.5, "w1": 2.5, "entries": 4.0, "cloud": 1.6, "assignment": 110.0}
 SMALL = {"width": 8, "lr": 1e-3, "eps": 1.0, "persistency": 1, "critic_steps": 1, "reg": 0.02, "plan_iterations": 2}
 
 
+def test_runs_stand_in_the_place_of_others_and_in_their_own():
+    frame = pd.DataFrame({"method": ["a", "b"], "value": [1.0, 2.0]})
+    put = race.instead("method", "a", "b")(frame)
+    assert sorted(zip(put["method"], put["value"], strict=True)) == [("a", 2.0), ("b", 2.0)]
+
+
 def test_work_by_hand():
     # 2 plans of 6 double passes over 32^2 entries at 4 a million; 5 critic steps at 3.5.
     assert fields.get("sinkhorn", iterations=5).work(32, UNIT) == pytest.approx(4 * 6 * 1024e-6 * 4)

@@ -210,6 +210,16 @@ def joined(cases, name):
     return together(having, name) if having else pd.DataFrame()
 
 
+def instead(name, lost, given):
+    """A control: the runs with `given` in the column `name` stand in the place of those with `lost`, and in their own."""
+
+    def exchanged(frame):
+        rest = frame[frame[name] != lost]
+        return pd.concat([rest, rest[rest[name] == given].assign(**{name: lost})])
+
+    return exchanged
+
+
 def within_fields(frame, first, second, name):
     """Rows of either value of the column `name`, by field, for the fields that have both: field -> (rows, rows)."""
     found = {}
