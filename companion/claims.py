@@ -58,8 +58,8 @@ class NotRun(Exception):
 class Outcome:
     """What a check measured: `values`, part of the band -> number in the band's units, and a `text` for people.
 
-    A number that is known from few seeds is an interval, (low, high). Parts that could not be measured are left out; the
-    main part must be there.
+    A number that is known from few seeds is an interval, (low, high); `high` is infinite where only a least value is known.
+    Parts that could not be measured are left out; the main part must be there.
     """
 
     values: dict
@@ -117,11 +117,11 @@ def verdict(values, band, toy=False):
 def show(value):
     """A number or interval as text, four significant digits; errors of rounding size as the power of ten above them.
 
-    >>> show(0.26347), show(3.1e-12), show(0.0), show((0.5, 2.0))
-    ('0.2635', '< 1e-11', '0', '0.5 to 2')
+    >>> show(0.26347), show(3.1e-12), show(0.0), show((0.5, 2.0)), show((2.0, math.inf))
+    ('0.2635', '< 1e-11', '0', '0.5 to 2', 'at least 2')
     """
     if ends(value) != (value, value):
-        return " to ".join(map(show, value))
+        return f"at least {show(value[0])}" if math.isinf(value[1]) else " to ".join(map(show, value))
     if 0 < abs(value) < 1e-6:
         bound = f"1e{math.floor(math.log10(abs(value))) + 1:d}"
         return f"< {bound}" if value > 0 else f"> -{bound}"

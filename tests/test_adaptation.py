@@ -8,14 +8,17 @@ import sys
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from companion.claims import NotRun
 from gwf.data import files, readers
 from gwf.errors import UsageError
 from gwf.exact.gaussian import fitted_map
 from gwf.metrics import sliced_w2
 from notebooks.experiments import adaptation_transports as ad
+from notebooks.experiments import trainings
 from tests.notebook_code import load_notebook
 
 IDX = (
@@ -287,6 +290,18 @@ def test_the_plan_that_keeps_labels_costs_more_and_classifies_better():
     found = sheet.plans(x, y, S.train_labels, D.train_labels, 100, np.random.default_rng(0))
     (best, cost), (held, dear) = ((judge.discrete(P, i, j), cost) for _, _, P, cost, i, j in found)
     assert held["label_agreement"] == pytest.approx(1) and dear >= cost and held["accuracy"] > best["accuracy"]
+
+
+def test_the_smaller_of_two_means_lies_between_the_lesser_ends():
+    """By hand: differences -1, 0, 1 and 3, 4, 5, so 0 and 4 with the reach t(.975, 2) / sqrt(3) = 4.3027 / 1.7321."""
+    rows = [(way, "b", seed, 0.0) for way in "xy" for seed in range(3)]
+    rows += [(way, "a", seed, shift + seed) for way, shift in (("x", -1), ("y", 3)) for seed in range(3)]
+    frame = pd.DataFrame(rows, columns=["direction", "method", "seed", "value"])
+    pair = {"method": "a"}, {"method": "b"}
+    (low, high), words = trainings.smallest_gap(frame, *pair, "direction")
+    assert (low, high) == pytest.approx((-2.4841, 2.4841), abs=1e-4) and words.endswith("+1.516 to +6.484 (y)")
+    with pytest.raises(NotRun, match="no run of"):
+        trainings.smallest_gap(frame[:6], *pair, "direction")
 
 
 def test_maps_start_near_the_identity_and_every_method_takes_a_step():

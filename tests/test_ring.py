@@ -13,6 +13,7 @@ from gwf.fields.w2 import DualField, critic_loss
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import generator
 from gwf.steps.euler import Descent, Euler
+from notebooks.experiments.trainings import over
 from tests.notebook_code import load_notebook
 
 ring = load_notebook("ring")
@@ -262,3 +263,18 @@ def test_iterations_to_a_level_lie_between_evaluations():
     rows = pd.DataFrame({"iteration": [0, 100, 200], "w1": [0.9, 0.5, 0.1]})
     assert ring.first_below(rows, 0.3) == pytest.approx(150)
     assert ring.first_below(rows, 0.05) == float("inf") and ring.first_below(rows, 1) == 0
+
+
+def test_a_training_that_ends_before_its_level_leaves_its_side_open():
+    """Three seeds, 150 iterations against 75: the ratio is 2 in each. One seed of either that never falls opens a side."""
+    slow, fast = (
+        pd.concat([pd.DataFrame({"iteration": [0, k, 2 * k], "w1": [0.9, 0.5, 0.1], "seed": s}) for s in range(3)])
+        for k in (100, 50)
+    )
+    never = slow.assign(w1=slow["w1"].where(slow["seed"] > 0, 0.9))
+    took = lambda part: min(ring.first_below(part, 0.3), part["iteration"].max())
+    assert over(slow, fast, took) == pytest.approx((2, 2))
+    low, high = over(never, fast, took)
+    assert 1 < low < 2.2 and high == float("inf")
+    assert over(fast, never, took) == pytest.approx((0, 1 / low))
+    assert over(slow, slow.assign(w1=2 * slow["w1"]), lambda part: part["w1"].mean()) == pytest.approx((0.5, 0.5))

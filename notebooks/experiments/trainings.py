@@ -262,6 +262,40 @@ def interval(values):
     return values.mean() - reach, values.mean() + reach
 
 
+def by_seed(rows, number):
+    """Seed -> `number` of its rows."""
+    return pd.Series({seed: number(part) for seed, part in rows.groupby("seed")})
+
+
+def over(first, second, number):
+    """`number` of trainings `first` over that of `second`, paired by seed: 95 % interval of the geometric mean.
+
+    Both have columns seed and iteration, and `number` is of one seed's rows. All the iterations that a training had are a
+    least value, of what it did not reach: that leaves its side of the interval open.
+    """
+    numbers = [by_seed(rows, number) for rows in (first, second)]
+    above, below = (
+        (found >= by_seed(rows, lambda part: part["iteration"].max())).any()
+        for found, rows in zip(numbers, (first, second), strict=True)
+    )
+    low, high = np.exp(interval(np.log(numbers[0] / numbers[1]).dropna()))
+    return 0.0 if below else low, math.inf if above else high
+
+
+def smallest_gap(frame, first, second, group):
+    """Value of `first` minus value of `second`, paired by seed, in that group where the mean is smallest: (interval, words).
+
+    From 95 % t intervals, one per value of the column `group`: the smallest mean lies between the least of their lower ends
+    and the least of their upper ones. `NotRun` where no group has both.
+    """
+    gaps = differences(frame, first, second, [group, "seed"]).groupby(group, sort=False)
+    found = {name: interval(values) for name, values in gaps}
+    if not found:
+        raise NotRun(f"no run of {first} and {second}")
+    words = ", ".join(f"{low:+.3f} to {high:+.3f} ({name})" for name, (low, high) in found.items())
+    return tuple(map(min, zip(*found.values(), strict=True))), words
+
+
 def ratio(frame, first, second, groups=()):
     """Value of `first` over value of `second`, paired by seed: 95 % interval of the geometric mean over seeds.
 
