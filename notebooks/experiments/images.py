@@ -9,7 +9,7 @@ from gwf import metrics
 from gwf.metrics import squeezenet
 from gwf.metrics.lenet import extract
 from gwf.progress import follow
-from notebooks.experiments import trainings
+from notebooks.experiments import figures, trainings
 
 KEPT = 15
 """Generated images of seed 0 that are kept to be shown."""
@@ -151,9 +151,9 @@ def yardsticks_figure(table, named=2):
             )
             axes.annotate(name, (x[at], y[at]), textcoords="offset points", fontsize=7, **side)
     axes.set(xscale="log", yscale="log", xlabel="FD-LeNet over its floor", ylabel="FD-SqueezeNet over its floor")
-    trainings.log_axis(axes.xaxis)
-    trainings.log_axis(axes.yaxis)
-    figure.legend(handles=trainings.step_handles(table), loc="outside right upper", fontsize=7)
+    figures.log_axis(axes.xaxis)
+    figures.log_axis(axes.yaxis)
+    figure.legend(handles=figures.step_handles(table), loc="outside right upper", fontsize=7)
     return figure
 
 
@@ -175,7 +175,7 @@ def carried_figure(both):
         beside = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 7}
         axes.annotate(str(place), tuple(at[["digits", "clothes"]]), **beside)
     axes.set(xscale="log", yscale="log", xlabel="digits: FD-LeNet over the Gaussian's", ylabel="clothes: the same")
-    trainings.log_axis(axes.xaxis)
-    trainings.log_axis(axes.yaxis)
+    figures.log_axis(axes.xaxis)
+    figures.log_axis(axes.yaxis)
     figure.legend(loc="outside right upper", fontsize=7)
     return figure
