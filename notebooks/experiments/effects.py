@@ -66,6 +66,8 @@ def at_noise(step):
 def by_each(rows, measure):
     """(Interval that holds the intervals of `measure` by either extractor, those in words): what one alone sees is undecided."""
     spans = {EYES[eye]: measure(part) for eye, part in rows.groupby("eye", sort=False)}
+    if not spans:
+        raise NotRun("the profile has none of these runs")
     lows, highs = zip(*spans.values(), strict=True)
     return (min(lows), max(highs)), ", ".join(f"{show(span)} by {name}" for name, span in spans.items())
 
