@@ -128,8 +128,8 @@ class TestRates:
         assert (counts == 100).all() and len(task._train) == 3000
 
     def test_a_factor_reaches_both_rates_and_a_divergence_is_no_distance(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(self.RATES.paths, "SCRATCH", tmp_path)
-        short = lambda factor, step="gan", updates=2: self.RATES.trained("kl", step, factor, 0, updates, 20)
+        monkeypatch.setattr(images.paths, "SCRATCH", tmp_path)
+        short = lambda factor, step="gan", updates=2: self.RATES.at_rates("kl", step, factor, 0, updates, 20)
         usual = short(1)
         assert (usual == short(1)).all() and (usual != short(3)).any()
         assert short(1000, updates=20) is None and not list(tmp_path.rglob("*.pt"))

@@ -69,7 +69,9 @@ def test_both_extractors_judge_the_same_pairs(monkeypatch):
     cases = {f"kl-{step}": {"metrics": part} for step, part in scores.groupby("step")}
     monkeypatch.setattr(effects.results, "read", lambda *_: cases)
     pool, row = effects.by_both("any").to_dict("records")
-    assert pool["functional"] == "four, without JS, digits" and pool["ratio"] == row["ratio"]  # of which KL alone is here
+    assert (
+        pool["functional"] == "four, without JS, digits" and pool["ratio"] == row["ratio"]
+    )  # of which KL alone is here
     assert (row["functional"], row["seeds"]) == ("KL", 3)
     assert (row["with JKO"], row["with JKO, SqueezeNet"]) == ("lower", "higher")
     assert row["ratio"] == pytest.approx(0.5, rel=0.01) and row["ratio, SqueezeNet"] == pytest.approx(2, rel=0.01)

@@ -1,14 +1,20 @@
-"""Scores of generated images in the features of two networks, and pictures of them."""
+"""Images of methods trained on variants of a data set; scores in the features of two networks; pictures."""
+
+import dataclasses
+from contextlib import suppress
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from companion import style
-from gwf import metrics
+from gwf import metrics, paths
 from gwf.metrics import squeezenet
 from gwf.metrics.lenet import extract
 from gwf.progress import follow
+from gwf.training import loop, machine, recipes
+from gwf.training.checkpoint import Checkpoint, fingerprint
+from gwf.training.settings import complete
 from notebooks.experiments import figures, trainings
 
 KEPT = 15
@@ -29,6 +35,25 @@ def measure(profile, dataset, case, seed, real, extractor):
     curve["fd_lenet"] = distances(samples, net, real, follow(f"measuring {case} seed {seed}"))
     tables = {"metrics": pd.DataFrame([row]), "curve": curve, "classes": classes}
     return tables | ({"samples": as_text(samples[-1][:KEPT])} if seed == 0 else {})
+
+
+def trained(functional, step, task, seed, settings, label):
+    """Images (n, 28, 28) that a method generates after training on `task`, a class like those of `gwf.training.tasks`.
+
+    `settings` override the method's own. None if a loss became infinite before the first evaluation.
+    """
+    kind = recipes.get(functional, step)
+    chosen = complete(kind.Settings, task.defaults, settings)
+    device = machine.prepare("cpu", chosen.threads)
+    trainer = kind(functional, task(seed, device), chosen, seed, device)
+    name = f"{functional}-{step} {label} seed {seed}"
+    checkpoint = Checkpoint(paths.SCRATCH / "variants" / name, fingerprint({"name": name} | dataclasses.asdict(chosen)))
+    if (state := checkpoint.load(device)) is not None:
+        trainer.load_state_dict(state)
+    with suppress(loop.NonFiniteLoss):
+        loop.train(trainer, checkpoint, name)
+    checkpoint.remove()
+    return trainer.samples[-1] if trainer.samples else None
 
 
 def compared(images, net, real):
