@@ -37,7 +37,7 @@ def measure(profile, dataset, case, seed, real, extractor):
     return tables | ({"samples": as_text(samples[-1][:KEPT])} if seed == 0 else {})
 
 
-def trained(functional, step, task, seed, settings, label):
+def after_training(functional, step, task, seed, settings, label):
     """Images (n, 28, 28) that a method generates after training on `task`, a class like those of `gwf.training.tasks`.
 
     `settings` override the method's own. None if a loss became infinite before the first evaluation.
