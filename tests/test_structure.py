@@ -227,7 +227,7 @@ def test_what_notebooks_use_of_the_companion_is_there():
 
 def test_the_lock_is_short():
     # Git keeps it, and DVC reads it at every command.
-    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 15500
+    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 16000
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
