@@ -9,7 +9,6 @@ import pytest
 from companion import results
 from companion.claims import NotRun
 from gwf.data.embedded import digits, to_uint8
-from gwf.data.fashion import fashion
 from gwf.metrics.lenet import load
 from notebooks.experiments import images, trainings
 from tests.notebook_code import load_notebook
@@ -134,16 +133,3 @@ class TestRates:
         usual = short(1)
         assert (usual == short(1)).all() and (usual != short(3)).any()
         assert short(1000, updates=20) is None and not list(tmp_path.rglob("*.pt"))
-
-
-class TestContamination:
-    STUDY = load_notebook("contamination")
-
-    def test_one_image_in_a_hundred_is_of_clothes_and_is_told(self, monkeypatch):
-        monkeypatch.setattr(self.STUDY.Mixed, "share", 0.01)
-        task = self.STUDY.Mixed(0, "cpu")
-        odd = self.STUDY.are_clothes(to_uint8(task._train))
-        assert len(task._train) == 4040 and odd[4000:].sum() >= 39 and odd[:4000].mean() < 0.002
-        # Held-out images of either kind, which the judge has not seen.
-        assert self.STUDY.are_clothes(digits().test).mean() < 0.005
-        assert self.STUDY.are_clothes(fashion().test).mean() > 0.99
