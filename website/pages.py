@@ -355,7 +355,8 @@ def write():
     for path in [path for path in SOURCE.rglob("*") if path.is_file()]:
         if path.relative_to(SOURCE).as_posix() not in texts:
             path.unlink()
-            (REPORT / "site" / path.relative_to(SOURCE)).with_suffix(".html").unlink(missing_ok=True)
+            for built in (REPORT / "site", SCRATCH / "site" / "doctrees"):  # every page lists the others
+                shutil.rmtree(built, ignore_errors=True)
     shutil.rmtree(EXTRA, ignore_errors=True)
     shutil.copytree(REPORT / "sheets", EXTRA / "sheets", ignore=shutil.ignore_patterns("*.json", "*.md", "*.tex"))
     shutil.copy(REPORT / "claims.csv", EXTRA)
