@@ -148,11 +148,13 @@ def read_both(both):
 
 
 def images(profile, dataset="digits"):
-    """All runs on a set of images, first by FD-LeNet, then by FD-SqueezeNet: columns dataset, eye, functional, step, seed, value."""
-    rows = trainings.gather(results.read(dataset, profile))
-    return pd.concat(
-        [trainings.score_parts(rows, eye).assign(dataset=dataset, eye=eye) for eye in EYES], ignore_index=True
-    )
+    """All runs on a set of images, as `by_eyes` has them, and a column dataset."""
+    return by_eyes(trainings.gather(results.read(dataset, profile))).assign(dataset=dataset)
+
+
+def by_eyes(rows):
+    """Runs of `trainings.gather` first by FD-LeNet, then by FD-SqueezeNet: columns eye, functional, step, seed, value."""
+    return pd.concat([trainings.score_parts(rows, eye).assign(eye=eye) for eye in EYES], ignore_index=True)
 
 
 def updates_to(distance, updates, values):
