@@ -22,8 +22,9 @@ REUSE ?=
 ID ?=
 ENGINE ?= local
 VENV ?= .venv
-STAMP := $(VENV)/.installed
-STAMP_LAB := $(VENV)/.installed-lab
+space := $() $()
+STAMP := $(subst $(space),\$(space),$(VENV))/.installed
+STAMP_LAB := $(STAMP)-lab
 NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/chapters/*.ipynb notebooks/experiments/*.ipynb)
 SITE := report/site/index.html
 ifeq ($(wildcard companion/driver.py),)
@@ -38,7 +39,7 @@ endif
 PY := $(VENV)/bin/python
 # uv sets up in a quarter of pip's time where it is installed.
 INSTALL = $(if $(shell command -v uv),uv pip install --python "$(PY)","$(PY)" -m pip install) -c constraints.txt
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PATH := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What is given on the command line, as one word of the shell.
 quoted = '$(subst ','\'',$(1))'
@@ -46,7 +47,7 @@ DRIVE = "$(PY)" -m companion.driver $(call quoted,$(PROFILE)) --engine=$(call qu
   $(if $(JOBS),--jobs=$(call quoted,$(JOBS))) $(if $(MINUTES),--minutes=$(call quoted,$(MINUTES))) \
   $(if $(filter-out 0 n no No NO false False FALSE off Off OFF,$(REUSE)),--reuse)
 # Kernels as the pipeline starts them, whatever is set up for the user's own Jupyter and matplotlib.
-KERNELS := JUPYTER_PREFER_ENV_PATH=1 JUPYTER_PATH= MATPLOTLIBRC=/dev/null MPLBACKEND=
+KERNELS := JUPYTER_PREFER_ENV_PATH=1 JUPYTER_PATH= IPYTHONDIR=$(call quoted,$(CURDIR)/scratch/ipython/tests) MATPLOTLIBRC=/dev/null MPLBACKEND=
 
 .PHONY: reproduce plan train test lab site data notebooks claims claim bench clean python restored
 
@@ -59,11 +60,12 @@ plan: $(STAMP)
 
 train: restored
 	@$(if $(and $(DATASET),$(CASE),$(SEED)),,echo "error: give DATASET=digits CASE=kl-jko SEED=0, for instance" >&2; exit 1)
-	@dvc repro $(call quoted,train@$(DATASET)-$(CASE)-$(SEED))
+	@"$(PY)" -m companion.notebooks known $(call quoted,$(DATASET)) $(call quoted,$(CASE)) $(call quoted,$(SEED))
+	@"$(PY)" -m dvc repro $(call quoted,train@$(DATASET)-$(CASE)-$(SEED))
 
 python:
 	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found; give one with PYTHON=..." >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || \
 	  { echo "error: PYTHON=$(PYTHON) is not Python >= 3.11" >&2; exit 1; }
 
 $(STAMP): pyproject.toml constraints.txt | python
@@ -82,12 +84,12 @@ restored: $(STAMP)
 
 test: restored
 	@rm -rf results/lab
-	@OMP_NUM_THREADS=1 "$(PY)" -m pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
-	@$(KERNELS) OMP_NUM_THREADS=1 GWF_PROGRESS=/dev/null PYDEVD_DISABLE_FILE_VALIDATION=1 "$(PY)" -m pytest -q --nbval \
+	@$(KERNELS) OMP_NUM_THREADS=1 "$(PY)" -m pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(KERNELS) OMP_NUM_THREADS=1 PYDEVD_DISABLE_FILE_VALIDATION=1 "$(PY)" -m pytest -q --nbval \
 	  --numprocesses 2 --dist loadfile $(NOTEBOOKS)
 
 lab: $(STAMP_LAB) restored
-	@"$(PY)" -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/index.ipynb
+	@$(KERNELS) "$(PY)" -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/index.ipynb
 
 site: $(SITE)
 	@echo $(SITE)

@@ -109,6 +109,12 @@ def chosen(composed, group, name, case, seed):
     return settings
 
 
+def known(dataset, case, seed: int):
+    """Whether params.yaml has a training; an error that names what is wrong if not."""
+    composed = params.read()
+    chosen(composed, composed["training"], dataset, case, seed)
+
+
 def run_case(experiment, case, seed: int):
     """The `run` cells of an experiment for one case and seed, with the case's settings in params.yaml."""
     composed = params.read()
@@ -138,10 +144,27 @@ def show(name):
     profile, out = composed["profile"], ROOT / composed["report"] / "sheets" / name
     for table in sorted((RESULTS / profile / name).glob("*/*.csv")):
         read_file(table)  # a damaged one is named before anything runs
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     given = {"profile": profile, "out": out.relative_to(ROOT).as_posix()}
-    write(run(path_of(name), f"show-{name}", given, "show"), RESULTS / profile / "shown" / f"{name}.ipynb")
+    with renewed(out):
+        write(run(path_of(name), f"show-{name}", given, "show"), RESULTS / profile / "shown" / f"{name}.ipynb")
+
+
+@contextlib.contextmanager
+def renewed(folder):
+    """`folder`, empty, to be written to; has again what it had if that fails."""
+    kept = SCRATCH / "replaced" / folder.name
+    shutil.rmtree(kept, ignore_errors=True)
+    if folder.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, kept)
+    folder.mkdir(parents=True)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder)
+        if kept.exists():
+            shutil.move(kept, folder)
+        raise
 
 
 def refresh(notebooks: list):
@@ -154,7 +177,7 @@ def refresh(notebooks: list):
         say(f"{notebook}: {'outputs changed' if changed else 'unchanged'}")
 
 
-main = command_line(run=run_case, train=train, show=show, refresh=refresh)
+main = command_line(run=run_case, train=train, known=known, show=show, refresh=refresh)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -54,7 +54,14 @@ def compose(profile, overrides=()):
     where = " ".join([f"conf/profile/{profile}.yaml", *overrides])
     try:
         with initialize_config_dir(str(CONF), version_base=None):
-            found = compose("config", overrides=[f"profile={profile}", *overrides])
+            found = compose("config", overrides=[f"profile={profile}"])
+            for text in overrides:
+                group, name, case, *setting = [*text.partition("=")[0].split("."), "", ""]
+                if any(setting) and text[:1] not in "+~" and case not in (found.get(group, {}).get(name) or {case}):
+                    raise UsageError(f"no case {case!r} of {name}")
+            # Whether a case has a setting of its own or its notebook's default does not matter to who changes it.
+            given = [f"++{text}" if re.match(r"\w+\.[^=]*=", text) else text for text in overrides]
+            found = compose("config", overrides=[f"profile={profile}", *given]) if given else found
         composed = OmegaConf.to_container(found, resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, OSError) as error:
         for path in (CONF / "config.yaml", *sorted((CONF / "profile").glob("*.yaml"))):
@@ -191,8 +198,8 @@ def read(path=PARAMS):
     try:
         return validate(read_file(path))
     except UsageError as error:
-        made = f"`python -m companion.params laptop` composes {Path(path).name} from conf/"
-        raise UsageError(f"{error}. {made}") from None
+        made = f". `python -m companion.params laptop` composes {Path(path).name} from conf/"
+        raise UsageError(f"{error}{'' if '.ipynb' in str(error) else made}") from None
 
 
 def write(composed):

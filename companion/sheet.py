@@ -6,6 +6,7 @@ is the caption. A caption is therefore written once, in Markdown, where it is re
 
 import json
 import math
+import os
 import re
 
 import matplotlib.pyplot as plt
@@ -54,9 +55,14 @@ class Sheet:
         if self.out is not None:
             frame.to_csv(self.out / f"{name}.csv", index=False, lineterminator="\n")
             head = f"### {entry['title']}\n\n{entry['caption']}\n\n"
-            write_text(head + markdown(entry), self.out / f"{name}.md")
+            write_text(self.led_from_here(head) + markdown(entry), self.out / f"{name}.md")
             write_text(latex(entry), self.out / f"{name}.tex")
         display(Markdown(markdown(entry)))
+
+    def led_from_here(self, text):
+        """`text` with its links, which are relative to the notebook, relative to the sheet's folder."""
+        here = lambda found: f"]({os.path.relpath(self.notebook.parent / found[1], self.out)})"
+        return re.sub(r"\]\((?!https?:|#)([^)\s]+)\)", here, text)
 
     def figure(self, name, fig):
         """Show a figure and write it as png and pdf, without date and program version."""

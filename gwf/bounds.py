@@ -61,14 +61,8 @@ def log_mean_exp(u):
 class Functional:
     """F(mu) = D(mu || nu) by its variational bound `sup over critics of bound(u_mu, u_nu)`. Knows no networks, no data.
 
-    Attributes
-    ----------
-    title : str
-        Name for people, used in figures and tables.
-    penalty : {"r1", "lipschitz"}
-        Which critic penalty belongs to it: "r1" for smoothness, "lipschitz" where the critic class is 1-Lipschitz.
-    map_needs_data : bool
-        True where `map_loss` uses the critic's output on the data, `u_nu`.
+    `title` is its name for people. `penalty` is that of its critic: "r1" for smoothness, "lipschitz" where the critic
+    class is 1-Lipschitz. `map_needs_data` says that `map_loss` uses the critic's output on the data, `u_nu`.
     """
 
     title = ""
@@ -104,10 +98,7 @@ class Functional:
         return -self.bound(u_mu, u_nu)
 
     def map_loss(self, u_mu, u_nu=None):
-        """What the map minimises: the part of the bound that depends on mu. The 'saturating' loss.
-
-        At the optimal critic its gradient is the gradient of the value (envelope theorem).
-        """
+        """The part of the bound with mu, what the map minimises; at the optimal critic its gradient is the value's."""
         return self.h(u_mu).mean()
 
     def map_loss_nonsaturating(self, u_mu, u_nu=None):
@@ -135,15 +126,12 @@ class Swapped(Functional):
         self.h, self.conjugate, self.conjugate_of_h = base.h, base.conjugate, base.conjugate_of_h
 
     def value(self, p, q, weights):
-        """D(q || p) of the base functional."""
         return self.base.value(q, p, weights)
 
     def optimal_output(self, log_ratio):
-        """Optimal output of the base functional at the inverse ratio dnu/dmu."""
         return self.base.optimal_output(-log_ratio)
 
     def bound(self, u_mu, u_nu):
-        """E_nu h - E_mu f*(h)."""
         return self.base.bound(u_nu, u_mu)
 
     def map_loss(self, u_mu, u_nu=None):
@@ -152,21 +140,14 @@ class Swapped(Functional):
 
     @property
     def swapped(self):
-        """Exchanging twice gives the base functional back."""
         return self.base
 
 
 class Generator:
     """A convex f on t > 0. A subclass gives the formulas f, df = f', conjugate = f*, slope = f*', curvature = f*''.
 
-    Attributes
-    ----------
-    top, most : float
-        f* is finite for s < top, the slope of f at infinity; f for t <= most.
-    alpha, L : float
-        f is alpha-strongly convex and L-smooth.
-    stride : float
-        Longest useful Newton step in s, finite where f* grows exponentially.
+    f* is finite for s < `top`, the slope of f at infinity; f for t <= `most`; f is `alpha`-strongly convex and
+    `L`-smooth. `stride` is the longest useful Newton step in s, finite where f* grows exponentially.
     """
 
     title = ""
@@ -211,23 +192,18 @@ class OfMass(Generator):
         self.title, self.top, self.most, self.stride = base.title, base.top - self.tilt, base.most, base.stride
 
     def f(self, t):
-        """Psi(t)."""
         return self.base.f(t) - self.tilt * (t - 1)
 
     def df(self, t):
-        """Psi'(t)."""
         return self.base.df(t) - self.tilt
 
     def conjugate(self, s):
-        """Psi*(s)."""
         return self.base.conjugate(s + self.tilt) - self.tilt
 
     def slope(self, s):
-        """Its derivative: the density ratio at which s = Psi'."""
         return self.base.slope(s + self.tilt)
 
     def curvature(self, s):
-        """Its second derivative."""
         return self.base.curvature(s + self.tilt)
 
 

@@ -54,7 +54,6 @@ class KL(FDivergence):
 
     @property
     def of_mass(self):
-        """Psi(t) = t log t - t + 1."""
         return KLOfMass()
 
 
@@ -72,10 +71,9 @@ class KLOfMass(KL):
 class KLDonskerVaradhan(KL):
     r"""KL(mu || nu) = sup_h { E_mu h - log E_nu exp(h) }, attained at h* = log(dmu/dnu) + any constant.
 
-    It is the classical bound with its constant optimised out, DV(h) = sup_c classical(h + c), so
-    DV(h) - classical(h) = exp(s - 1) - s >= 0 with s = log E_nu exp(h). Source: gwf, equation 11.
-    The logarithm of a batch mean is biased: on B data points the bound is too large by about
-    Var_nu(exp h) / (2 B (E_nu exp h)^2).
+    It is the classical bound with its constant optimised out, DV(h) = sup_c classical(h + c): with s = log E_nu exp(h),
+    DV(h) - classical(h) = exp(s - 1) - s >= 0. Source: gwf, equation 11. The logarithm of a batch mean is biased: on B
+    data points the bound is too large by about Var_nu(exp h) / (2 B (E_nu exp h)^2).
     """
 
     title = "KL-DV"
@@ -83,7 +81,6 @@ class KLDonskerVaradhan(KL):
 
     @property
     def of_mass(self):
-        """KL with the additive constant of the potential optimised out."""
         return KLProfiled()
 
 
@@ -145,7 +142,6 @@ class JensenShannon(FDivergence):
         return where(gap > 0, -log(at_least(gap, 1e-30)), math.inf)
 
     def map_loss_nonsaturating(self, u_mu, u_nu=None):
-        """E_mu softplus(u)."""
         return softplus(u_mu).mean()
 
 
@@ -159,7 +155,6 @@ class JensenShannonNonSaturating(JensenShannon):
     title = "JS non-saturating"
 
     def map_loss(self, u_mu, u_nu=None):
-        """E_mu softplus(u)."""
         return self.map_loss_nonsaturating(u_mu)
 
 
@@ -181,19 +176,16 @@ class PearsonChi2(FDivergence):
 
     @property
     def of_mass(self):
-        """The same, with the conjugate over t >= 0."""
         return Chi2OfMass()
 
 
 class Chi2OfMass(PearsonChi2):
     """Pearson: Psi(t) = (t - 1)^2, Psi*(s) = s + s^2/4 for s >= -2 and -1 below, where the best t is 0.
 
-    `slope` and `curvature` continue the parabola below -2: its Newton step is the better one, and the minimiser is the
-    same, because marginals of a plan cannot be negative.
+    `slope` and `curvature` continue the parabola below -2: a better Newton step, the same minimiser (plans are >= 0).
     """
 
     def conjugate(self, s):
-        """Psi*(s)."""
         s = at_least(s, -2.0)
         return s + s**2 / 4
 
@@ -211,7 +203,6 @@ class PearsonChi2Tight(PearsonChi2):
     floor = 1e-12
 
     def bound(self, u_mu, u_nu):
-        """(E_mu h - E_nu h)^2 / Var_nu(h)."""
         return (u_mu.mean() - u_nu.mean()) ** 2 / u_nu.var(correction=0).clamp_min(self.floor)
 
     def map_loss(self, u_mu, u_nu=None):
@@ -227,7 +218,6 @@ class PearsonChi2Tight(PearsonChi2):
 
     @property
     def swapped(self):
-        """chi2(nu || mu), whose map's loss needs the data too."""
         swapped = Swapped(self)
         swapped.map_needs_data = True
         return swapped
@@ -299,9 +289,8 @@ class Linear(Generator):
 class Power(Generator):
     r"""U(u) = u^m / (m - 1), m > 1 (else `UsageError`): the generalised entropy G(mu) = int mu^m / (m - 1).
 
-    An internal energy: the reference measure is dx, and a law R that one can draw from enters by its weight,
-    with r = mu / R: G = sup_r E_mu U'(r R) - E_R [r^m R^(m-1)]. (U(1) is not 0: G is no divergence.) Source: vwgf,
-    Corollaries 3.4 and 3.5.
+    An internal energy: the reference measure is dx, and a law R that one can draw from enters by r = mu / R:
+    G = sup_r E_mu U'(r R) - E_R [r^m R^(m-1)]. (U(1) is not 0: G is no divergence.) Source: vwgf, Corollaries 3.4, 3.5.
     """
 
     def __init__(self, m):
@@ -309,15 +298,12 @@ class Power(Generator):
         self.title = f"generalised entropy, m = {m:g}"
 
     def f(self, t):
-        """t^m / (m - 1)."""
         return t**self.m / (self.m - 1)
 
     def df(self, t):
-        """m/(m-1) t^(m-1)."""
         return self.m / (self.m - 1) * t ** (self.m - 1)
 
     def B(self, r):
-        """r^m."""
         return r**self.m
 
     def variable(self, u):
@@ -325,7 +311,6 @@ class Power(Generator):
         return u if self.m == 2 else softplus(u)
 
     def of_mu(self, u, log_R):
-        """U'(r R)."""
         return self.df(self.variable(u) * log_R.exp())
 
     def of_reference(self, u, log_R):
@@ -343,8 +328,7 @@ class Boltzmann(KL):
 class Wasserstein1(Functional):
     r"""W_1(mu, nu) = sup_{h 1-Lipschitz} { E_mu h - E_nu h } (Kantorovich-Rubinstein).
 
-    A gradient penalty holds the constraint, up to which the bound is one. No f-divergence: the conjugate term is h.
-    Source: gwf section 4.
+    A gradient penalty holds the constraint, up to which the bound is one. No f-divergence. Source: gwf section 4.
     """
 
     title = "W1"

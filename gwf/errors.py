@@ -12,10 +12,7 @@ class UsageError(ValueError):
 
 
 def nearest(name, valid, what):
-    """Return `name` if it is in `valid`; otherwise raise `UsageError` with the nearest valid name.
-
-    `what` says what is being named ("functional", "parameter of train.ipynb", ...).
-    """
+    """`name` if it is in `valid`, else `UsageError` with the nearest valid name of `what` ("functional", ...)."""
     valid = sorted(set(valid))
     if name in valid:
         return name

@@ -41,6 +41,8 @@ def _cells(X):
 def table_of(estimator, X, reset, what="X", missing=False, least=1):
     """X (n, d) as float64, a copy, n >= `least`, d >= 1, for an estimator.
 
+    `UsageError` for another shape or other columns, sparse or complex data, words, dates, cells beyond `LARGEST`.
+
     Parameters
     ----------
     X : array_like, DataFrame or Tensor (n, d)
@@ -49,11 +51,6 @@ def table_of(estimator, X, reset, what="X", missing=False, least=1):
         The estimator keeps names and number of columns; else it is fitted (`NotFittedError`), and they are compared.
     missing : bool
         Whether NaN, None, pd.NA and masked cells may stand, as NaN.
-
-    Raises
-    ------
-    UsageError
-        Another shape or other columns, sparse or complex data, words, dates, cells that are infinite or beyond `LARGEST`.
     """
     if not reset:
         check_is_fitted(estimator)

@@ -2,10 +2,13 @@
 
 import base64
 import io
+import os
 
 import numpy as np
 from matplotlib.image import imread
 from nbval.plugin import IPyNbCell
+
+os.environ.setdefault("GWF_PROGRESS", os.devnull)  # else the bars of progress would count as output of a cell
 
 #: A picture is current if at most this share of its pixels is another: edges of letters and lines differ between machines,
 #: and what experiments train does too.

@@ -9,7 +9,9 @@ import pytest
 from companion import results
 from companion.claims import NotRun
 from gwf.data.embedded import digits, to_uint8
+from gwf.errors import UsageError
 from gwf.metrics.lenet import load
+from gwf.training import recipes, settings
 from notebooks.experiments import images, trainings
 from tests.notebook_code import load_notebook
 
@@ -133,3 +135,35 @@ class TestRates:
         usual = short(1)
         assert (usual == short(1)).all() and (usual != short(3)).any()
         assert short(1000, updates=20) is None and not list(tmp_path.rglob("*.pt"))
+
+
+class TestFactors:
+    """One factor at a time: a method whose factors are the table's is the table's method."""
+
+    @pytest.fixture
+    def factors(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(images.paths, "SCRATCH", tmp_path)
+        monkeypatch.setattr(recipes, "STEPS", dict(recipes.STEPS))
+        monkeypatch.setattr(settings, "RANGES", dict(settings.RANGES))
+        return load_notebook("factors")
+
+    @staticmethod
+    def generated(factors, functional, step, **change):
+        given = {"updates": 4, "evaluate_every": 4, "n_samples": 20} | change
+        return images.after_training(functional, step, factors.Task, 0, given, "a test")
+
+    def test_noise_that_does_not_fall_is_the_released_one_in_the_first_phase_alone(self, factors):
+        noisy = lambda step, phase: self.generated(factors, "kl", step, noise=0.3, phase=phase)
+        assert (noisy("constant", 4) == noisy("sjko", 4)).all()
+        assert (noisy("constant", 2) != noisy("sjko", 2)).any()
+
+    def test_the_temperature_of_the_table_is_the_field_s_own(self, factors):
+        plain, own = (self.generated(factors, "sinkhorn", step) for step in ("euler", "tempered"))
+        hot = self.generated(factors, "sinkhorn", "tempered", reg=0.5)
+        assert (plain == own).all() and (own != hot).any()
+
+    def test_factors_of_a_method_are_its_settings(self, factors):
+        known = factors.factors_of("kl", "sjko", {"phase": 50})
+        assert known == {"tau": 0.5, "phase": 50, "noise": 0.0, "independent": False, "reg": None}
+        with pytest.raises(UsageError, match="regg.*did you mean 'reg'"):
+            factors.factors_of("sinkhorn", "tempered", {"regg": 1})

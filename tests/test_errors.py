@@ -145,6 +145,11 @@ def test_an_array_is_of_real_numbers_in_their_range(values):
         (["laptop", "experiments.porous.porous_d2.K=-1"], "K = -1 of porous.ipynb must not be negative"),
         (["laptop", "experiments.porous.porous_d2.K=True"], "K = True"),
         (["laptop", "experiments.porous=3"], "experiments.porous = 3 must be a group"),
+        (["laptop", "experiments.porous.porous_d2.lr_mapp=1e-3"], "'lr_mapp': did you mean 'lr_map'"),
+        (["laptop", "experiments.porous.porous_d2.lr_map=fast"], "lr_map = 'fast'"),
+        (["laptop", "experiments.porous.porous_d9.K=3"], "no case 'porous_d9' of porous"),
+        (["laptop", "training.digits.kl-jko.settings.batch=0"], "batch"),
+        (["laptop", ""], "expecting"),
         (["laptop", "experiments=3"], "experiments = 3 must be a group"),
         (["laptop", "chapters=al"], "chapters = 'al' must be 'all' or a list"),
         (["laptop", "seeds=3"], "seeds = 3 must be a list"),
@@ -203,6 +208,12 @@ def test_a_broken_params_yaml_is_named_with_what_writes_it(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+def test_a_broken_notebook_is_not_mended_by_other_parameters(monkeypatch):
+    monkeypatch.setattr(params, "validate", lambda content: files.read_file(ROOT / "gone.ipynb"))
+    with pytest.raises(UsageError, match="there is no .*gone.ipynb$"):
+        params.read()
+
+
 # Notebooks.
 
 
@@ -213,6 +224,8 @@ def test_a_broken_params_yaml_is_named_with_what_writes_it(tmp_path, text):
         (["run", "porous", "porous_d2", "7"], "seed 7 of porous_d2 is not in params.yaml, which has 0, 1, 2"),
         (["run", "porous", "porous_d2", "-1"], "seed -1 of porous_d2 is not in params.yaml"),
         (["run", "porous", "porous_d2"], "required: seed"),
+        (["known", "digits", "kl-jko", "-1"], "seed -1 of kl-jko is not in params.yaml"),
+        (["known", "digit", "kl-jko", "0"], "did you mean 'digits'"),
         (["run", "poruos", "porous_d2", "0"], "did you mean 'porous'"),
         (["run", "porous", "porous_d22", "0"], "did you mean 'porous_d2'"),
         (["run", "digits", "kl-jk0", "0"], "did you mean 'kl-jko'"),

@@ -1,4 +1,4 @@
-"""No dead link in the notebooks, the README or CONTRIBUTING, and an index that lists what there is."""
+"""No dead link in the notebooks, the report, the README or CONTRIBUTING, and an index that lists what there is."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,9 @@ from companion.form import load, source
 from gwf.paths import NOTEBOOKS, ROOT
 
 CHAPTERS, EXPERIMENTS = (sorted((NOTEBOOKS / folder).glob("*.ipynb")) for folder in ("chapters", "experiments"))
-TEXTS = sorted([*NOTEBOOKS.rglob("*.ipynb"), *ROOT.glob("*.md")])
+TEXTS = sorted(
+    [*NOTEBOOKS.rglob("*.ipynb"), *ROOT.glob("*.md"), *ROOT.glob("report/*.md"), *ROOT.glob("report/sheets/*/*.md")]
+)
 #: Targets of [text](target) and of <img src="target">.
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)|src=\"([^\"]+)\"")
 CLAIM = re.compile(r"\b(?:gwf|sjko|vwgf|w2fe|proposal)-[A-Z]\d+\b")

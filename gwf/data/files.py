@@ -19,8 +19,7 @@ FILES = {
 def absent(name, folder=None):
     """What is missing of a data set in `folder` (absolute, or relative to the repository; None: `datasets/`): file names.
 
-    Empty for a data set that comes with the repository, and where one complete set of files is there; otherwise the
-    missing files of the first set.
+    Empty where a complete set of files is there, or none is needed; otherwise the missing files of the first set.
     """
     folder = DATASETS if folder is None else ROOT / folder
     missing = [[file for file in files if not (folder / file).is_file()] for files in FILES.get(name, ())]

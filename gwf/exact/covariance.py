@@ -3,8 +3,7 @@ r"""Gaussian flows and JKO steps in d dimensions: sequences, discretisation floo
 The functional is KL(. | N(M, Sigma)) and the laws are N(m, C) with full covariance; nothing need commute. The step itself is
 `gwf.exact.gaussian.jko_step_cov`; here is a second closed form of it, derived independently (`jko_step_by_square_root`),
 and what the studies of Ornstein-Uhlenbeck processes need. Derivations are in the chapter flows.
-
-Sources by key: vwgf (the OU recipe, the Crank-Nicolson variant, moment fits), sjko (an OU recipe, of jko-icnn), gwf (order).
+Sources by key: vwgf (the OU recipe, the Crank-Nicolson variant, moment fits), sjko (an OU recipe), gwf (order).
 """
 
 import numpy as np
@@ -58,8 +57,7 @@ def ou_flow_cov(m, C, M, Sigma, t):
 
     .. math:: m(t) = M + P (m - M), \qquad C(t) = \Sigma + P (C - \Sigma) P, \qquad P = e^{-t \Sigma^{-1}}
 
-    Arguments as in `jko_step_by_square_root`; returns m(t), C(t). The covariance solves
-    dC/dt = 2 I - Sigma^{-1} C - C Sigma^{-1}.
+    Arguments as in `jko_step_by_square_root`; returns m(t), C(t), with dC/dt = 2 I - Sigma^{-1} C - C Sigma^{-1}.
     """
     in_range(t, 0, np.inf, "t")
     m, c, U, M, S, V = two_laws(m, C, M, Sigma, (False, True), ("C", "Sigma"))

@@ -39,14 +39,12 @@ class Bins:
     half: np.ndarray
 
     def cdf(self, x):
-        """Distribution function, piecewise linear."""
         corners = np.column_stack([self.y - self.half, self.y + self.half]).ravel()
         total = np.cumsum(self.mass)
         values = np.column_stack([total - self.mass, total]).ravel()
         return np.interp(x, corners, values)
 
     def pdf(self, x):
-        """Density, piecewise constant."""
         j = np.clip(np.searchsorted(self.y - self.half, x, side="right") - 1, 0, self.y.size - 1)
         return np.where(np.abs(x - self.y[j]) <= self.half[j], self.mass[j] / (2 * self.half[j]), 0.0)
 
@@ -125,10 +123,8 @@ def semidiscrete_step(source, y, b, tau, tolerance=1e-9, iterations=500, start=N
         Increasing positions and positive weights of the target (else `UsageError`); b sums to 1.
     tau : float in (0, 1e12]
         Euclidean step: the cost is |x - y|^2 / (2 tau).
-    tolerance : float
-        On the sum of the absolute residuals, a probability; `RuntimeError` if not reached. Ten atoms reach 1e-14.
-    iterations : int
-        Most Newton steps.
+    tolerance, iterations : float, int
+        On the sum of the absolute residuals, a probability, `RuntimeError` if not reached; most Newton steps.
     start : array_like (m,), optional
         Potential to start from; zero (the nearest-atom cells) by default.
     """
@@ -178,7 +174,7 @@ def semidiscrete_sequence(source, y, b, tau, steps):
 def relaxed_masses(v, y, tau):
     r"""int over cell j of exp(-(|x - y_j|^2/(2 tau) - v_j)) phi(x) dx for the standard normal density phi, (m,).
 
-    With c = 1 + 1/tau the integrand is Gaussian of precision c about y_j/(tau c), times exp(v_j - y_j^2/(2 tau c)/1).
+    With c = 1 + 1/tau the integrand is Gaussian of precision c about y_j/(tau c), times exp(v_j - y_j^2/(2 tau c)).
     """
     precision = 1 + 1 / tau
     centre = y / (tau * precision)

@@ -12,16 +12,9 @@ import torch
 class Field:
     """A velocity field: in closed form on samples, unless a subclass learns potentials. Knows nothing about data.
 
-    Attributes
-    ----------
-    title : str
-        Name of the functional for people; `gwf.fields.title` adds "critic" where it is learned.
-    potentials : tuple of str
-        Names of the networks that it learns; empty in closed form.
-    critic_steps : int
-        Updates of the potentials per time step.
-    needs_other : bool
-        Whether `other`, a second generated batch that is independent of the first, is looked at.
+    `title` names its functional for people; `gwf.fields.title` adds "critic" where it is learned. `potentials` names
+    the networks that it learns, `critic_steps` counts their updates per time step. `needs_other` says whether `other`,
+    a second generated batch that is independent of the first, is looked at.
     """
 
     title = ""
@@ -30,15 +23,8 @@ class Field:
     needs_other = False
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at generated x (n, ...), for data y (m, ...); shaped as x is.
-
-        Parameters
-        ----------
-        other : Tensor (k, ...)
-            A second generated batch, where `needs_other`.
-        generator : torch.Generator
-            Stream of random directions, where there are any.
-        """
+        """V at generated x (n, ...), for data y (m, ...), shaped as x is; `other` (k, ...) is a second generated batch,
+        where `needs_other`, and `generator` draws random directions, where there are any."""
         raise NotImplementedError
 
     @torch.no_grad()

@@ -16,8 +16,7 @@ from gwf.fields.base import Field
 class Drifting(Field):
     """The field as written down, with the Gaussian kernel exp(-|x - y|^2 / (2 reg)).
 
-    `reg` > 0, the square of the kernel's width, is in units of the cost |x - y|^2 / 2, or a multiple of its batch mean
-    if `relative`.
+    `reg` > 0, the square of the kernel's width, is in units of |x - y|^2 / 2, or of its batch mean if `relative`.
     """
 
     title = "drifting"

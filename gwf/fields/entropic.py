@@ -44,12 +44,11 @@ def potentials(C, reg, iterations, relaxation=math.inf, g=None):
     Parameters
     ----------
     C : Tensor (n, m)
-    reg : float or Tensor ()
-        Entropic temperature, > 0, in units of the cost. A tensor is not looked at, which would wait for a GPU.
+    reg, relaxation : float or Tensor ()
+        Entropic temperature, > 0, and weight in (0, inf], of which small values let data points go unserved: in units
+        of the cost. A tensor is not looked at, which would wait for a GPU.
     iterations : int
         At least 1. `UsageError` for a parameter out of range.
-    relaxation : float or Tensor ()
-        In (0, inf]; small values let data points go unserved. In units of the cost.
     g : Tensor (m,), optional
         Where to start, e.g. the potential of the step before.
     """
@@ -112,8 +111,9 @@ def cost(C, f, g, reg, relaxation=math.inf):
 def divergence(x, y, reg, iterations, tolerance=0.01):
     """S(mu, nu) = OT_reg(mu, nu) - OT_reg(mu, mu) / 2 - OT_reg(nu, nu) / 2 of two samples; at least 0, 0 if x = y.
 
-    In float64. `RuntimeWarning` where one of the three plans has not converged: it misses the masses of its target by more
-    than the share `tolerance` of all mass. `UsageError` for `reg` or points that are not finite. Source: J. Feydy et al. Interpolating between optimal transport and MMD using Sinkhorn divergences. AISTATS 2019.
+    In float64. `RuntimeWarning` where one of the three plans has not converged: it misses the masses of its target by
+    more than the share `tolerance`. `UsageError` for `reg` or points that are not finite. Source: J. Feydy et al.
+    Interpolating between optimal transport and MMD using Sinkhorn divergences. AISTATS 2019.
     """
     in_range(reg, 0, 1e300, "reg", open_low=True)
     x, y = x.double(), y.double()

@@ -60,7 +60,6 @@ class LearnedMMD(Learned):
         self.features, self.weight = features, weight
 
     def loss(self, x, y, generator):
-        """-MMD^2 + weight * penalty."""
         u_nu, price = interpolated(self.features, x, y, generator)
         return self.weight * price - self.contrast(self.features(x), u_nu)
 
@@ -104,10 +103,8 @@ class ScaledMMD(LearnedMMD):
             return u, 1 / (1 + 10 * slope.flatten(1).square().sum(1).mean())
 
     def loss(self, x, y, generator):
-        """-s MMD^2."""
         u_nu, s = self.scale(y, generator)
         return -s * mmd2(self.features(x), u_nu)
 
     def velocity(self, x, y, other=None, generator=None):
-        """s times that of MMD."""
         return self.scale(y, generator)[1].detach() * super().velocity(x, y)

@@ -1,7 +1,7 @@
 r"""Velocity fields with potentials, V = -grad h, that are learned beside the map.
 
 `gwf.fields.w2.DualField` learns the two potentials of W2; `FunctionalField` descends the map's loss of any variational
-functional, `CriticField` the critic itself, which is the same for W1 and the plain f-divergences. Sources: w2fe (W2, W1), proposal (the family). Chapter `explicit`.
+functional, `CriticField` the critic itself. Sources: w2fe (W2, W1), proposal (the family). Chapter `explicit`.
 """
 
 import torch
@@ -53,7 +53,6 @@ class Learned(Field):
         return loss.detach()
 
     def velocity(self, x, y=None, other=None, generator=None):
-        """V = -grad h at x, without graph."""
         return -slope_of(self.potential, x)
 
     def __call__(self, x, y=None, other=None, generator=None):
@@ -68,7 +67,6 @@ class Learned(Field):
         return self._networks
 
     def state_dict(self):
-        """Networks and optimiser."""
         return {name: net.state_dict() for name, net in self._networks.items()} | {
             "optimiser": self.optimiser.state_dict()
         }
@@ -82,9 +80,8 @@ class Learned(Field):
 class CriticField(Learned):
     """-grad h of the critic of a variational functional: for W1 the field of unit speed, for KL the score difference.
 
-    Right where h is the first variation of F, that is for W1 and the plain f-divergences; not for `chi2_tight`
-    (sign and scale are free), `js_ns` (another loss) or D(nu || mu), whose first variation is -f*(h): `FunctionalField`
-    serves all.
+    Right where h is the first variation of F, for W1 and the plain f-divergences; not for `chi2_tight` (sign and scale
+    are free), `js_ns` (another loss) or D(nu || mu), of first variation -f*(h): `FunctionalField` serves all.
 
     Parameters
     ----------
@@ -110,7 +107,6 @@ class CriticField(Learned):
         self.penalty_of = penalty_of or penalty(self.functional.penalty)
 
     def loss(self, x, y, generator):
-        """-bound + weight * penalty."""
         u_nu, value = self.penalty_of(self.critic, x, y, generator)
         return self.functional.critic_loss(self.critic(x), u_nu) + self.weight * value
 

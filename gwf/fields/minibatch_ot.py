@@ -41,5 +41,4 @@ class Independent(Field):
     title = "independent pairs"
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at x (n, ...), for as many data y (n, ...)."""
         return y - x

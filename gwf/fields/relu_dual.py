@@ -45,10 +45,7 @@ class Pass:
         return self.g[0][:n] @ self.hidden[0].weight
 
     def backward(self, r, u=None):
-        """Add the gradients of the weights for adjoints r (n, 1) of the values and u (k, d) of the first k slopes.
-
-        To be called once: it overwrites the pass.
-        """
+        """Add the weights' gradients for adjoints r (n, 1) of values, u (k, d) of the first k slopes; ends the pass."""
         v, z = u, self.z[0] * r
         for g, layer, ahead in zip(self.g, self.hidden, self.z[1:], strict=True):
             if v is not None:
@@ -75,16 +72,12 @@ def masked(a, z):
 
 
 def add(weight, gradient):
-    """Add to `weight.grad`."""
     weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
 
 
 @torch.no_grad()
 def backward(p, e, x, y, weight, generator=None, positive=0.0):
-    """Add the gradients of the penalised dual, plus positive E (h(x))_+^2, to the weights of p and e; returns its value.
-
-    Other arguments as in `critic_loss`.
-    """
+    """Returns `critic_loss` plus positive E (h(x))_+^2, and adds its gradients to those of the weights of p and e."""
     n = len(x)
     a, b = pairs_between(x, y, generator)
     P, E = Pass(p, torch.cat([y, x, a, b])), Pass(e, torch.cat([x, b]))

@@ -19,14 +19,12 @@ class Sinkhorn(Field):
 
     Parameters
     ----------
-    reg : float
+    reg, relative : float, bool
         Entropic temperature, > 0: in units of the cost, or a multiple of the batch's mean cost if `relative`.
     iterations : int
         Sinkhorn updates of both potentials.
-    relative : bool
     relaxation : float
-        Weight of the KL penalty that takes the place of the target's marginal, (0, inf], in the unit of `reg`; the self
-        term stays balanced.
+        Weight of the KL penalty for the target's marginal, (0, inf], in the unit of `reg`; self terms stay balanced.
     """
 
     title = "Sinkhorn"

@@ -22,7 +22,6 @@ class Sliced(Field):
         self.directions = directions
 
     def velocity(self, x, y, other=None, generator=None):
-        """V at x (n, ...), for data y (m, ...); directions from `generator`."""
         flat = x.flatten(1)
         n, d = flat.shape
         w = torch.randn(d, self.directions, generator=generator, device=x.device, dtype=x.dtype)

@@ -12,7 +12,8 @@ class DualField(Learned):
 
     Where mu has a density the optimal map is x - grad h(x), so V = -grad h is the displacement to it. The two
     potentials are networks, p on the data's side and h = -p + e on the generated side, with e a correction: h = -p
-    would be the W1 dual. `critic_loss` is the dual with its constraint as a penalty.
+    would be the W1 dual. `critic_loss` is the dual with its constraint as a penalty. Source: w2fe (W2-GAN's critic,
+    after J. Leygonie et al. 2019), from its description.
 
     Parameters
     ----------
@@ -20,16 +21,13 @@ class DualField(Learned):
         Potential on the data's side, and correction; x (n, ...) -> (n, 1).
     weight : float
         Of the penalties: w2fe's settings are 200 in the plane and 10 for images.
-    lr, betas : float, pair of float
-        Of Adam.
-    critic_steps : int
+    lr, betas, critic_steps : float, pair of float, int
+        Of Adam; its steps per time step.
     target : {"theory", "released"}
         "theory": V = -grad h. "released": V = grad p, which the released code follows; it differs by grad e, so its
         persistency 1 is not W2-GAN to the letter.
     positive : float
         Weight of a further penalty E (h(x))_+^2: 10 in w2fe's image experiments.
-
-    Source: w2fe (W2-GAN's critic, after J. Leygonie et al. 2019), from its description.
     """
 
     title, name = "W2", "w2"
@@ -45,7 +43,6 @@ class DualField(Learned):
         self.released = nearest(target, ("theory", "released"), "target") == "released"
 
     def loss(self, x, y, generator):
-        """The penalised dual."""
         loss = critic_loss(self.p, self.e, x, y, self.weight, generator)
         if self.positive:
             loss = loss + self.positive * (self.e(x) - self.p(x)).clamp_min(0).square().mean()
@@ -62,7 +59,6 @@ class DualField(Learned):
         return -self.p(x) if self.released else self.e(x) - self.p(x)
 
     def velocity(self, x, y=None, other=None, generator=None):
-        """V = -grad h at x, without graph."""
         if not self.by_hand:
             return super().velocity(x)
         V = relu_dual.slope(self.p, x)

@@ -93,7 +93,6 @@ class MMD(mmd.MMD):
         return (c.sum(1, keepdim=True) * x - c @ y) / len(y)
 
     def value(self, x, y, generator=None):
-        """MMD^2 / 2."""
         return (self._mean(x, x) + self.of_data) / 2 - self._mean(x, y)
 
     def _mean(self, x, y):
@@ -147,11 +146,9 @@ class OptimalTransport(Equivariant, MinibatchOT):
         return super().velocity(x.detach(), y.detach()) + (x.detach() - x)
 
     def value(self, x, y, generator=None):
-        """W_2^2 / 2."""
         return torch.as_tensor(exact_plan(x, y)[0] / 2, dtype=x.dtype)
 
     def plan(self, x, y):
-        """The optimal plan."""
         return exact_plan(x, y)[1]
 
 
@@ -228,7 +225,6 @@ class OfFunction(Field):
         self.function, self.title = function, getattr(function, "__name__", type(function).__name__)
 
     def value(self, x, y, generator=None):
-        """F."""
         F = self.function(x, y)
         if not torch.is_tensor(F) or F.numel() != 1:
             found = f"a tensor of shape {tuple(F.shape)}" if torch.is_tensor(F) else repr(F)

@@ -163,8 +163,7 @@ def sliced_energy_distance(x, y, directions=500, seed=0):
     ----------
     x, y : array_like or Tensor, (n, d) and (m, d)
     directions : int
-        Lines; the relative error falls like directions^(-1/2), and in one dimension there is none. Time
-        directions (n + m) log(n + m), memory linear.
+        Lines: the relative error falls like directions^(-1/2), 0 if d = 1; time directions (n + m) log(n + m).
     seed : int
 
     Returns

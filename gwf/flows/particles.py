@@ -77,11 +77,9 @@ class Explicit:
         return float(self.F.value(x, self.y, look)) if hasattr(self.F, "value") else math.nan
 
     def masses(self, x):
-        """Weights (n,) of the particles x."""
         return np.full(len(x), 1 / len(x)) if self.weights is None else self.weights
 
     def w2(self, x):
-        """W_2 to y, by POT."""
         return math.sqrt(exact_plan(x, self.y, self.masses(x))[0])
 
     def plan(self, x):
@@ -133,7 +131,6 @@ class Atoms(Explicit):
         return on + (off * atoms.recession(divergence) if off else 0.0)
 
     def plan(self, x):
-        """Of the last step."""
         return self.found.plan
 
 
@@ -239,8 +236,7 @@ def flow(
         their variants in `gwf.divergences`, estimated by kernel densities, or by a critic (`estimate="critic"`). Or an
         object: `gwf.fields.base.Field`, `gwf.bounds.FDivergence`, or any differentiable F(x, y) of two tensors.
     step : float, optional
-        eps or tau, > 0. By default half the way of a transport field, the squared bandwidth of a kernel density, 1 for what is
-        learned or your own.
+        eps or tau, > 0; by default half the way of a transport field, a kernel density's bandwidth squared, else 1.
     steps : int
         Most steps.
     method : {"explicit", "jko"}
@@ -260,8 +256,7 @@ def flow(
     seed : int
         Of all that is random.
     **settings
-        Of the functional: `reg`, `relaxation` (lets outliers of y go), `kernel`, `bandwidth`, `directions`, ..., see
-        `gwf.flows.functionals`.
+        Of the functional: `reg`, `relaxation` (lets outliers of y go), `kernel`, ...: see `gwf.flows.functionals`.
 
     Returns
     -------

@@ -48,7 +48,6 @@ class Sinkhorn(fields.Sinkhorn):
         self.debias, self.of_data, self.warm = debias, 0.0, {}
 
     def prepare(self, y):
-        """Units, and the constant term."""
         unit = float(y.detach().var(0, correction=0).sum())
         if unit:
             number(self.reg if self.relative else self.reg / unit, 0, 1e6, "reg, in units of the variance of y,")

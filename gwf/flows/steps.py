@@ -49,9 +49,8 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
     Parameters
     ----------
     x : array_like or Tensor (n, d), or a law on the line
-        Atoms of mu; or an object with `cdf`, `pdf`, `ppf` and `isf`, such as `scipy.stats.norm(0, 1)`, or
-        `gwf.exact.grids.Bins`: a density with a second moment, of which no grid is taken. O(n m^2), on a line O(m) per
-        Newton step.
+        Atoms of mu; or an object with `cdf`, `pdf`, `ppf`, `isf`, such as `scipy.stats.norm(0, 1)` or
+        `gwf.exact.grids.Bins`: a density with a second moment, kept as it is. O(n m^2), on a line O(m), a Newton step.
     y : array_like or Tensor (m, d)
         Atoms of nu; for a law x an increasing grid (m,).
     tau : float
@@ -113,8 +112,7 @@ def jko_step(x, y, tau, divergence="kl", *, source="hard", a=None, b=None, toler
 def _on_the_line(law, y, tau, divergence, source, a, b, tolerance):
     r"""The semi-discrete step: its gap is sum_j b_j [Psi(t_j) + Psi*(-v_j) + v_j t_j] >= 0, t_j the ratio in cell j.
 
-    For the transport cost and the integral of the potential's transform share int |x - y_j|^2 / (2 tau) over the cells,
-    whose error the gap has twice.
+    The transport cost and the dual share int |x - y_j|^2 / (2 tau) over the cells, whose error the gap has twice.
     """
     if (divergence, source) != ("kl", "hard") or a is not None:
         raise UsageError(f"divergence = {divergence!r}, source = {source!r}: a law takes 'kl', 'hard' and no a")

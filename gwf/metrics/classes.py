@@ -21,8 +21,7 @@ def class_histogram(labels, classes=10):
 def total_variation(p, q):
     r"""Total variation distance :math:`\tfrac12 \sum_c |p_c - q_c|` between two vectors of shares (c,), in [0, 1].
 
-    It is the share of mass that would have to change class. `UsageError` unless both are non-negative and sum to 1
-    within 1e-6.
+    The share of mass that would have to change class. `UsageError` unless both are >= 0 and sum to 1 within 1e-6.
     """
     p, q = as_shares(p, "p"), as_shares(q, "q")
     if p.shape != q.shape:

@@ -16,8 +16,7 @@ def kid(x, y):
             + \frac{1}{m(m-1)} \sum_{i \ne j} k(y_i, y_j)
             - \frac{2}{nm} \sum_{i, j} k(x_i, y_j), \qquad k(a, b) = (a \cdot b / d + 1)^3.
 
-    All features are used, n, m >= 2. Its mean over samples of one and the same law is 0 for every n, so single values
-    may be negative.
+    Here n, m >= 2. Its mean over samples of one law is 0 for every n, so single values may be negative.
 
     .. [1] M. Binkowski, D. Sutherland, M. Arbel, A. Gretton. Demystifying MMD GANs. ICLR 2018, arXiv 1801.01401.
     """

@@ -48,25 +48,17 @@ def random_affine(x, stream):
 def train_lenet(digits, epochs, batch=100, lr=3e-3, seed=0, augment=True):
     """Train a `LeNet` on the train part of `digits` by cross-entropy, AdamW and a one-cycle learning rate.
 
-    The same arguments on the same machine with the same number of threads give the same weights, bit for bit.
+    The same arguments on the same machine with the same number of threads give the same weights, bit for bit. Returned
+    in evaluation mode, with `scale` set from the train digits.
 
     Parameters
     ----------
     digits : gwf.data.Images
         28x28 images; the test part is not looked at.
-    epochs, batch : int
-        Passes over the train part, 1 to 1000; images per update, 1 to their number. Else `UsageError`.
-    lr : float
-        Highest learning rate, in (0, 1], else `UsageError`.
-    seed : int
-        Of the streams for weights, order, augmentation and dropout.
-    augment : bool
-        Whether every image is moved by `random_affine` each time it is used.
-
-    Returns
-    -------
-    LeNet
-        In evaluation mode, with `scale` set from the train digits.
+    epochs, batch, lr : int, int, float
+        Passes, 1 to 1000; images per update, 1 to their number; highest rate, in (0, 1]. Else `UsageError`.
+    seed, augment : int, bool
+        Of weights, order, moves and dropout; whether `random_affine` moves every image each time it is used.
     """
     whole(epochs, 1, 1000, "epochs")
     whole(batch, 1, len(digits.train), "batch")
@@ -148,8 +140,7 @@ def save(net, path):
 def load(path=None):
     """The `LeNet` that `save` wrote, in evaluation mode, and the sha256 of its file: which extractor a number is of.
 
-    Without a path the embedded one, the yardstick of every table. `UsageError` if the file is missing or no such
-    weights.
+    Without a path the embedded one, the yardstick of every table. `UsageError` for no file, or one of other content.
     """
     path = verified("lenet.safetensors") if path is None else Path(path)
     try:

@@ -67,10 +67,8 @@ def two_sample_floor(sampler, n, p, repeats, rng):
     ----------
     sampler : callable
         `sampler(n, rng)` returns n >= 1 fresh points of the law, (n, d), and advances `rng`, numpy's or torch's.
-    p : float
-        Order of the distance, 1 <= p < inf.
-    repeats : int
-        Independent pairs, >= 2.
+    p, repeats : float, int
+        Order of the distance, 1 <= p < inf; independent pairs, >= 2.
 
     Returns
     -------

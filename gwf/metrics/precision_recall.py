@@ -10,9 +10,8 @@ from gwf.metrics.arrays import as_pair, row_blocks
 def precision_recall(real, fake, k=3):
     r"""Improved precision and recall [1]_ of features `fake` (m, d), with those of the data, `real` (n, d): shares.
 
-    The support of a set :math:`\Phi` is estimated by the union of closed balls :math:`B(\phi, r_k(\phi))`, where
-    :math:`r_k(\phi)` is the distance of :math:`\phi` to its k-th nearest other point of :math:`\Phi`,
-    1 <= k < min(n, m). Then
+    The support of a set :math:`\Phi` is estimated by the union of balls :math:`B(\phi, r_k(\phi))`, with
+    :math:`r_k(\phi)` the distance of :math:`\phi` to its k-th nearest other point, 1 <= k < min(n, m). Then
 
     .. math::
         \mathrm{precision} = \frac{\#\{\text{fake} \in \bigcup B(\text{real})\}}{n_{\text{fake}}}, \qquad

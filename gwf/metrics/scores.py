@@ -31,8 +31,7 @@ def ksd_scale(x):
 def ksd(x, score, beta):
     """Squared kernel Stein discrepancy, the formula of `gwf.flows.measures.ksd`, of samples x (n, d); U-statistic.
 
-    `score` (n, d) holds s = grad log nu at the samples, `beta` > 0 else `UsageError`. Source: the kernel and its scale
-    from vwgf; formula derived here.
+    `score` (n, d) holds grad log nu at x; `beta` > 0, else `UsageError`. Kernel, scale: vwgf; formula derived here.
     """
     x, score = as_pair(x, score, ("x", "score"), at_least=2)
     if not 0 < beta < math.inf:
@@ -92,7 +91,6 @@ class KernelDensity:
         return np.concatenate(out) - self._log_normaliser
 
     def sample(self, n, rng):
-        """(n, d) draws."""
         chosen = self.x[rng.integers(len(self.x), size=n)]
         return chosen + rng.standard_normal(chosen.shape) @ self.root.T
 
@@ -124,7 +122,6 @@ class GaussianMixture:
         return np.stack(columns, 1)
 
     def log_density(self, x):
-        """(n,)."""
         return logsumexp(self.log_parts(x), axis=1)
 
     def score(self, x):
@@ -135,7 +132,6 @@ class GaussianMixture:
         return sum(share[:, [j]] * pull for j, pull in enumerate(pulls))
 
     def sample(self, n, rng):
-        """(n, d) draws."""
         which = rng.choice(len(self.weights), size=n, p=self.weights)
         return self.means[which] + np.einsum("nij,nj->ni", self._roots[which], rng.standard_normal((n, self.d)))
 

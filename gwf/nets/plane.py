@@ -34,10 +34,7 @@ class PlaneMap(nn.Module):
 
 
 class PlanePotential(MLP):
-    """p(x), x (n, d) -> (n, 1): three hidden layers of `width` with ReLU, weights from N(0, .1^2), biases 0.
-
-    33,537 parameters at d = 2 and width 128.
-    """
+    """p(x), x (n, d) -> (n, 1): three ReLU layers, weights N(0, .1^2), biases 0: 33,537 at d = 2, width 128."""
 
     def __init__(self, d=2, width=128, depth=3, std=0.1):
         super().__init__(d, 1, width, depth, nn.ReLU)

@@ -1,11 +1,10 @@
 r"""4x4 convolutions of stride 2 for images of one channel, several times faster on a CPU.
 
-The library's kernels for a single channel are slow where this project needs them most: backwards with respect to
-the image (the map's loss, the R1 penalty) and forwards to an image. A 4x4 window of stride 2 and padding 1 looks at
-3x3 blocks of 2x2 pixels, so with those blocks as channels (`pixel_unshuffle`) it is a 3x3 convolution of stride 1
-from or to 4 channels, for which the kernels are fast. The classes hold the parameters of `torch.nn.Conv2d` and
-`torch.nn.ConvTranspose2d` and compute the same function (tests: to rounding); only the kernel they call differs.
-`benchmarks/updates.py` prints the gain.
+The library's kernels for a single channel are slow where this project needs them most: backwards with respect to the
+image (the map's loss, the R1 penalty) and forwards to an image. A 4x4 window of stride 2 and padding 1 looks at 3x3
+blocks of 2x2 pixels, so with those blocks as channels (`pixel_unshuffle`) it is a 3x3 convolution of stride 1 from or
+to 4 channels, for which the kernels are fast. The classes hold the parameters of `torch.nn.Conv2d` and
+`torch.nn.ConvTranspose2d` and compute the same function to rounding (gain: `benchmarks/updates.py`).
 """
 
 import torch

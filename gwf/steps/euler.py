@@ -26,13 +26,10 @@ class Euler:
 
     Parameters
     ----------
-    T, optimiser : torch.nn.Module, torch.optim.Optimizer
-        z (m, ...) -> x (m, ...), and the optimiser over its weights.
-    field : see `gwf.fields.learned`
-    eps : float
-        Euler step, > 0; 1 goes all the way of a W2 field.
-    persistency : int
-        Steps on one frozen target, at least 1.
+    T, field, optimiser : torch.nn.Module, gwf.fields.base.Field, torch.optim.Optimizer
+        z (m, ...) -> x (m, ...), its velocity, and the optimiser over its weights.
+    eps, persistency : float, int
+        Euler step, > 0, of which 1 goes all the way of a W2 field; steps on one frozen target, at least 1.
     """
 
     def __init__(self, T, field, optimiser, eps=1.0, persistency=1):
@@ -45,8 +42,7 @@ class Euler:
     def update(self, z, y, z_other=None, generator=None):
         """One time step on latents z and data y. Returns the mean of |T(z) - zeta|^2 before it, a scalar tensor.
 
-        `z_other` are the latents of the second generated batch, for fields that need one. The map stays in training
-        mode; a batch norm in it sees z and z_other apart.
+        `z_other`: latents of the second generated batch, where the field needs it; a batch norm sees the two apart.
         """
         x = self.T(z)
         other = None
@@ -105,10 +101,8 @@ def particle_flow(field, x, data, eps, steps, generator=None, other=None, batch=
 
     Parameters
     ----------
-    field : see `gwf.fields.learned`
-        Its critics, if any, are improved before each step.
-    x : Tensor (n, d)
-        Start; not changed. Returned is the end.
+    field, x : gwf.fields.base.Field, Tensor (n, d)
+        Critics, if any, are improved before each step; the start, which is not changed: returned is the end.
     data : Tensor (m, d), or callable (n, generator) -> Tensor
         A fixed cloud, or a sampler of fresh batches.
     eps : float or callable step -> float

@@ -89,9 +89,7 @@ class ICNNStep(Players):
         Carries on from step to step (as does its Adam, which jko-icnn renews). Start it at the identity.
     log_nu : callable
         x (n, d) -> (n,), up to a constant; differentiable.
-    tau : float
-        > 0.
-    log_det_of : ExactLogDet or StochasticLogDet
+    tau, log_det_of : float > 0, ExactLogDet or StochasticLogDet
     """
 
     def __init__(self, psi, log_nu, tau, *, lr, log_det_of=None):

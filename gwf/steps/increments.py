@@ -5,9 +5,8 @@ Each step trains one increment on particles of mu_{k-1}
     min_T max_r  E|X - T(X)|^2 / (2 tau) + E A(r(T(X))) - E_R B(r(Z)),    X ~ mu_{k-1}, Z ~ R        (vwgf, equation 8)
 
 and the four choices stay apart: the functional with its reference (`gwf.steps.references`), the time step
-(`VariationalStep`, or `gwf.steps.icnn.ICNNStep`), the map (`Composition` with its `ParticleCache`), the
-relaxation (here none: the source is hard). `compositions` is the one loop for all of them. The other way, a whole map from
-mu_0, is `gwf.steps.jko`.
+(`VariationalStep`, or `gwf.steps.icnn.ICNNStep`), the map (`Composition` with its `ParticleCache`), the relaxation
+(none: the source is hard). `compositions` is the one loop for all; a whole map from mu_0 is in `gwf.steps.jko`.
 """
 
 import copy
@@ -132,10 +131,8 @@ class VariationalStep(Players):
         `begin(k, x)`, `sample(n, generator)`, `bound(u_mu, u_reference)`, `energy(u_mu, x)`.
     T, r : torch.nn.Module
         x (n, d) -> (n, d) and -> (n, 1).
-    tau : float
-        > 0; Euclidean, no division by d. May be changed between steps, as may `rates`.
-    stream : torch.Generator
-        Of the reference's draws.
+    tau, stream : float, torch.Generator
+        Euclidean step > 0, not divided by d, which may change between steps as `rates` may; of the reference's draws.
     critic_updates, map_updates : int
         Updates of r and of T for every batch, 3 and 1 in vwgf's OU. All see the same z and y.
     """
@@ -159,7 +156,6 @@ class VariationalStep(Players):
         return proximal(x, z, self.tau) + self.functional.energy(self.r(x), x)
 
     def begin(self, k, x):
-        """Start of step k, with particles x (n, d) of mu_k."""
         self.functional.begin(k, x)
 
     def update(self, z):
@@ -178,7 +174,7 @@ def compositions(step, cache, *, steps, iterations, batch, stream, first=None):
 
     `maps` is the `Composition` so far, k = len(maps); a schedule of tau or of rates sets them in the loop's body. The
     learning rates fall to zero along a cosine in each step, so that the noise of batches has died out when T is frozen;
-    vwgf keeps them constant within a step.
+    vwgf keeps them constant within a step. `FloatingPointError` for a step that ends with a loss that is not finite.
 
     Parameters
     ----------
@@ -190,11 +186,6 @@ def compositions(step, cache, *, steps, iterations, batch, stream, first=None):
         Batches per step and their size, at least 1, as `steps` is (else `UsageError`); `stream` draws them.
     first : int, optional
         Batches of the first step, which starts from untrained networks; `iterations` unless given.
-
-    Raises
-    ------
-    FloatingPointError
-        A step ends with a loss that is not finite.
     """
     for name, value in (("steps", steps), ("iterations", iterations), ("batch", batch)):
         if not value >= 1:
@@ -225,8 +216,7 @@ def passes(K, N0, N, how, cache=0):
     twice and the frozen T_k once, 3 (N0 + N (K - 1)). With a particle cache of `cache` batches an iteration costs 2,
     and moving the cache on costs `cache` ("cache") or k `cache` ("resimulated") passes after step k. (`VariationalStep`
     computes T(y) once and needs 1, not 2.) Source: sjko, section 4.2 for the orders; counts derived here.
-
-    Raises `UsageError` for K, N0, N < 1, cache < 0 or an unknown `how`.
+    `UsageError` for K, N0, N < 1, cache < 0 or an unknown `how`.
     """
     nearest(how, HOW, "way of drawing")
     if min(K, N0, N) < 1 or cache < 0:

@@ -73,9 +73,8 @@ class VariationalStep:
 
     Parameters
     ----------
-    dual : EntropyDual
-    T : torch.nn.Module
-        x (n, d) -> (n, d), best started at the identity.
+    dual, T : EntropyDual, torch.nn.Module
+        The map, x (n, d) -> (n, d), is best started at the identity.
     tau, weight : float
         Step > 0; factor of the internal energy.
     energies : sequence of callables
@@ -98,9 +97,8 @@ class VariationalStep:
 class VariationalFlow(Players):
     """A sequence of variational steps on a cache of particles x (n, d) of mu_0, float32.
 
-    The cache is pushed once through every new map, so the cost of a step does not depend on k. Map, network and
-    Adam's moments carry on from step to step; within each step the learning rates fall to zero along a cosine,
-    which quenches the noise of mini-batches (vwgf keeps them constant).
+    The cache is pushed once through every new map: the cost of a step does not depend on k. Map, network and Adam carry
+    on; within a step the learning rates fall to zero along a cosine, against the noise of batches (vwgf: constant).
 
     Parameters
     ----------
@@ -118,11 +116,9 @@ class VariationalFlow(Players):
         self.iterations, self.ratio_updates, self.batch, self.warm_up = iterations, ratio_updates, batch, warm_up
 
     def critic_loss(self, x, z, y):
-        """That of the step."""
         return self.step.ratio_loss(x, y)
 
     def map_loss(self, x, z, y=None):
-        """That of the step."""
         return self.step.map_loss(x, z)
 
     def advance(self):

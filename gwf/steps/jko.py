@@ -4,10 +4,9 @@ r"""The implicit (JKO) time step on whole maps.
 
 T_k is frozen and both maps see the same latent z ("matched latents"). Over all maps this is the JKO step
 mu_{k+1} = argmin_mu D(mu || nu) + W_2^2(mu, mu_k) / (2 tau) whenever mu_k has a density: E|T - T_k|^2 is the cost of
-one coupling of T# mu_0 and mu_k, hence at least W_2^2, and T = S o T_k with S the Monge map attains it. The chapter
-`jko_gaussian` derives this and shows it beside the exact solution. D is replaced by its variational bound, a
-supremum over critics, so each step is a saddle problem. With tau = infinity the proximal term is gone and what is
-left is the generative adversarial network of the functional.
+one coupling of T# mu_0 and mu_k, hence at least W_2^2, and T = S o T_k with S the Monge map attains it (chapter
+`jko_gaussian`). D is replaced by its variational bound, a supremum over critics, so each step is a saddle problem.
+With tau = infinity the proximal term is gone and what is left is the generative adversarial network of the functional.
 
 Every implicit method of this package is this step with a map, a functional and an anchor of its own: `proximal` is the
 term that they share, `Players` the alternating updates. Who sees the other play well is a matter of counts:
@@ -93,23 +92,16 @@ class JKO:
 
 
 class JKOStep:
-    """The saddle problem of one JKO step, for a functional, a map, a critic and a proximal term.
+    """The saddle problem of one JKO step: its two losses, whoever minimises them, on which data and how long.
 
         inf_T sup_h  bound(h; T# mu_0, nu) - weight * penalty(h) + (1 / (2 tau)) E |T - T_k|^2
 
-    It gives the two losses; who minimises them, on which data and how long, is the training loop's business.
-
     Parameters
     ----------
-    functional : gwf.bounds.Functional
-    critic : torch.nn.Module
-        x -> u (batch, 1), any real output.
-    prox : JKO
-    weight : float
-        Of the critic's penalty, >= 0.
-    every : int
-        The penalty is added, `every` times as heavy, to every `every`-th critic loss only. Its mean over the
-        updates is the same, and it is the dearest part of an update. Source: T. Karras et al. Analyzing and
+    functional, critic, prox : gwf.bounds.Functional, torch.nn.Module x -> u (batch, 1), JKO
+    weight, every : float, int
+        Weight >= 0 of the critic's penalty, which is added, `every` times as heavy, to every `every`-th critic loss:
+        its mean is the same, and it is the dearest part of an update. Source: T. Karras et al. Analyzing and
         improving the image quality of StyleGAN. CVPR 2020 ("lazy regularization").
     nonsaturating : bool
         Use the functional's non-saturating map loss where it has one.
@@ -151,8 +143,7 @@ class Players:
 
     A subclass gives the two losses, which are the equation of its step, and says what z and y are: latents and data of
     a whole map, particles and draws of a reference law of an increment. Both networks are trained in place by Adam,
-    with the learning rates `rates` and the critic's betas those of the map unless given; h is None for a step without
-    critic.
+    with the learning rates `rates` and the critic's betas those of the map unless given; h may be None.
     """
 
     def __init__(self, T, h, lr_map, lr_critic=None, betas=(0.5, 0.9), critic_betas=None):
@@ -226,10 +217,8 @@ class Alternation(Players):
         (n, generator) -> (n, d), draws of mu_0 and nu.
     tau : float in (0, inf]
         `inf` is the GAN of the functional; `per_dimension` as in `JKO`.
-    penalty : float
-        Weight of the functional's critic penalty, >= 0.
-    seed, device : int, torch.device
-        Of the streams (the networks' weights are the caller's).
+    penalty, seed, device : float, int, torch.device
+        Weight of the functional's critic penalty, >= 0; of the streams (the networks' weights are the caller's).
     """
 
     def __init__(
@@ -255,11 +244,9 @@ class Alternation(Players):
         self.streams = {name: generator(seed, name, device) for name in ("latent", "data", "penalty")}
 
     def critic_loss(self, x, z, y):
-        """-bound + penalty."""
         return self.step.critic_loss(x, y, self.streams["penalty"])
 
     def map_loss(self, x, z, y):
-        """The map's part of the bound plus the proximal term."""
         of_functional, proximal_term = self.step.map_loss(x, z, y)
         return of_functional + proximal_term
 
@@ -273,7 +260,6 @@ class Alternation(Players):
             self.update_map(z(), y() if self.step.functional.map_needs_data else None)
 
     def advance(self):
-        """T_k <- T: the end of a JKO step."""
         self.step.prox.advance()
 
 
@@ -312,7 +298,6 @@ class Increments:
         return z
 
     def cycle(self, critic_updates, map_updates):
-        """As `Alternation.cycle`, for S_k."""
         self.inner.cycle(critic_updates, map_updates)
 
     def advance(self):

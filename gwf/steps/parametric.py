@@ -44,10 +44,8 @@ class ParametricFlow:
         (theta (p,), z (n, ...)) -> x (n, d), twice differentiable in theta by `torch.func`.
     F : callable
         theta (p,) -> scalar tensor, F(mu_theta). Often `lambda theta: energy(T(theta, z))`.
-    z : torch.Tensor, (n, ...)
-        Latents: draws of mu_0, or the nodes of a quadrature of it.
-    weights : torch.Tensor, (n,), optional
-        Weights of the nodes, positive of sum 1 (else `UsageError`); 1/n each by default.
+    z, weights : torch.Tensor, (n, ...), (n,)
+        Draws of mu_0, or nodes of a quadrature of it; positive weights of sum 1 (else `UsageError`), 1/n by default.
     """
 
     def __init__(self, T, F, z, weights=None):
@@ -95,8 +93,7 @@ class ParametricFlow:
     def jko_step(self, theta_k, tau, tolerance=1e-12, iterations=300):
         """The minimiser of `objective`, from theta_k downhill by a damped Newton method; see `minimise`.
 
-        The objective never increases on the way, so F falls by at least the proximal term even where the problem is
-        not convex and the point found is a local minimiser.
+        The objective never increases on the way: F falls by at least the proximal term, at a local minimiser too.
         """
         tau = _positive(tau)
         return minimise(lambda theta: self.objective(theta, theta_k, tau), theta_k, tolerance, iterations)

@@ -1,7 +1,4 @@
-"""Gradient penalties on the critic: functions (critic, x, y, generator) -> (u(y), value) of generated x and data y.
-
-They return the critic's output on y as well, since some compute it on the way.
-"""
+"""Gradient penalties on the critic: functions (critic, x, y, generator) -> (u(y), value) of generated x and data y."""
 
 import torch
 
@@ -38,10 +35,7 @@ def lipschitz(critic, x, y, generator=None):
 
 
 def two_sided(critic, x, y, generator=None):
-    """(u(y), E (|grad u(x_a)| - 1)^2) between x and y: the penalty of WGAN-GP.
-
-    Source: I. Gulrajani et al. Improved training of Wasserstein GANs. NeurIPS 2017.
-    """
+    """(u(y), E (|grad u(x_a)| - 1)^2) between x and y: the penalty of WGAN-GP, I. Gulrajani et al., NeurIPS 2017."""
     norm = _slope_between(critic, x, y, generator)
     return critic(y), (norm - 1).square().mean()
 
@@ -56,5 +50,4 @@ PENALTIES = {"r1": r1, "lipschitz": lipschitz, "two_sided": two_sided, "interpol
 
 
 def penalty(name):
-    """The penalty called `name`."""
     return PENALTIES[name]

@@ -6,8 +6,7 @@ KL needs no samples of nu when nu's density is known up to a constant. For any r
 
 and only the first term is replaced by its bound [vwgf, section 5.2]. With R_k the Gaussian of mu_k's own mean and
 covariance, the ratio dmu/dR_k stays near 1 all along the flow: its network has little to learn and the batch mean of r
-over R_k a small variance. Against nu itself the ratio of the first steps is enormous, and its mean over a batch is
-nearly always missed.
+over R_k a small variance. Against nu itself the first ratios are enormous, and their batch means nearly always wrong.
 """
 
 import math
@@ -64,9 +63,6 @@ def moments(x):
     return m, gap.T @ gap / len(x)
 
 
-# Which reference in step k, for particles x of mu_k: functions (k, x) -> law to draw from.
-
-
 def moment_matched(k, x):
     """R_k, the Gaussian of the particles' own moments: the choice of vwgf."""
     return GaussianReference.fitted(x)
@@ -105,8 +101,7 @@ class KLThroughReference:
     .. math:: KL(T_\#\mu_k | \nu) = 1 + \sup_r E_{\mu_k}[\log r(T) + \log R_k(T) - \log\nu(T)] - E_{R_k} r
 
     Between Gaussians log r is quadratic at the optimum, so a quadratic log r makes the bound exact. `choose`
-    (k, particles of mu_k) is the `GaussianReference` of step k, `ratio` what the network's output means, see
-    `LOG_RATIO`. Source: vwgf, section 5.2.
+    (k, particles of mu_k) is the `GaussianReference` of step k, `ratio` a key of `LOG_RATIO`. Source: vwgf, sect. 5.2.
     """
 
     def __init__(self, log_nu, choose=moment_matched, ratio="log"):
@@ -114,11 +109,9 @@ class KLThroughReference:
         self.R = None
 
     def begin(self, k, x):
-        """Take the reference of step k."""
         self.R = self.choose(k, x)
 
     def sample(self, n, generator):
-        """(n, d) draws of the reference."""
         return self.R.sample(n, generator)
 
     def bound(self, u_mu, u_reference):
@@ -147,7 +140,6 @@ class AgainstSamples:
         """Nothing to refit: the reference is nu in every step."""
 
     def bound(self, u_mu, u_reference):
-        """E_mu A - E_nu B."""
         return self.energy(u_mu, None) - self.divergence.B(self.divergence.variable(u_reference)).mean()
 
     def energy(self, u_mu, x):
@@ -172,7 +164,6 @@ class MomentGaussian:
         return self
 
     def sample(self, n, generator):
-        """(n, d) draws."""
         return self.mean + torch.randn(n, len(self.mean), generator=generator, device=self.mean.device) @ self.root.T
 
     def log_density(self, x):

@@ -28,8 +28,6 @@ from gwf.bounds import LOG_2
 from gwf.steps.jko import Players, positive
 from gwf.steps.penalties import r1
 
-# The proximal cost.
-
 
 def first(x, z=None):
     """T_0(x, z) = x, the anchor of the first step."""
@@ -51,11 +49,9 @@ class Anchor:
 
     Parameters
     ----------
-    tau : float in (0, inf)
+    tau, latents : float in (0, inf), `matched` or `independent`
         Step size. With `per_dimension` (the released codes of sjko and uotm) |.|^2 is the mean over the d
         coordinates, and the Euclidean step d * tau. uotm's coefficient is kappa = 1 / (2 d tau).
-    latents : callable (z, generator) -> z
-        `matched` or `independent`.
     """
 
     def __init__(self, tau, per_dimension=True, latents=matched):
@@ -105,20 +101,11 @@ def likeliest(y, c, w):
     return y[best].detach(), c[best].detach()
 
 
-# The saddle problem.
-
-
 class SemiDualStep:
-    """Source hard: the saddle problem of one S-JKO step, for an entropy of the data, a potential and an anchor.
+    """Source hard: the saddle problem of one S-JKO step, for an entropy of the data, a potential and an `Anchor`.
 
-    Parameters
-    ----------
-    target : Entropy
-        Psi_2 of the data's marginal; `divergences.entropy("linear")` makes it hard (OTM).
-    v, anchor : torch.nn.Module, Anchor
-        Potential, y (n, d) -> (n,), and the cost.
-    weight : float
-        Weight of the penalty E_nu |grad v|^2 (R1), >= 0. sjko's released code halves the published one.
+    `target` is Psi_2 of the data's marginal, which `divergences.entropy("linear")` makes hard (OTM); `v` the potential,
+    y (n, d) -> (n,); `weight` that of the penalty E_nu |grad v|^2 (R1), >= 0, which sjko's released code halves.
     """
 
     def __init__(self, target, v, anchor, weight=0.0):
@@ -157,7 +144,6 @@ class RelaxedSourceStep(SemiDualStep):
         self.source = source
 
     def of_source(self, v, c):
-        """E Psi_1*(v - c)."""
         return self.source.conjugate(v - c).mean()
 
 
@@ -169,7 +155,6 @@ class AllPairsStep(RelaxedSourceStep):
     """
 
     def of_source(self, v, c):
-        """mean over i, j of Psi_1*(v_i - c_j)."""
         return self.source.conjugate(v[:, None] - c[None, :]).mean()
 
 
@@ -193,11 +178,7 @@ class NonSaturatingStep(SemiDualStep):
         return softplus(u_hat).mean() + softplus(-u).mean() - 2 * LOG_2 + price
 
     def map_loss(self, y, c, w):
-        """E [c + softplus(-D(T))]."""
         return choose(c + softplus(-self.v(y)), w)
-
-
-# The loop.
 
 
 def released_noise(k):
@@ -238,11 +219,9 @@ class SemiDualPlayers(Players):
         return y_hat, self.step.anchor(y_hat, *z, self.stream), w
 
     def critic_loss(self, x, z, y):
-        """The potential's loss on the likeliest images."""
         return self.step.potential_loss(*likeliest(*x), y)
 
     def map_loss(self, x, z, y):
-        """The map's loss on all of them."""
         return self.step.map_loss(*x)
 
 
@@ -264,25 +243,18 @@ def phases(
 ):
     r"""Train T and the potential of `step` through K steps, freezing T after each; networks and Adam carry on.
 
+    Yields k = 0, 1, ..., the phase that has just ended, with T as it left it; T_k is replaced by T afterwards.
+
     Parameters
     ----------
-    step : SemiDualStep
-    T : torch.nn.Module
-        Map (x, z) -> y, trained in place.
+    step, T : SemiDualStep, torch.nn.Module
+        T is a map (x, z) -> y, trained in place.
     sources, data : callable (n, generator) -> tensors
         x (n, d) and z (n, latent) as a pair; y (n, d). All draws are from `generator`.
     iterations : sequence of K ints
         Updates in each step, e.g. [N_0, N, N].
-    noise : callable k -> float
-        Standard deviation of the noise on the data in phase k.
-    schedule : callable share -> float
-        Factor of the learning rates at the share in [0, 1) of the phase.
-    progress : callable, optional
-
-    Yields
-    ------
-    k : int
-        The phase 0, 1, ... that has just ended, T as it left it; T_k is replaced by T afterwards.
+    noise, schedule : callable k -> float, callable share -> float
+        Standard deviation of the noise on the data in phase k; factor of the rates at a share in [0, 1) of a phase.
     """
     total, done = sum(iterations), 0
     players = SemiDualPlayers(step, T, generator, lr_map, lr_potential, betas)

@@ -44,11 +44,9 @@ class Trainer:
         return torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.9), fused=True)
 
     def draw_data(self):
-        """y, a batch of data."""
         return self.task.data(self.settings.batch, self.streams["data"])
 
     def draw_latent(self):
-        """z, a batch of latents."""
         return self.task.latent(self.settings.batch, self.streams["latent"])
 
     def fast(self, net):
@@ -104,12 +102,10 @@ class Average:
 
     @staticmethod
     def tensors(net):
-        """Weights and buffers."""
         return [tensor.detach() for tensor in (*net.parameters(), *net.buffers())]
 
     @torch.no_grad()
     def update(self):
-        """Move towards the network as it is now."""
         decay, self.begun = self.decay if self.begun else 0.0, True
         torch._foreach_lerp_(self.averaged, self.current, 1 - decay)
         for a, w in self.counts:
@@ -134,10 +130,7 @@ def distributed():
 
 
 def average_gradients(parameters):
-    """Average gradients over the processes of a distributed run; nothing in a single one.
-
-    By hand, since DistributedDataParallel's hooks do not mix with gradients of gradients.
-    """
+    """Average gradients over processes, by hand: DistributedDataParallel's hooks break gradients of gradients."""
     if not distributed():
         return
     for p in parameters:

@@ -28,8 +28,7 @@ def fingerprint(parameters):
 class Checkpoint:
     """The one checkpoint of a run, kept in its scratch `folder` until the run has ended.
 
-    `key` is the `fingerprint` of the run: a checkpoint of another one (the code was edited, a parameter changed) is
-    ignored.
+    `key` is the `fingerprint` of the run: a checkpoint of another one, of edited code or other parameters, is ignored.
     """
 
     def __init__(self, folder, key):

@@ -21,13 +21,11 @@ class Losses:
         self.v, self.prox, self.weight = v, prox, weight
 
     def critic_loss(self, x, y, generator=None, step=0):
-        """E k(z, v(T(z))) - E k(z, v(y)) + weight * penalty."""
         x, z = x[0].detach(), x[1]
         u, price = interpolated(self.v, x, y, generator)
         return kernels.paired(z, self.v(x)) - kernels.paired(z, u) + self.weight * price
 
     def map_loss(self, x, z, y):
-        """(-E k(z, v(T(z))), proximal term)."""
         return -kernels.paired(z, self.v(x[0])), self.prox.proximal(x[0], z)
 
 
@@ -55,7 +53,6 @@ class CKJKO(implicit.JKO):
         return T, proximal.with_outputs(critic, z.shape[1])
 
     def push(self, z):
-        """(T(z), z)."""
         return self.quick(z), z
 
 

@@ -11,10 +11,7 @@ LATENT = 32
 
 
 class Task:
-    """Generate digits from mu_0 = N(0, I_32). Training sees the 4000 train digits.
-
-    The latents of the samples have a stream of their own under the run's `seed`, the same at every evaluation.
-    """
+    """Generate digits from mu_0 = N(0, I_32). Training sees the 4000 train digits."""
 
     #: Settings that suit the data set, of the steps that have them.
     defaults = {"batch": 64, "ema": 0.998, "n_samples": 4000, "per_dimension": True}

@@ -8,10 +8,7 @@ from gwf.seeding import generator
 
 
 class Task:
-    """Move mu_0 = U([-1, 1]^2) to eight Gaussians of standard deviation .1 on the unit circle (gwf's 2-D demo).
-
-    The latents of the samples have a stream of their own under the run's `seed`, the same at every evaluation.
-    """
+    """Move mu_0 = U([-1, 1]^2) to eight Gaussians of standard deviation .1 on the unit circle (gwf's 2-D demo)."""
 
     #: Settings that suit the data set, of the steps that have them.
     defaults = {"batch": 256, "ema": 0.99, "n_samples": 1000, "per_dimension": False}

@@ -15,8 +15,6 @@ CRITIC_STEPS = 5
 
 @dataclass(frozen=True)
 class EulerSettings(settings.Settings):
-    """Settings of `Euler`."""
-
     penalty: float = 10.0  # weight of the penalties of W2's dual, or of R1
     eps: float = 1.0  # Euler step; 1 goes all the way of a W2 field
     persistency: int = 5  # updates of the map on one frozen target
@@ -54,7 +52,6 @@ class Euler(base.Trainer):
         return T, nn.ModuleList(critics[:count])
 
     def phase(self):
-        """Number of the Euler step."""
         return (self.step - 1) // self.settings.persistency + 1
 
     def freeze(self):

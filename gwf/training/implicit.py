@@ -10,8 +10,6 @@ from gwf.training import base, settings
 
 @dataclass(frozen=True)
 class GANSettings(settings.Settings):
-    """Settings of `GAN`."""
-
     phase: int = 250  # updates of the map per JKO step; without the proximal term they are only counted
     penalty_every: int = 4  # R1 is added to every so many-th critic loss, that many times as heavy
     nonsaturating: bool = False  # the functional's non-saturating map loss, where it has one
@@ -22,8 +20,6 @@ class GANSettings(settings.Settings):
 
 @dataclass(frozen=True)
 class JKOSettings(GANSettings):
-    """Settings of `JKO`."""
-
     tau: float = 0.5  # the step, in (0, inf]
     per_dimension: bool = (
         False  # the proximal term is a mean over coordinates, as in the papers' codes: Euclidean step d tau
@@ -31,9 +27,7 @@ class JKOSettings(GANSettings):
 
 
 class JKO(base.Trainer):
-    """The JKO step.
-
-    One update is, with x = T(z) evaluated once and the two nets' batches y and z:
+    """The JKO step, one update of which is, with x = T(z) evaluated once and the two nets' batches y and z:
 
         critic:  minimise  -bound(h(x), h(y)) + weight * penalty(h)         (no gradient reaches T)
         map:     minimise  F-part of the bound at x + |x - T_k(z)|^2 / (2 tau)   (with the critic just updated)
@@ -42,8 +36,7 @@ class JKO(base.Trainer):
     The papers' released loops draw a second z for the map's step; using x = T(z) again saves a pass through T and
     changes no expectation. Critic, optimisers and averages go on from one JKO step to the next, as there.
 
-    W1 uses the weight `lipschitz` at every update: its bound holds for Lipschitz critics only, which a rare penalty
-    would not keep.
+    W1 uses the weight `lipschitz` at every update: a rare penalty would not keep the critic as its bound needs it.
     """
 
     title = "JKO"
@@ -66,7 +59,6 @@ class JKO(base.Trainer):
         return divergences.has_critic(functional)
 
     def phase(self):
-        """Number of the JKO step."""
         return (self.step - 1) // self.settings.phase + 1
 
     def update(self):

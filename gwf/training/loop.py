@@ -35,12 +35,10 @@ class Stopwatch:
 
     @property
     def seconds(self):
-        """Seconds so far."""
         return self.before + (0.0 if self.began is None else time.monotonic() - self.began)
 
     @contextlib.contextmanager
     def paused(self):
-        """Stand still."""
         self.before, self.began = self.seconds, None
         yield
         self.began = time.monotonic()
@@ -53,29 +51,19 @@ def run(functional, step, dataset, seed, profile, settings=None, out=None, devic
     ----------
     functional, step, dataset : str
         Names in `gwf.training.recipes.functionals()`, `gwf.training.recipes.STEPS` and `gwf.training.tasks.TASKS`.
-    seed : int
-        Non-negative.
-    profile : str
-        Where checkpoint and times go: scratch/<profile>/.
+    seed, profile : int, str
+        Non-negative; where checkpoint and times go, scratch/<profile>/.
     settings : dict, optional
         Overrides of the method's settings, see `Settings` of its trainer.
     out : path, optional
         Folder for samples.npy (evaluations, n, ...), curve.csv (losses at every evaluation), model.safetensors (the
         averaged map) and settings.json (names and settings of the run); None writes nothing.
-    device : str
 
     Returns
     -------
-    samples : numpy.ndarray (evaluations, n, ...)
-        uint8 images or float32 points; the last ones are the result.
-    curve : pandas.DataFrame
-
-    Raises
-    ------
-    UsageError
-        For an unknown name or setting, or a value out of range: before anything trains.
-    NonFiniteLoss
-        With the step, the losses and the last good checkpoint, which is kept.
+    samples, curve : numpy.ndarray (evaluations, n, ...), pandas.DataFrame
+        uint8 images or float32 points; the last ones are the result. `UsageError` for an unknown name or setting or a
+        value out of range, before anything trains; `NonFiniteLoss` later on, and the last good checkpoint is kept.
     """
     trainer_of, task_of = recipes.get(functional, step), tasks.get(dataset)
     settings = complete(trainer_of.Settings, task_of.defaults, settings or {})

@@ -30,8 +30,7 @@ def keep_freed_memory():
 def prepare(device="cpu", threads=1, fast=False):
     """Set threads, allocator and whether products may be rounded (TF32, where `fast`), and return the `torch.device`.
 
-    Without `fast` they may not: a kernel sum or distance of close points would lose all its digits. `UsageError` if the
-    device does not exist here.
+    Rounded, distances of close points would lose all their digits. `UsageError` if there is no such device.
     """
     keep_freed_memory()
     torch.set_num_threads(threads)

@@ -20,8 +20,6 @@ from gwf.training.source import Shaped
 
 @dataclass(frozen=True)
 class MatchingSettings(settings.Settings):
-    """Settings of `Matching`."""
-
     ode_steps: int = 20  # of Euler's method per sample
 
 
@@ -56,7 +54,6 @@ class Matching(base.Trainer):
         return functional in ("independent", "minibatch_ot")
 
     def networks(self, functional):
-        """The flow; there is no critic."""
         return Flow(self.task.shape, self.settings.ode_steps).to(self.device), nn.ModuleList()
 
     def update(self):

@@ -28,8 +28,6 @@ class DescentSettings(settings.Settings):
 
 @dataclass(frozen=True)
 class ProximalSettings(DescentSettings):
-    """Settings of `Proximal`."""
-
     tau: float = 0.5  # the step, in (0, inf]
     per_dimension: bool = False  # as in `JKO`
 

@@ -80,5 +80,4 @@ def steps(functional):
 
 
 def names():
-    """Names of all recipes."""
     return [f"{functional}-{step}" for functional in functionals() for step in steps(functional)]

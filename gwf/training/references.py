@@ -53,7 +53,6 @@ class Gaussian(base.Trainer):
         return functional == "w2"
 
     def networks(self, functional):
-        """The map; there is no critic."""
         y = self.task.data(DRAWS, generator(self.task.seed, "reference", self.device))
         return self.map_of(y), nn.ModuleList()
 

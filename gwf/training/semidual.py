@@ -14,8 +14,6 @@ from gwf.training.source import Shaped
 
 @dataclass(frozen=True)
 class SJKOSettings(implicit.JKOSettings):
-    """Settings of `SJKO`."""
-
     independent: bool = False  # the anchor sees a latent of its own, as in sjko's algorithm
     noise: float = (
         0.0  # standard deviation of noise on the data in the first phase, 1/(k+1) of it in phase k; 1/32 as released
@@ -24,8 +22,6 @@ class SJKOSettings(implicit.JKOSettings):
 
 @dataclass(frozen=True)
 class OneStepSettings(SJKOSettings):
-    """Settings of `SourceFixed`."""
-
     phase: int = 10**8
 
 
@@ -36,7 +32,6 @@ class Losses:
         self.saddle = saddle
 
     def critic_loss(self, x, y, generator=None, step=0):
-        """The potential's loss."""
         return self.saddle.potential_loss(*sd.likeliest(*x), y)
 
     def map_loss(self, x, z, y):
@@ -46,10 +41,7 @@ class Losses:
 
 
 class SJKO(implicit.JKO):
-    """S-JKO: the source, image-shaped noise, is held fixed in each step; the first anchor is T_0(x, z) = x.
-
-    One evaluation of T serves both players. sjko's loop back-propagates through it twice, and halves the weight of R1.
-    """
+    """S-JKO: the source, image-shaped noise, is held fixed in each step; the first anchor is T_0(x, z) = x."""
 
     title = "S-JKO"
     Settings = SJKOSettings
@@ -118,7 +110,6 @@ class UOTM(SourceFixed):
     step_of = sd.RelaxedSourceStep
 
     def saddle(self, functional, v):
-        """Both marginals relaxed, Psi_1 = Psi_2."""
         psi = divergences.entropy(functional)
         return self.step_of(psi, psi, v, self.prox, self.settings.penalty)
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from gwf.errors import UsageError, in_range, nearest, whole
 
-#: Setting -> (lowest, highest, whether the lowest is excluded). Whether it is a whole number, a number or a switch is
-#: said by its annotation.
+#: Setting -> (lowest, highest, whether the lowest is excluded); its annotation says whether it is a whole number.
 RANGES = {
     "updates": (1, 10**8, False),
     "phase": (1, 10**8, False),

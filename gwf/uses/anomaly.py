@@ -186,7 +186,6 @@ class Mahalanobis(BaseEstimator):
         return self
 
     def score_samples(self, X):
-        """(n,), larger for more usual rows."""
         z = table_of(self, X, reset=False) - self.location_
         return -np.sqrt(np.einsum("ij,jk,ik->i", z, self.precision_, z))
 
@@ -204,7 +203,6 @@ class Neighbours(BaseEstimator):
         return self
 
     def score_samples(self, X):
-        """(n,), larger for more usual rows."""
         return -self.tree_.kneighbors(table_of(self, X, reset=False))[0].mean(1)
 
 

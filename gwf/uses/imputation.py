@@ -125,7 +125,6 @@ class _Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise UsageError(f"standardise = {self.standardise!r}: it must be True or False")
 
     def _solve(self, X):
-        """The table X, filled in by the loop."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         stream = torch.Generator().manual_seed(seed)
         scaled = torch.as_tensor((X - self.mean_) / self.scale_, dtype=torch.float32)
@@ -219,7 +218,6 @@ class SinkhornImputer(_Imputer):
         return tuple(V / x.shape[1] for V in velocities(x, y, self.temperature_, self.iterations))
 
     def _move(self, V, step):
-        """RMSprop."""
         self._squares = (0.99 * self._squares).addcmul(V, V, value=0.01)
         return self.lr * V / (self._squares.sqrt() + 1e-8)
 
@@ -275,7 +273,6 @@ class FlowImputer(_Imputer):
         )
 
     def _move(self, V, step):
-        """eps V."""
         return self.eps * (1 - step / self.steps) * V
 
 
