@@ -107,4 +107,5 @@ def test_the_example_runs(capsys):
 
 
 def test_it_is_short():
-    assert len(re.sub(r"<!-- \w+: .*?<!-- end -->", "", README, flags=re.S).split()) <= 1200
+    """All of it is, tables and commands included; what has no letter or digit is no word."""
+    assert len([word for word in README.split() if re.search(r"\w", word)]) <= 1200
