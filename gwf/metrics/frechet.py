@@ -79,6 +79,8 @@ def frechet_from_moments(mean_x, cov_x, mean_y, cov_y):
     cov_x, cov_y : array_like (d, d)
         Symmetric positive semi-definite, to 1e-6 of the largest eigenvalue (features may be float32). May be singular.
 
+    References
+    ----------
     .. [1] D. Dowson, B. Landau. The Frechet distance between multivariate normal distributions. J. Multivar. Anal. 12(3), 1982.
     """
     mean_x, mean_y = (np.asarray(m, dtype=np.float64) for m in (mean_x, mean_y))
