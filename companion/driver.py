@@ -36,7 +36,7 @@ from pathlib import Path
 
 import joblib
 
-from companion import claims, code, ledger, params, workspace
+from companion import claims, code, ledger, params, results, workspace
 from companion.engines import LOCK, Stages, environment, python
 from companion.files import read_file, shaped, write_text
 from companion.guard import alone, command_line, say, watch
@@ -302,8 +302,6 @@ def reproduce(
             ran = rounds(runner, found, todo, costs, composed)
             entered.result()
             if profile == "laptop":
-                from companion import results
-
                 measured = [found[name] for name in sorted(ran) if found[name].kind in ("run", "measure")]
                 results.say_beside_git([ROOT / stage.outs[0] for stage in measured])
         left = out_of_date - todo
