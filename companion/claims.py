@@ -70,7 +70,7 @@ class Outcome:
 class Band:
     """The acceptance band: part -> interval (low, high) `inside` which a claim holds; the first part is the claim.
 
-    `near` has wider intervals of parts that may hold in part; `why` says where the limits come from.
+    `near` has intervals of parts that may hold in part, there or inside; `why` says where the limits come from.
     """
 
     inside: dict
@@ -86,10 +86,11 @@ def ends(value):
 def grade(value, inside, near=(math.inf, -math.inf)):
     """2 where `value` lies in [low, high] = `inside`, 1 in `near`, 0 elsewhere; None for an interval that lies across an edge."""
     low, high = ends(value)
+    near = min(inside[0], near[0]), max(inside[1], near[1])
     for number, (least, most) in ((2, inside), (1, near)):
         if least <= low and high <= most:
             return number
-    return None if any(low <= most and least <= high for least, most in (inside, near)) else 0
+    return None if low <= near[1] and near[0] <= high else 0
 
 
 def verdict(values, band, toy=False):

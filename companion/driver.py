@@ -31,11 +31,12 @@ import sys
 import time
 from collections import defaultdict, namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 
 import joblib
 
-from companion import claims, code, ledger, params, workspace
+from companion import claims, code, ledger, params, results, workspace
 from companion.engines import LOCK, Stages, environment, python
 from companion.files import read_file, shaped, write_text
 from companion.guard import alone, command_line, say, watch
@@ -48,8 +49,8 @@ INPUTS = "results/inputs"
 SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter": 25.0, "claims": 3.0}
 #: Runs side by side, by engine: processes, one for each core and at most four; jobs in the queue of a cluster.
 SIDE_BY_SIDE = {"local": min(joblib.cpu_count(), 4), "slurm": 64}
-#: A stage of dvc.yaml: `kind` is "run" for `run@porous_d2-0`, `inputs` the name of its file below results/inputs.
-Stage = namedtuple("Stage", "name kind cmd deps outs inputs seed")
+#: A stage of dvc.yaml: `kind` is "run" for `run@porous_d2-0`, `case` "porous/porous_d2", `inputs` its file below results/inputs.
+Stage = namedtuple("Stage", "name kind cmd deps outs inputs seed case")
 
 
 def stages(composed):
@@ -68,7 +69,8 @@ def stages(composed):
             outs = [next(iter(out)) for out in body["outs"]]
             (inputs,) = [Path(path).stem for path in body["deps"] if path.startswith(INPUTS)]
             name = f"{kind}@{key}" if key else kind
-            found[name] = Stage(name, kind, body["cmd"], body["deps"], outs, inputs, fields.get("seed", 0))
+            case = "/".join(str(fields[word]) for word in ("dataset", "experiment", "case") if word in fields)
+            found[name] = Stage(name, kind, body["cmd"], body["deps"], outs, inputs, fields.get("seed", 0), case)
     return found
 
 
@@ -300,8 +302,6 @@ def reproduce(
             ran = rounds(runner, found, todo, costs, composed)
             entered.result()
             if profile == "laptop":
-                from companion import results
-
                 measured = [found[name] for name in sorted(ran) if found[name].kind in ("run", "measure")]
                 results.say_beside_git([ROOT / stage.outs[0] for stage in measured])
         left = out_of_date - todo
@@ -317,10 +317,11 @@ def reproduce(
 
 
 def rounds(runner, found, todo, costs, composed):
-    """The first seed of everything and a report of it, then the other seeds and the report; returns what ran."""
+    """The first seed of all but `late` ones and a report of it, then the rest and the report; returns what ran."""
     above, ran = needs(found), set()
     calculated = [found[name] for name in found if name in todo and found[name].kind in ("run", "train", "measure")]
-    first = [stage for stage in calculated if stage.seed == composed["seeds"][0]]
+    late = lambda stage: any(fnmatch(stage.case, pattern) for pattern in composed.get("late", []))
+    first = [stage for stage in calculated if stage.seed == composed["seeds"][0] and not late(stage)]
     others = [stage for stage in calculated if stage not in first]
     soon, in_all = (clock(costs.together(part, runner.jobs)) for part in (first, [found[name] for name in todo]))
     say(f"profile {composed['profile']}: {len(todo)} of {len(found)} stages to do, {runner.jobs} at a time")

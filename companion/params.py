@@ -24,7 +24,7 @@ from gwf.paths import CONF, NOTEBOOKS, ROOT
 
 PARAMS = ROOT / "params.yaml"
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
-GIVEN = {"profile", "report", "device", "seeds", "seeds_of", "experiments", "training", "also"}
+GIVEN = {"profile", "report", "device", "seeds", "seeds_of", "experiments", "training", "also", "late"}
 #: What a notebook depends on that reads nothing else: a stage of DVC cannot have fewer dependencies than the others.
 NOTHING = "data/SOURCES.txt"
 FOLLOWS = ("trainings", "runs", "shows", "chapters")
@@ -143,7 +143,7 @@ def validate(params, later=()):
         raise UsageError(f"params.yaml must be a group of parameters, not {params!r}")
     for key in params:
         nearest(key, GIVEN | set(FOLLOWS), "parameter")
-    if missing := sorted(GIVEN - {"seeds_of", "also", *params} | set(FOLLOWS) - {*params, *later}):
+    if missing := sorted(GIVEN - {"seeds_of", "also", "late", *params} | set(FOLLOWS) - {*params, *later}):
         raise UsageError(f"parameter {missing[0]} is missing")
     nearest(params["profile"], profiles(), "profile")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(params["device"])):
@@ -164,6 +164,8 @@ def validate(params, later=()):
             raise UsageError(f"{where}.{own.pop()} is given by the pipeline, not by a case")
         accept(path_of("train" if kind == "training" else name), settings, where)
     entries(params.get("also", {}), "also")
+    if not isinstance(late := params.get("late", []), list):
+        raise UsageError(f"late = {late!r} must be a list of patterns, such as [digits/*-fast]")
     known, lists = {word for _, *both, _ in cases(params) for word in both}, {"seeds": params["seeds"]}
     for case, seeds in entries(params.get("seeds_of", {}), "seeds_of"):
         lists[f"seeds_of.{nearest(case, known, 'case in seeds_of')}"] = seeds
@@ -211,8 +213,7 @@ def write(composed):
 def put(profile, overrides: list):
     """Compose a profile and write params.yaml; `UsageError` for a setting that no notebook or method has."""
     check_training(composed := compose(profile, overrides))
-    changed = write(composed)
-    print(f"params.yaml: profile {profile}", "written" if changed else "unchanged")
+    print(f"params.yaml: profile {profile}", "written" if write(composed) else "unchanged")
 
 
 main = command_line(main=put)

@@ -18,7 +18,7 @@ from gwf.errors import UsageError
 from gwf.exact.gaussian import fitted_map
 from gwf.metrics import sliced_w2
 from notebooks.experiments import adaptation_transports as ad
-from notebooks.experiments import trainings
+from notebooks.experiments import intervals
 from tests.notebook_code import load_notebook
 
 IDX = (
@@ -298,10 +298,10 @@ def test_the_smaller_of_two_means_lies_between_the_lesser_ends():
     rows += [(way, "a", seed, shift + seed) for way, shift in (("x", -1), ("y", 3)) for seed in range(3)]
     frame = pd.DataFrame(rows, columns=["direction", "method", "seed", "value"])
     pair = {"method": "a"}, {"method": "b"}
-    (low, high), words = trainings.smallest_gap(frame, *pair, "direction")
+    (low, high), words = intervals.smallest_gap(frame, *pair, "direction")
     assert (low, high) == pytest.approx((-2.4841, 2.4841), abs=1e-4) and words.endswith("+1.516 to +6.484 (y)")
     with pytest.raises(NotRun, match="no run of"):
-        trainings.smallest_gap(frame[:6], *pair, "direction")
+        intervals.smallest_gap(frame[:6], *pair, "direction")
 
 
 def test_maps_start_near_the_identity_and_every_method_takes_a_step():

@@ -154,6 +154,9 @@ def test_a_better_part_never_gives_a_worse_verdict(main, other):
 
 def test_grades_and_texts():
     assert [grade(value, (0, 1), (-1, 2)) for value in (0.5, 1.5, 3)] == [2, 1, 0]
+    # Across the edge between what is inside and what is near: near at least, in whichever way the band is written.
+    for near in ((1, 2), (0, 2)):
+        assert [grade(span, (0, 1), near) for span in ((0.2, 0.5), (0.5, 1.5), (0.5, 2.5), (2.5, 3))] == [2, 1, None, 0]
     assert show_interval(-math.inf, 2) == "at most 2" and show_interval(0, math.inf) == "at least 0"
     assert [show(value) for value in (0.26347, 3.1e-12, -3.1e-12, 0.0)] == ["0.2635", "< 1e-11", "> -1e-11", "0"]
 

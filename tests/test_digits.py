@@ -12,7 +12,7 @@ from gwf.data.embedded import digits, to_uint8
 from gwf.errors import UsageError
 from gwf.metrics.lenet import load
 from gwf.training import recipes, settings
-from notebooks.experiments import images, trainings
+from notebooks.experiments import images, intervals, trainings
 from tests.notebook_code import load_notebook
 
 
@@ -49,7 +49,7 @@ class TestComparisons:
         assert table["verdict"][0].startswith("one seed") and reading.startswith("Two seeds")
         assert "no ranking" in trainings.ties(frame, {"functional": "kl", "step": "jko", "seeds": 1}, "fd_lenet")
         with pytest.raises(NotRun, match="fewer than two seeds"):
-            trainings.interval(pd.Series([-3.0]))
+            intervals.interval(pd.Series([-3.0]))
 
     def test_ties_are_what_the_seeds_do_not_tell_apart(self):
         frame = trainings.gather(cases(kl_jko=[1.0, 1.1, 0.9], kl_gan=[1.1, 0.9, 1.2], w1_gan=[3.0, 3.3, 2.9]))
@@ -59,15 +59,15 @@ class TestComparisons:
     def test_ratios_are_geometric_means_with_an_interval_over_seeds(self):
         """Halved in three seeds by factors .5 c, c = 1/2, 1, 2: mean .5, half width of the logarithm 4.303 log(2) / sqrt(3)."""
         rows = pd.DataFrame({"step": ["gan"] * 3 + ["jko"] * 3, "seed": [0, 1, 2] * 2, "value": [8.0, 8, 8, 2, 4, 8]})
-        low, high = trainings.ratio(rows, {"step": "jko"}, {"step": "gan"})
+        low, high = intervals.ratio(rows, {"step": "jko"}, {"step": "gan"})
         reach = math.exp(4.302653 * math.log(2) / math.sqrt(3))
         assert (low, high) == pytest.approx((0.5 / reach, 0.5 * reach), rel=1e-5)
         # Pooled for each seed first: a second group with the inverse ratios leaves nothing.
         other = rows.assign(value=1 / rows["value"])
         both = pd.concat([rows.assign(group="a"), other.assign(group="b")])
-        assert trainings.ratio(both, {"step": "jko"}, {"step": "gan"}, ["group"]) == pytest.approx((1, 1))
+        assert intervals.ratio(both, {"step": "jko"}, {"step": "gan"}, ["group"]) == pytest.approx((1, 1))
         with pytest.raises(NotRun, match="no run"):
-            trainings.ratio(rows, {"step": "euler"}, {"step": "gan"})
+            intervals.ratio(rows, {"step": "euler"}, {"step": "gan"})
 
     def test_methods_alone_are_compared_and_in_order(self):
         found = cases(w1_jko=[1.0], kl_jko=[1.0], kl_gan=[1.0], sinkhorn_euler=[1.0], kl_dv_gan=[1.0])

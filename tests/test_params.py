@@ -186,10 +186,10 @@ def test_a_claim_is_found_in_any_case():
     assert driver.named("W2FE-c2") == "w2fe-C2"
 
 
-@pytest.mark.parametrize("seeds", [{}, {"restricted": [3]}])
-def test_what_is_tried_with_later_seeds_alone_is_shown_after_the_first_report(smoke, seeds):
-    """The first report has every sheet but that one; with it at the first seed (control) nothing waits."""
-    composed = smoke | {"seeds": [0, 1], "seeds_of": seeds}
+@pytest.mark.parametrize("waits", [{}, {"seeds_of": {"restricted": [3]}}, {"late": ["restricted/*"]}])
+def test_what_is_late_is_shown_after_the_first_report(smoke, waits):
+    """The first report has every sheet but that one; with it at the first seed, and not late (control), nothing waits."""
+    composed = smoke | {"seeds": [0, 1]} | waits
     composed |= params.follow(composed)
     found, parts = driver.stages(composed), []
     runner = SimpleNamespace(jobs=1, side_by_side=lambda names, above: parts.append(set(names)))
@@ -197,5 +197,5 @@ def test_what_is_tried_with_later_seeds_alone_is_shown_after_the_first_report(sm
     assert driver.rounds(runner, found, set(found), costs, composed) == set(found)
     first, others = parts
     shown = {name for name in found if name.startswith("show@")}
-    assert shown - first == ({"show@restricted"} if seeds else set())
+    assert shown - first == ({"show@restricted"} if waits else set())
     assert "claims" in first & others and "show@restricted" in others and "run@restricted-0" not in first & others

@@ -13,7 +13,7 @@ from gwf.fields.w2 import DualField, critic_loss
 from gwf.nets.plane import PlaneMap, PlanePotential
 from gwf.seeding import generator
 from gwf.steps.euler import Descent, Euler
-from notebooks.experiments.trainings import over
+from notebooks.experiments.intervals import over
 from tests.notebook_code import load_notebook
 
 ring = load_notebook("ring")

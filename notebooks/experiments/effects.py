@@ -9,7 +9,7 @@ from scipy import stats
 from companion import results
 from companion.claims import NotRun, show
 from gwf.errors import UsageError
-from notebooks.experiments import trainings
+from notebooks.experiments import intervals, trainings
 
 UNSTABLE = {"mmd_learned": "squared MMD", "mmd_scaled": "scaled MMD", "w1": "W1"}
 """Objectives that GWF calls unstable without the JKO step."""
@@ -73,8 +73,8 @@ def by_each(rows, measure):
 
 
 def gain(rows, *groups):
-    """Distance with the JKO step over that without: interval of the geometric mean, see `trainings.ratio`."""
-    return trainings.ratio(rows, {"step": "jko"}, {"step": "gan"}, groups)
+    """Distance with the JKO step over that without: interval of the geometric mean, see `intervals.ratio`."""
+    return intervals.ratio(rows, {"step": "jko"}, {"step": "gan"}, groups)
 
 
 def steadiness(rows):
@@ -183,7 +183,7 @@ def work(profile):
                 ratios += [np.log(jko / gan)] * trained
                 left_out += not trained
         with suppress(NotRun):
-            low, high = np.exp(trainings.interval(pd.Series(ratios, dtype=float)))
+            low, high = np.exp(intervals.interval(pd.Series(ratios, dtype=float)))
             row = {"functional": name, "seeds": len(ratios), "left out": left_out}
             found.append(row | {"updates with over without": np.exp(np.mean(ratios)), "low": low, "high": high})
     return pd.DataFrame(found)

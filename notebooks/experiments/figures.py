@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from companion import style
-from notebooks.experiments import trainings
+from notebooks.experiments import intervals, trainings
 
 KINDS = {
     "no JKO": ("gan", "ck_gan"),
@@ -106,7 +106,7 @@ def ratios_figure(frame, metric, name):
     for row, functional in enumerate(mean.index):
         values, hue = logs.xs(functional), style.colour(functional)
         if len(values) > 1:
-            axes.plot(np.exp(trainings.interval(values)), [row, row], color=hue, lw=1.6)
+            axes.plot(np.exp(intervals.interval(values)), [row, row], color=hue, lw=1.6)
         axes.plot(np.exp(values), np.full(len(values), row + 0.25), "|", color=hue, markersize=5)
         axes.plot(np.exp(values.mean()), row, "o", color=hue)
     axes.axvline(1, color=style.REAL, lw=1)

@@ -15,11 +15,12 @@ import yaml
 from scipy import stats
 
 from companion import results
-from companion.claims import NotRun, column
+from companion.claims import NotRun
 from companion.sheet import spread
 from companion.tables import summary
 from gwf import divergences, fields, paths
 from gwf.errors import UsageError
+from notebooks.experiments import intervals
 
 ORDER = (
     "kl",
@@ -217,7 +218,7 @@ def ties(frame, best, metric):
             continue
         methods = ({"functional": a, "step": b} for a, b in ((functional, step), (best["functional"], best["step"])))
         with suppress(NotRun):
-            low, high = ratio(values, *methods)
+            low, high = intervals.ratio(values, *methods)
             if low <= 1 <= high:
                 (rivals if high < 2 else spread_out).append(method_title(functional, step))
     said = f"Not told apart from it by the 95 % interval of the ratio over seeds: {'; '.join(rivals) or 'none'}"
@@ -233,76 +234,10 @@ def as_functional(frame):
     return frame.assign(functional=frame["functional"].mask(conditional, CONDITIONAL), step=steps)
 
 
-def differences(frame, first, second, keys):
-    """Value of `first` minus value of `second` on each set of shared `keys`, a Series; both are dicts column -> value."""
-    values = []
-    for chosen in (first, second):
-        rows = frame
-        for name, wanted in chosen.items():
-            rows = rows[column(rows, name) == wanted]
-        values.append(rows.set_index(keys)["value"])
-    return (values[0] - values[1]).dropna()
-
-
-def interval(values):
-    """95 % t interval of the mean of `values`, one per seed: (low, high). `NotRun` for fewer than two."""
-    if len(values) < 2:
-        raise NotRun("fewer than two seeds: no spread, no verdict")
-    reach = stats.t.ppf(0.975, len(values) - 1) * values.sem()
-    return values.mean() - reach, values.mean() + reach
-
-
-def by_seed(rows, number):
-    """Seed -> `number` of its rows."""
-    return pd.Series({seed: number(part) for seed, part in rows.groupby("seed")})
-
-
-def over(first, second, number):
-    """`number` of trainings `first` over that of `second`, paired by seed: 95 % interval of the geometric mean.
-
-    Both have columns seed and iteration, and `number` is of one seed's rows. All the iterations that a training had are a
-    least value, of what it did not reach: that leaves its side of the interval open.
-    """
-    numbers = [by_seed(rows, number) for rows in (first, second)]
-    above, below = (
-        (found >= by_seed(rows, lambda part: part["iteration"].max())).any()
-        for found, rows in zip(numbers, (first, second), strict=True)
-    )
-    low, high = np.exp(interval(np.log(numbers[0] / numbers[1]).dropna()))
-    return 0.0 if below else low, math.inf if above else high
-
-
-def smallest_gap(frame, first, second, group):
-    """Value of `first` minus value of `second`, paired by seed, in that group where the mean is smallest: (interval, words).
-
-    From 95 % t intervals, one per value of the column `group`: the smallest mean lies between the least of their lower ends
-    and the least of their upper ones. `NotRun` where no group has both.
-    """
-    gaps = differences(frame, first, second, [group, "seed"]).groupby(group, sort=False)
-    found = {name: interval(values) for name, values in gaps}
-    if not found:
-        raise NotRun(f"no run of {first} and {second}")
-    words = ", ".join(f"{low:+.3f} to {high:+.3f} ({name})" for name, (low, high) in found.items())
-    return tuple(map(min, zip(*found.values(), strict=True))), words
-
-
-def ratio(frame, first, second, groups=()):
-    """Value of `first` over value of `second`, paired by seed: 95 % interval of the geometric mean over seeds.
-
-    With `groups`, columns, the mean over all groups is taken for each seed first, of those seeds that have every group.
-    `first` and `second` are dicts column -> value; `frame` has a column value.
-    """
-    logs = differences(frame.assign(value=np.log(frame["value"])), first, second, [*groups, "seed"])
-    if logs.empty:
-        raise NotRun(f"no run of {first} and {second}")
-    seeds = logs.groupby("seed").agg(["mean", "size"])
-    return tuple(float(end) for end in np.exp(interval(seeds["mean"][seeds["size"] == seeds["size"].max()])))
-
-
 def verdict(rows):
     """What the ratio of JKO to no JKO, paired by seed, allows to say: a sentence."""
     try:
-        low, high = ratio(rows, {"step": "jko"}, {"step": "gan"})
+        low, high = intervals.ratio(rows, {"step": "jko"}, {"step": "gan"})
     except NotRun:
         return "one seed: no spread, no verdict"
     within = f"ratio {low:.2f} to {high:.2f}"
@@ -337,7 +272,7 @@ def paired(frame, metric, digits, compare=False):
     rows = []
     for functional in dict.fromkeys(values["functional"]):
         chosen = values[values["functional"] == functional]
-        difference = differences(chosen, {"step": "jko"}, {"step": "gan"}, ["seed"])
+        difference = intervals.differences(chosen, {"step": "jko"}, {"step": "gan"}, ["seed"])
         if not len(difference):
             continue
         means = chosen[chosen["seed"].isin(difference.index)].groupby("step")["value"].mean()
