@@ -60,7 +60,7 @@ def read(experiment, profile):
             raise UsageError(f"{short(file.parent)} lacks {lacking[0]}, which other seeds have: {how}")
         table, known = read_file(file), cases.setdefault(case, {}).setdefault(file.stem, [])
         if known and (list(table) != list(known[0])[1:] or table.empty != known[0].empty):
-            raise UsageError(f"{short(file)} has other columns, or other rows, than seed {known[0]['seed'].iloc[0]}")
+            raise UsageError(f"{short(file)} and seed {known[0]['seed'].iloc[0]}'s have other columns, or one is empty")
         table.insert(0, "seed", seed)
         known.append(table)
     if not cases:
