@@ -28,7 +28,7 @@ from tests.notebook_form import check
 BUDGETS = {"gwf": 10500, "companion": 2875, "website": 900}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}, "website": {"website", "companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
-CELLS = 9470
+CELLS = 9520
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
@@ -227,7 +227,7 @@ def test_what_notebooks_use_of_the_companion_is_there():
 
 def test_the_lock_is_short():
     # Git keeps it, and DVC reads it at every command.
-    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 17900
+    assert len((ROOT / "dvc.lock").read_text().splitlines()) < 19400
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
