@@ -42,7 +42,7 @@ KINDS = {
 VERDICTS = {
     "reproduced": "every part of the check lies in its band",
     "toy": "the same, at a scale far below the one that the claim speaks of",
-    "partly": "the main part lies in its band or near it, another part does not or could not be measured",
+    "partly": "the main part lies near its band, or in it while another part does not or could not be measured",
     "contradicted": "the main part lies outside its band",
     "undecided": "the interval of the main part lies across the edge of its band and of what is near it: more seeds may tell",
     "needs-gpu": "the claim is about a scale that a CPU does not reach",

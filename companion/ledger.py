@@ -90,13 +90,13 @@ def summary(frame):
     def counted(rows):
         return f"{len(rows)}: " + ", ".join(f"{count} {name}" for name, count in tally(rows).items() if count)
 
-    turned = (frame["control_verdict"] != "") & (frame["control_verdict"] != frame["verdict"])
-    exchanged = (turned & frame["control"].str.contains("exchanged")).sum()
+    turned = frame[(frame["control_verdict"] != "") & (frame["control_verdict"] != frame["verdict"])]
+    exchanged, undecided = turned["control"].str.contains("exchanged"), turned["control_verdict"] == "undecided"
     return (
         f"{len(frame) - others} claims of the five works and {others} of others. "
         f"Claims that are identities, counts, printed numbers or a matter of the literature, {counted(frame[~trained])}. "
         f"Claims that something has to be trained for, {counted(frame[trained])}. "
-        f"{turned.sum()} of {len(frame)} verdicts were turned by their control, {exchanged} of them by labels exchanged."
+        f"{len(turned)} of {len(frame)} verdicts were turned by their control, {undecided.sum()} of them to undecided, {exchanged.sum()} by labels exchanged."
     )
 
 

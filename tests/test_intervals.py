@@ -15,9 +15,11 @@ def runs(values, case="a", first=0):
     return pd.DataFrame({"case": case, "seed": range(first, first + len(values)), "value": values})
 
 
-def test_the_jackknife_of_a_mean_is_its_t_interval():
-    found = jackknifed(lambda frame: Outcome({"mean": frame["value"].mean()}, "Said."))(runs(VALUES))
-    assert found.text == "Said." and found.values["mean"] == pytest.approx(interval(pd.Series(VALUES)))
+@pytest.mark.parametrize("values", [VALUES, [1.0, 2.0, 3.0], [7.0, 8.0, 8.0, 8.0, 9.0]])
+def test_the_jackknife_of_a_mean_is_its_t_interval(values):
+    """Also where a seed is the mean itself, which does not change as it is left out."""
+    found = jackknifed(lambda frame: Outcome({"mean": frame["value"].mean()}, "Said."))(runs(values))
+    assert found.text == "Said." and found.values["mean"] == pytest.approx(interval(pd.Series(values)))
 
 
 def test_the_jackknife_of_a_ratio_of_means_is_near_the_interval_of_paired_ratios():

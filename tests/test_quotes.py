@@ -31,6 +31,8 @@ def ratios(low, high):
 def percent(low, high):
     """An interval of ratios of distances in per cent: `14 to 23 % nearer`, `16 % nearer to 2 % farther`, `4 to 26 %`."""
     near, far = (f"{100 * abs(1 - value):.0f}" for value in (low, high))
+    if low > 1:
+        return f"{near} to {far} % farther"
     return f"{far} to {near} % nearer" if high < 1 else f"{near} % nearer to {far} % farther"
 
 
@@ -114,3 +116,4 @@ def test_a_phrase_is_made_as_the_chapters_write_it():
     assert ratios(*span(words)) == ".33 to .61" and ratios(*span(words, "FD-SqueezeNet")) == "1.3 to 13"
     assert wider(words) == (0.3337, 13.11)
     assert percent(0.744, 0.959) == "4 to 26 % nearer" and percent(0.838, 1.021) == "16 % nearer to 2 % farther"
+    assert percent(1.162, 1.385) == "16 to 38 % farther"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -99,20 +100,32 @@ def jackknifed(measure):
 
     With theta_i the number without seed i, of n seeds, it is theta -+ t s / n^(1/2), with s the standard deviation of Tukey's
     pseudo-values n theta - (n - 1) theta_i; for a mean these are the seeds' own, and it is their t interval. n counts the
-    seeds on which the number depends; one that depends on fewer than two stays a number. Made for means, their ratios and
-    differences, also the least of a few; not for the largest error among seeds. `NotRun` for fewer than two seeds.
+    seeds that the number reads: that change it, or would with another left out. One that reads fewer than two stays a
+    number. Made for means, their ratios and differences, also the least of a few; not for medians, nor for the largest
+    error among seeds. `NotRun` for fewer than two seeds.
     """
+    apart = lambda first, second: not np.isclose(first, second, rtol=1e-12, atol=0)
 
     def spans(evidence):
-        outcome = measure(evidence)
-        left = [measure(without(evidence, seed)).values for seed in sorted(seeds_in(evidence))]
-        if len(left) < 2:
+        outcome, seeds = measure(evidence), sorted(seeds_in(evidence))
+        if len(seeds) < 2:
             raise NotRun("fewer than two seeds: no spread, no verdict")
+        left = {seed: measure(without(evidence, seed)).values for seed in seeds}
+
+        def reads(seed, name, value, far):
+            if apart(left[seed][name], value):
+                return True
+            with suppress(NotRun):  # a seed at the mean moves it once another is left out
+                return apart(measure(without(without(evidence, far), seed)).values[name], left[far][name])
+            return True
+
         values = dict(outcome.values)
         for name, value in values.items():
-            if not isinstance(value, tuple):
-                others = pd.Series([found[name] for found in left])
-                others = others[~np.isclose(others, value, rtol=1e-12, atol=0)]
+            if isinstance(value, tuple):
+                continue
+            far = max(seeds, key=lambda seed: abs(left[seed][name] - value))
+            if apart(left[far][name], value):
+                others = pd.Series([left[seed][name] for seed in seeds if reads(seed, name, value, far)])
                 if len(others) > 1:
                     low, high = interval((len(others) - 1) * others)
                     values[name] = value - (high - low) / 2, value + (high - low) / 2
