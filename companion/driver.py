@@ -82,11 +82,11 @@ def filled(entry, values):
 
 def needs(found):
     """Name -> names of the stages whose outputs it reads."""
-    makers = [(f"{out}/", stage.name) for stage in found.values() for out in stage.outs]
-    return {
-        name: {maker for dep in stage.deps for out, maker in makers if out.startswith(f"{dep}/")}
-        for name, stage in found.items()
-    }
+    makers = defaultdict(set)  # output, or a folder above it -> names of the stages
+    for out, name in ((out, stage.name) for stage in found.values() for out in stage.outs):
+        for folder in (Path(out), *Path(out).parents):
+            makers[folder.as_posix()].add(name)
+    return {name: set().union(*(makers.get(dep, ()) for dep in stage.deps)) for name, stage in found.items()}
 
 
 def status():
