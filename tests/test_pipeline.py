@@ -284,12 +284,7 @@ def kill_job(command):
 
 @pytest.mark.parametrize(
     "right, wrong, message",
-    [
-        ("updates: ", "updatez: ", "did you mean 'updates'"),
-        ("functional: w1", "functional: w11", "did you mean 'w1'"),
-        ("- 0", "- -1", "different whole numbers"),
-        ("restricted: {}", "restricted: {kay: 1}", "unknown parameter"),
-    ],
+    [("updates: ", "updatez: ", "did you mean 'updates'"), ("functional: w1", "functional: w11", "did you mean 'w1'")],
 )
 def test_a_wrong_parameter_stops_before_anything_runs(clone, killed, right, wrong, message):
     with clone.edited("conf/profile/smoke.yaml", right, wrong):
