@@ -63,13 +63,24 @@ def at_noise(step):
     return broken
 
 
-def by_each(rows, measure):
-    """(Interval that holds the intervals of `measure` by either extractor, those in words): what one alone sees is undecided."""
+def of_eyes(rows, measure):
+    """Extractor -> interval of `measure` by it. `NotRun` where there are no runs."""
     spans = {EYES[eye]: measure(part) for eye, part in rows.groupby("eye", sort=False)}
     if not spans:
         raise NotRun("the profile has none of these runs")
+    return spans
+
+
+def hull(spans):
+    """The interval that holds all of `spans`, a dict."""
     lows, highs = zip(*spans.values(), strict=True)
-    return (min(lows), max(highs)), ", ".join(f"{show(span)} by {name}" for name, span in spans.items())
+    return min(lows), max(highs)
+
+
+def by_each(rows, measure):
+    """(Interval that holds the intervals of `measure` by either extractor, those in words): what one alone sees is undecided."""
+    spans = of_eyes(rows, measure)
+    return hull(spans), ", ".join(f"{show(span)} by {name}" for name, span in spans.items())
 
 
 def gain(rows, *groups):
