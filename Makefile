@@ -37,8 +37,8 @@ PYTHON := $(shell $(FIND_PYTHON))
 endif
 
 PY := $(VENV)/bin/python
-# uv sets up in a quarter of pip's time where it is installed.
-INSTALL = $(if $(shell command -v uv),uv pip install --python "$(PY)","$(PY)" -m pip install) -c constraints.txt
+# uv sets up in a quarter of pip's time where it is installed; what is used is compiled when it is first imported.
+INSTALL = $(if $(shell command -v uv),uv pip install --python "$(PY)","$(PY)" -m pip install --no-compile) -c constraints.txt
 export PATH := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What is given on the command line, as one word of the shell.
