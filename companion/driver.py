@@ -2,7 +2,7 @@
 
 DVC's files say what there is to do (dvc.yaml) and what has been done (dvc.lock). The driver runs the stages' own
 commands side by side (`companion.engines`) and enters their outputs as `dvc commit` does (`companion.commit`); `dvc repro`
-and `dvc status` then agree. The first seed of everything comes first, then a complete report, then the other seeds and the report again.
+and `dvc status` then agree. The first seed of all but `late` cases comes first, then a complete report, then the rest and the report again.
 
 A profile other than `laptop` runs in a copy of the sources, scratch/profiles/<profile>, with DVC files of its own: it
 leaves no trace in params.yaml and dvc.lock, and what is edited meanwhile does not disturb it.
