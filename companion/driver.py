@@ -103,7 +103,7 @@ def stale(found, texts, said, reuse):
     `status` returned.
     """
     locked, ran = read_file(ROOT / "dvc.lock")["stages"], marks()
-    changed = defaultdict(set)  # name of a stage -> what DVC says of its files: modified, deleted, not in cache
+    changed = defaultdict(set)  # name of a stage -> what DVC says of its files: modified, deleted
     for name, reasons in json.loads(said).items():
         for files in (files for reason in reasons if isinstance(reason, dict) for files in reason.values()):
             changed[name] |= {what for path, what in files.items() if not path.startswith(INPUTS)}
@@ -112,10 +112,13 @@ def stale(found, texts, said, reuse):
         entry = locked.get(stage.name, {"cmd": None, "deps": []})
         hashes = {dep["path"]: dep.get("md5") for dep in entry["deps"]}
         same = hashes.get(f"{INPUTS}/{stage.inputs}.txt") == hashlib.md5(texts[stage.inputs].encode()).hexdigest()
-        touched = changed[stage.name] - ({"deleted", "not in cache"} if reuse else set())
-        return entry["cmd"] == stage.cmd and same and not touched and (reuse or mark(entry) in ran)
+        return entry["cmd"] == stage.cmd and same and not changed[stage.name] and (reuse or mark(entry) in ran)
 
-    return {stage.name for stage in found.values() if not done(stage)}
+    todo = {stage.name for stage in found.values() if not done(stage)}
+    # What is measured anew is trained anew where git's checksums are all there is of it.
+    sums = {out: name for name, stage in found.items() for out in stage.outs if out.endswith(".sha256")}
+    read = {dep for name in todo for dep in found[name].deps if dep in sums}
+    return todo | {sums[dep] for dep in read if not (ROOT / dep).with_suffix("").exists()}
 
 
 def mark(entry):

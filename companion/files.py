@@ -1,6 +1,7 @@
 """How files are read, written and linked: a damaged one is named with what is wrong, a write is whole or not at all."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -71,6 +72,11 @@ def write_text(text, path):
         return False
     replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return True
+
+
+def checksums(files, base=ROOT):
+    """Lines as `sha256sum` writes and checks them: the hash of every file, its path from `base`."""
+    return "".join(f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(base).as_posix()}\n" for f in files)
 
 
 def link(path, target):

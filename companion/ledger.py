@@ -6,7 +6,6 @@ Command line::
     python -m companion.ledger print report            # the ledger in the terminal
 """
 
-import hashlib
 import json
 import os
 import re
@@ -21,7 +20,7 @@ import pandas as pd
 
 from companion import claims
 from companion.claims import ID, KINDS, TRUST, VERDICTS, WORKS, Judgement, listed, show_interval
-from companion.files import read_file, shaped, short, write_text
+from companion.files import checksums, read_file, shaped, short, write_text
 from companion.form import cells, source
 from companion.guard import command_line
 from companion.params import profiles
@@ -171,8 +170,7 @@ def write(profile, report):
     for name, template in {"claims.md": "claims.md.j2", "README.md": "report.md.j2"}.items():
         write_text(re.sub(r"\n{3,}", "\n\n", render(template, **of)).rstrip() + "\n", folder / name)
     tables = [folder / "claims.csv", *sorted(folder.glob("sheets/*/*.csv"))]
-    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in tables]
-    write_text("".join(sums), folder / "SHA256SUMS")
+    write_text(checksums(tables, folder), folder / "SHA256SUMS")
     shutil.rmtree(folder / "metrics", ignore_errors=True)
     for name, content in metrics(frame, folder).items():
         write_text(json.dumps(content, indent=1) + "\n", folder / "metrics" / f"{name}.json")

@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 from companion import params
-from companion.files import read_file, short
+from companion.files import checksums, read_file, short, write_text
 from companion.form import accept, load, normalise, part, path_of, write
 from companion.guard import THREADS, Failed, alone, command_line, end_marked, say, watch
 from gwf import paths
@@ -116,9 +116,17 @@ def known(dataset, case, seed: int):
 
 
 def run_case(experiment, case, seed: int):
-    """The `run` cells of an experiment for one case and seed, with the case's settings in params.yaml."""
+    """The `run` cells of an experiment for one case and seed, with the case's settings in params.yaml.
+
+    A training that is measured is done first if its samples are not here, or not those that its checksums are of.
+    """
     composed = params.read()
     settings = chosen(composed, composed["experiments"] | composed["training"], experiment, case, seed)
+    if experiment in composed["training"]:
+        out = paths.training(composed["profile"], experiment, case, seed)
+        sums = sums_of(out)
+        if not sums.exists() or sums.read_text() != checksums(trained(out)):
+            train(experiment, case, seed)
     # What a training measures needs no settings: they lie beside its samples.
     given = {} if experiment in composed["training"] else settings
     given = given | {"profile": composed["profile"], "case": case, "seed": seed}
@@ -126,7 +134,10 @@ def run_case(experiment, case, seed: int):
 
 
 def train(dataset, case, seed: int):
-    """One training run: runs/train.ipynb with the settings of the method in params.yaml."""
+    """One training run: runs/train.ipynb with the settings of the method in params.yaml.
+
+    Its samples, megabytes, stay on this machine; their checksums are the output of the stage, and git keeps them.
+    """
     composed = params.read()
     settings = chosen(composed, composed["training"], dataset, case, seed)
     out = paths.training(composed["profile"], dataset, case, seed)
@@ -135,6 +146,17 @@ def train(dataset, case, seed: int):
     out.mkdir(parents=True, exist_ok=True)
     executed = run(path_of("train"), f"{dataset}-{case}-{seed}", given, threads=given.get("threads"))
     write(executed, out / "train.ipynb")
+    write_text(checksums(trained(out)), sums_of(out))
+
+
+def trained(out):
+    """What a training left in `out` to be measured: samples, losses, map and settings."""
+    return sorted(file for file in out.glob("*") if file.suffix != ".ipynb")
+
+
+def sums_of(out):
+    """The file of checksums that lies beside the folder `out` of a training."""
+    return out.with_name(f"{out.name}.sha256")
 
 
 def show(name):
@@ -146,7 +168,7 @@ def show(name):
         read_file(table)  # a damaged one is named before anything runs
     given = {"profile": profile, "out": out.relative_to(ROOT).as_posix()}
     with renewed(out):
-        write(run(path_of(name), f"show-{name}", given, "show"), RESULTS / profile / "shown" / f"{name}.ipynb")
+        write(run(path_of(name), f"show-{name}", given, "show"), SCRATCH / "shown" / profile / f"{name}.ipynb")
 
 
 @contextlib.contextmanager
