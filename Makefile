@@ -61,7 +61,7 @@ plan: $(STAMP)
 train: restored
 	@$(if $(and $(DATASET),$(CASE),$(SEED)),,echo "error: give DATASET=digits CASE=kl-jko SEED=0, for instance" >&2; exit 1)
 	@"$(PY)" -m companion.notebooks known $(call quoted,$(DATASET)) $(call quoted,$(CASE)) $(call quoted,$(SEED))
-	@"$(PY)" -m dvc repro $(call quoted,train@$(DATASET)-$(CASE)-$(SEED))
+	@"$(PY)" -m dvc repro --force $(call quoted,train@$(DATASET)-$(CASE)-$(SEED))
 
 python:
 	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found; give one with PYTHON=..." >&2; exit 1; }

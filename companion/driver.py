@@ -1,7 +1,7 @@
 """`make reproduce`: bring every stage of dvc.yaml up to date, several at a time, and show what is happening.
 
 DVC's files say what there is to do (dvc.yaml) and what has been done (dvc.lock). The driver runs the stages' own
-commands side by side (`companion.engines`) and enters their outputs as `dvc commit` does (`companion.commit`); `dvc repro`
+commands side by side (`companion.engines`) and enters their outputs as `dvc commit` does (`companion.workspace`); `dvc repro`
 and `dvc status` then agree. The first seed of all but `late` cases comes first, then a complete report, then the rest and the report again.
 
 A profile other than `laptop` runs in a copy of the sources, scratch/profiles/<profile>, with DVC files of its own: it

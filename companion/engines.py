@@ -173,6 +173,6 @@ class Stages:
         self.idle.wait(max(0.0, self.last + PAUSE - time.monotonic()))
         names, self.ended = self.ended, []
         if names:
-            python("dvc commit failed", "companion.commit", *names)
+            python("dvc commit failed", "companion.workspace", *names)
             self.entered(names)
             self.last = time.monotonic()

@@ -123,9 +123,8 @@ def run_case(experiment, case, seed: int):
     composed = params.read()
     settings = chosen(composed, composed["experiments"] | composed["training"], experiment, case, seed)
     if experiment in composed["training"]:
-        out = paths.training(composed["profile"], experiment, case, seed)
-        sums = sums_of(out)
-        if not sums.exists() or sums.read_text() != checksums(trained(out)):
+        kept, sums = checksums_of(paths.training(composed["profile"], experiment, case, seed))
+        if not kept.exists() or kept.read_text() != sums:
             train(experiment, case, seed)
     # What a training measures needs no settings: they lie beside its samples.
     given = {} if experiment in composed["training"] else settings
@@ -146,17 +145,14 @@ def train(dataset, case, seed: int):
     out.mkdir(parents=True, exist_ok=True)
     executed = run(path_of("train"), f"{dataset}-{case}-{seed}", given, threads=given.get("threads"))
     write(executed, out / "train.ipynb")
-    write_text(checksums(trained(out)), sums_of(out))
+    kept, sums = checksums_of(out)
+    write_text(sums, kept)
 
 
-def trained(out):
-    """What a training left in `out` to be measured: samples, losses, map and settings."""
-    return sorted(file for file in out.glob("*") if file.suffix != ".ipynb")
-
-
-def sums_of(out):
-    """The file of checksums that lies beside the folder `out` of a training."""
-    return out.with_name(f"{out.name}.sha256")
+def checksums_of(out):
+    """The file of checksums beside the folder `out` of a training; those of the samples, losses, map and settings in it."""
+    files = sorted(file for file in out.glob("*") if file.suffix != ".ipynb")
+    return out.with_name(f"{out.name}.sha256"), checksums(files)
 
 
 def show(name):
@@ -166,27 +162,15 @@ def show(name):
     profile, out = composed["profile"], ROOT / composed["report"] / "sheets" / name
     for table in sorted((RESULTS / profile / name).glob("*/*.csv")):
         read_file(table)  # a damaged one is named before anything runs
-    given = {"profile": profile, "out": out.relative_to(ROOT).as_posix()}
-    with renewed(out):
-        write(run(path_of(name), f"show-{name}", given, "show"), SCRATCH / "shown" / profile / f"{name}.ipynb")
-
-
-@contextlib.contextmanager
-def renewed(folder):
-    """`folder`, empty, to be written to; has again what it had if that fails."""
-    kept = SCRATCH / "replaced" / folder.name
-    shutil.rmtree(kept, ignore_errors=True)
-    if folder.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder, kept)
-    folder.mkdir(parents=True)
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder)
-        if kept.exists():
-            shutil.move(kept, folder)
-        raise
+    new = Path(
+        SCRATCH.name, *Path(composed["report"]).parts[1:], "sheets", name
+    )  # as deep as `out`, for relative links
+    shutil.rmtree(ROOT / new, ignore_errors=True)
+    executed = run(path_of(name), f"show-{name}", {"profile": profile, "out": new.as_posix()}, "show")
+    write(executed, SCRATCH / "shown" / profile / f"{name}.ipynb")
+    shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(ROOT / new, out)
 
 
 def refresh(notebooks: list):

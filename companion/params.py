@@ -26,7 +26,7 @@ PARAMS = ROOT / "params.yaml"
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 GIVEN = {"profile", "report", "device", "seeds", "seeds_of", "experiments", "training", "also", "late"}
 #: What a notebook depends on that reads nothing else: a stage of DVC cannot have fewer dependencies than the others.
-NOTHING = "data/SOURCES.txt"
+NOTHING = ".dvcignore"
 FOLLOWS = ("trainings", "runs", "shows", "chapters")
 
 

@@ -1,11 +1,15 @@
-"""What a run finds: whole data, a whole dvc.lock, and for a profile other than `laptop` a copy of the sources."""
+"""What a run finds and leaves: whole data, a whole dvc.lock, for a profile other than `laptop` a copy of the sources.
+
+python -m companion.workspace show@porous show@ring     # enter the outputs of these stages into dvc.lock
+"""
 
 import os
 import shutil
+import sys
 
 from companion.engines import python
 from companion.files import link, read_file, write_text
-from companion.guard import say
+from companion.guard import command_line, say
 from gwf.errors import UsageError
 from gwf.paths import RESULTS, ROOT, SCRATCH
 
@@ -69,3 +73,23 @@ def copy(profile):
     results.mkdir(parents=True, exist_ok=True)
     link(RESULTS / profile, results)
     return target
+
+
+def commit(names: list):
+    """Enter the outputs of these stages as `dvc commit -f` does, but write the lock once; `UsageError` for an unknown one."""
+    from dvc.repo import Repo, lock_repo
+
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+        stages = [stage for stage in repo.stage.load_all() if stage.name in names]
+        if missing := set(names) - {stage.name for stage in stages}:
+            raise UsageError(f"dvc.yaml has no stage {', '.join(sorted(missing))}")
+        for stage in stages:
+            stage.save()
+            stage.commit()
+        stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
+
+
+main = command_line(commit=commit)
+
+if __name__ == "__main__":
+    sys.exit(main())

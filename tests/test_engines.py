@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from companion import commit, engines, slurm
+from companion import engines, slurm, workspace
 from gwf.errors import UsageError
 
 # Start of an interpreter with submitit in it, several times over on a busy machine.
@@ -74,5 +74,5 @@ def test_settings_of_jobs(tmp_path):
 
 
 def test_a_commit_of_what_is_no_stage_is_refused(capsys):
-    assert commit.main(["show@nothing", "inputs"]) == 1
+    assert workspace.main(["show@nothing", "inputs"]) == 1
     assert capsys.readouterr().err == "error: dvc.yaml has no stage show@nothing\n"

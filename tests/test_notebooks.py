@@ -150,18 +150,39 @@ def test_only_the_cells_of_a_part_are_run(tmp_path, scratch):
     assert printed("run") == "run 5\n" and printed("show") == "show 5\n" and printed(None) == "run 5\nshow 5\n"
 
 
-def test_a_sheet_that_fails_is_as_it_was(tmp_path, scratch):
-    (tmp_path / "sheet").mkdir()
-    (tmp_path / "sheet" / "table.csv").write_text("old")
-    with pytest.raises(nb.Failed), nb.renewed(tmp_path / "sheet"):
-        (tmp_path / "sheet" / "half.csv").write_text("new")
-        raise nb.Failed
-    assert [(file.name, file.read_text()) for file in (tmp_path / "sheet").iterdir()] == [("table.csv", "old")]
-    with nb.renewed(tmp_path / "sheet"):
-        assert not list((tmp_path / "sheet").iterdir())
-    with pytest.raises(KeyboardInterrupt), nb.renewed(tmp_path / "first"):
-        raise KeyboardInterrupt
-    assert not (tmp_path / "first").exists()
+@pytest.mark.parametrize("report", ["report", "results/smoke/report"])
+def test_a_sheet_that_fails_is_as_it_was(tmp_path, monkeypatch, report):
+    for name, folder in {"ROOT": "", "SCRATCH": "scratch", "RESULTS": "results"}.items():
+        monkeypatch.setattr(nb, name, tmp_path / folder)
+    composed = {"profile": "smoke", "report": report, "shows": ["porous"], "chapters": []}
+    monkeypatch.setattr(nb.params, "read", lambda: composed)
+    sheet = tmp_path / report / "sheets" / "porous"
+    fails = False
+
+    def run(path, key, given, part):
+        new = tmp_path / given["out"]
+        assert len(new.parts) == len(sheet.parts) and not new.exists()  # links are relative to the folder
+        new.mkdir(parents=True)
+        (new / "table.csv").write_text("new")
+        if fails:
+            raise KeyboardInterrupt
+        return nbformat.v4.new_notebook()
+
+    monkeypatch.setattr(nb, "run", run)
+    nb.show("porous")
+    assert (sheet / "table.csv").read_text() == "new"
+    (sheet / "table.csv").write_text("old")
+    (sheet / "gone.csv").write_text("old")
+    fails = True
+    with pytest.raises(KeyboardInterrupt):
+        nb.show("porous")
+    assert sorted((file.name, file.read_text()) for file in sheet.iterdir()) == [
+        ("gone.csv", "old"),
+        ("table.csv", "old"),
+    ]
+    fails = False
+    nb.show("porous")
+    assert [(file.name, file.read_text()) for file in sheet.iterdir()] == [("table.csv", "new")]
 
 
 def test_command_line_says_in_plain_words_what_failed(tmp_path):

@@ -47,6 +47,7 @@ PROFILE = {
 }
 EXPERIMENT_OF = {case: name for name, cases in PROFILE["experiments"].items() for case in cases}
 LONGEST = "train@eight_gaussians-kl_dv-jko-0"
+TRAINING = "results/smoke/training/eight_gaussians/{}-0"
 
 
 def git(folder, *arguments):
@@ -170,7 +171,7 @@ def killed(clone):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert process.returncode == -signal.SIGKILL, "".join(seen)
-    assert not list(clone.inner.glob("results/smoke/training/eight_gaussians/kl_dv-jko-0/samples.npy"))
+    assert not (clone.inner / TRAINING.format("kl_dv-jko") / "samples.npy").exists()
     trace = {"GWF_STARTUP": str(ROOT / "tests" / "trace_calls.py")}
     status, output = clone.run("companion.driver", "smoke", environment=trace)
     assert status == 0, output
@@ -243,6 +244,23 @@ def test_a_forced_run_gives_the_same_bytes(clone, killed):
     assert clone.tables() == before
 
 
+def test_samples_are_measured_as_their_checksums_say_or_trained_again(clone, killed):
+    """Git has the checksums alone: other samples, or none, are no reason to train, but must not be measured."""
+    before, training = clone.tables(), clone.inner / TRAINING.format("w1-gan")
+    measured = clone.inner / "results" / "smoke" / "eight_gaussians" / "w1-gan-0"
+    shutil.copy2(clone.inner / TRAINING.format("kl_dv-jko") / "samples.npy", training)
+    assert clone.tables() != before and clone.plan() == set()
+    shutil.rmtree(measured)
+    status, output = clone.run("dvc", "repro", "-f", "-s", "measure@eight_gaussians-w1-gan-0", cwd=clone.inner)
+    assert status == 0 and clone.tables() == before, output
+    shutil.rmtree(training)
+    assert clone.plan() == set()
+    shutil.rmtree(measured)
+    assert {"train@eight_gaussians-w1-gan-0", "measure@eight_gaussians-w1-gan-0"} <= clone.plan()
+    clone.reproduce()
+    assert clone.tables() == before
+
+
 def test_what_an_edit_runs_again(clone, killed):
     with clone.edited("notebooks/experiments/restricted.ipynb", "**Asked.**", "**The question.**"):
         assert clone.plan() == set()
@@ -254,8 +272,9 @@ def test_what_an_edit_runs_again(clone, killed):
 
 def test_stages_as_jobs_of_a_queue_one_of_them_killed(clone, killed):
     before = clone.tables()
-    for lost in ("training/eight_gaussians/kl_dv-jko-0", "restricted/restricted-0"):
-        shutil.rmtree(clone.inner / "results" / "smoke" / lost)
+    for lost in (TRAINING.format("kl_dv-jko"), "results/smoke/restricted/restricted-0"):
+        shutil.rmtree(clone.inner / lost)
+    (clone.inner / f"{TRAINING.format('kl_dv-jko')}.sha256").unlink()
     with clone.edited("conf/engine.yaml", "all: {", "all: {cluster: local, "):
         process = clone.start("companion.driver", "smoke", "--engine", "slurm")
         said, hit = [], False
