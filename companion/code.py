@@ -1,7 +1,7 @@
 """What a stage computes with: one text file of its settings and of the *definitions* its code reaches, free of prose.
 
-A stage of the pipeline depends on `results/inputs/<stage>.txt` alone (and on the results it reads). The file holds the
-settings of its case, of its notebook the cells of its part, and of gwf, companion and the modules beside the notebooks
+A stage of the pipeline depends on this text (and on the results it reads): results/inputs.json has a hash of it, as a
+parameter of DVC, and scratch/inputs/<stage>.txt the whole. It holds the settings of its case, of its notebook the cells of its part, and of gwf, companion and the modules beside the notebooks
 every function, class and constant that this code names, directly or through others. Comments, docstrings and Markdown
 are left out; a caption is in, as it is printed. An edit of prose runs nothing, one of a metric what measures with it.
 
@@ -12,23 +12,25 @@ that runs every stage of the smoke profile under a profiler and looks for each e
 
 Command line::
 
-    python -m companion.code results/inputs
+    python -m companion.code
 """
 
 import ast
 import functools
+import hashlib
 import json
+import shutil
 import sys
-from pathlib import Path
 
 import yaml
 
 from companion import claims, form, params
-from companion.files import short
+from companion.files import short, write_text
 from companion.guard import command_line
 from gwf.errors import UsageError
-from gwf.paths import CONF, ROOT
+from gwf.paths import CONF, RESULTS, ROOT, SCRATCH
 
+FILE = RESULTS / "inputs.json"
 ROOMS = ("gwf", "companion", "notebooks")
 #: What runs a notebook and talks to people: it reaches messages, paths and progress lines, never a number.
 PLUMBING = {
@@ -293,24 +295,26 @@ def inputs(composed):
     return found
 
 
-def write(folder, texts):
-    """Write the inputs of every stage (stage -> text) to `folder`, and remove those whose stage is gone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.suffix != ".txt":
-            raise UsageError(f"{folder} is not for the inputs of stages alone, it has {path.name}: give results/inputs")
-        if path.stem not in texts:
-            path.unlink()
+def hashed(text):
+    """Hash of what a stage computes with."""
+    return hashlib.md5(text.encode()).hexdigest()
+
+
+def write(texts):
+    """Write what every stage (stage -> text) computes with: hashes for DVC to `FILE`, the texts to scratch/inputs."""
+    write_text(json.dumps({name: hashed(texts[name]) for name in sorted(texts)}, indent=0) + "\n", FILE)
+    shutil.rmtree(SCRATCH / "inputs", ignore_errors=True)
+    (SCRATCH / "inputs").mkdir(parents=True)
     for name, text in texts.items():
-        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+        (SCRATCH / "inputs" / f"{name}.txt").write_text(text, encoding="utf-8")
 
 
-def put(folder: Path):
+def put():
     """Write what every stage computes with, by params.yaml."""
     composed = params.read()
     params.check_training(composed)
-    write(ROOT / folder, texts := inputs(composed))
-    print(f"{len(texts)} stages in {short(ROOT / folder)}")
+    write(texts := inputs(composed))
+    print(f"{len(texts)} stages in {short(FILE)}")
 
 
 main = command_line(main=put)

@@ -44,12 +44,11 @@ from gwf.errors import UsageError, in_range, nearest, whole
 from gwf.paths import CONF, ROOT, SCRATCH
 from gwf.progress import clock
 
-INPUTS = "results/inputs"
 #: Seconds of a stage of which no run is recorded.
 SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter": 25.0, "claims": 3.0}
 #: Runs side by side, by engine: processes, one for each core and at most four; jobs in the queue of a cluster.
 SIDE_BY_SIDE = {"local": min(joblib.cpu_count(), 4), "slurm": 64}
-#: A stage of dvc.yaml: `kind` is "run" for `run@porous_d2-0`, `case` "porous/porous_d2", `inputs` its file below results/inputs.
+#: A stage of dvc.yaml: `kind` is "run" for `run@porous_d2-0`, `case` "porous/porous_d2", `inputs` its entry of results/inputs.json.
 Stage = namedtuple("Stage", "name kind cmd deps outs inputs seed case")
 
 
@@ -67,10 +66,12 @@ def stages(composed):
             values = composed | {"key": key, "item": item} | {f"item.{word}": value for word, value in fields.items()}
             body = filled(entry.get("do", entry), values)
             outs = [next(iter(out)) for out in body["outs"]]
-            (inputs,) = [Path(path).stem for path in body["deps"] if path.startswith(INPUTS)]
+            ((inputs,),) = body["params"][0].values()
             name = f"{kind}@{key}" if key else kind
             case = "/".join(str(fields[word]) for word in ("dataset", "experiment", "case") if word in fields)
-            found[name] = Stage(name, kind, body["cmd"], body["deps"], outs, inputs, fields.get("seed", 0), case)
+            found[name] = Stage(
+                name, kind, body["cmd"], body.get("deps", []), outs, inputs, fields.get("seed", 0), case
+            )
     return found
 
 
@@ -106,12 +107,12 @@ def stale(found, texts, said, reuse):
     changed = defaultdict(set)  # name of a stage -> what DVC says of its files: modified, deleted
     for name, reasons in json.loads(said).items():
         for files in (files for reason in reasons if isinstance(reason, dict) for files in reason.values()):
-            changed[name] |= {what for path, what in files.items() if not path.startswith(INPUTS)}
+            changed[name] |= {what for path, what in files.items() if ROOT / path != code.FILE}
 
     def done(stage):
-        entry = locked.get(stage.name, {"cmd": None, "deps": []})
-        hashes = {dep["path"]: dep.get("md5") for dep in entry["deps"]}
-        same = hashes.get(f"{INPUTS}/{stage.inputs}.txt") == hashlib.md5(texts[stage.inputs].encode()).hexdigest()
+        entry = locked.get(stage.name, {"cmd": None})
+        hashes = entry.get("params", {}).get(code.FILE.relative_to(ROOT).as_posix(), {})
+        same = hashes.get(stage.inputs) == code.hashed(texts[stage.inputs])
         return entry["cmd"] == stage.cmd and same and not changed[stage.name] and (reuse or mark(entry) in ran)
 
     todo = {stage.name for stage in found.values() if not done(stage)}
@@ -299,7 +300,7 @@ def reproduce(
             if any(found[name].kind == "train" for name in todo):
                 params.check_training(composed)
             params.write(composed)
-            code.write(ROOT / INPUTS, texts)
+            code.write(texts)
             runner = Stages(engine, jobs, costs, marks)
             entered = runner.commit("inputs")
             ran = rounds(runner, found, todo, costs, composed)

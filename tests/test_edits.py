@@ -12,11 +12,11 @@ import pytest
 from gwf.paths import ROOT
 
 COUNT = """
-import hashlib, json
+import json
 from companion import code, driver, params
 composed = params.compose("laptop")
 texts = code.inputs(composed)
-hashes = {name: hashlib.md5(text.encode()).hexdigest() for name, text in texts.items()}
+hashes = {name: code.hashed(text) for name, text in texts.items()}
 stages = {name: (stage.kind, hashes[stage.inputs]) for name, stage in driver.stages(composed).items()}
 print(json.dumps(stages))
 """

@@ -282,14 +282,6 @@ def test_python_that_is_none_is_named_with_its_line():
         code.Module("gwf.bounds", "a = 1\n<<<<<<< HEAD\n")
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / "claims.csv").touch()
-    (tmp_path / "old.txt").touch()
-    with pytest.raises(UsageError, match="claims.csv"):
-        code.write(tmp_path, {"new": "text"})
-    assert len(list(tmp_path.iterdir())) == 2
-
-
 # The report.
 
 HEADER = "id,paper,claim,value,verdict,control_verdict\n"
