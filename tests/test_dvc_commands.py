@@ -96,6 +96,13 @@ def test_in_a_fresh_clone_nothing_is_missing():
     assert outs <= kept, sorted(outs - kept)
 
 
+def test_what_is_committed_is_of_the_committed_code():
+    if git(ROOT, "status", "--porcelain"):
+        pytest.skip("something is edited: `make plan REUSE=1` says what that makes stale")
+    done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], cwd=ROOT, capture_output=True, text=True)
+    assert set(json.loads(done.stdout)) <= {"data.dvc"}, "`make reproduce REUSE=1` runs it"
+
+
 def outs_of(stage):
     return stage.get("do", stage)["outs"]
 
