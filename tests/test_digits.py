@@ -9,6 +9,7 @@ import pytest
 from companion import results
 from companion.claims import NotRun
 from gwf.data.embedded import digits, to_uint8
+from gwf.data.fashion import fashion
 from gwf.errors import UsageError
 from gwf.metrics.lenet import load
 from gwf.training import recipes, settings
@@ -135,6 +136,35 @@ class TestRates:
         usual = short(1)
         assert (usual == short(1)).all() and (usual != short(3)).any()
         assert short(1000, updates=20) is None and not list(tmp_path.rglob("*.pt"))
+
+
+class TestContamination:
+    """Clothes among the digits: what is trained on, what the costs predict, who is who."""
+
+    CLOTHES = load_notebook("contamination")
+
+    def test_one_training_image_in_five_is_a_garment_and_none_is_held_out(self):
+        train = [image.tobytes() for image in to_uint8(self.CLOTHES.mixed(0.2)(0, "cpu")._train)]
+        kinds = [{image.tobytes() for image in of} for of in (digits().train, fashion().train)]
+        assert [sum(image in kind for image in train) for kind in kinds] == [4000, 1000]
+
+    @pytest.mark.parametrize("source", ["hard", "kl"])
+    def test_the_weights_are_those_of_the_certified_solution(self, source):
+        # Neglected is x.y / (tau d), of standard deviation |y| / (tau d) <= .34 at tau = .1 against a difference of costs
+        # between the kinds of 1.2; its second order moves the odds by some per cent, and 200 atoms are few.
+        solved, weighted = self.CLOTHES.exact(0.2, 0.1, source)
+        assert solved == pytest.approx(weighted, rel=0.06)
+        other = self.CLOTHES.exact(0.2, 0.2, source)[1]  # twice the step is not taken for it
+        assert solved != pytest.approx(other, rel=0.2)
+
+    def test_a_smaller_step_weighs_more_and_none_weighs_nothing(self):
+        shares = [self.CLOTHES.expected(0.2, tau) for tau in (1e6, 1, 0.1, 0.05)]
+        assert shares == sorted(shares) and shares[0] == pytest.approx(0.2, rel=1e-5)
+
+    def test_held_out_images_are_told_apart(self):
+        surely, perhaps = self.CLOTHES.DOUBT
+        ratios = [self.CLOTHES.nearness(of.test) for of in (digits(), fashion())]
+        assert (ratios[0] > perhaps).all() and (ratios[1] < surely).mean() > 0.98
 
 
 class TestFactors:
