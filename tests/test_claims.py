@@ -27,7 +27,7 @@ def test_every_claim_of_the_five_works_and_of_others_is_there():
     """Ids run from 1 without a hole in every series."""
     series = {
         "gwf": {"C": 21, "O": 5},
-        "sjko": {"C": 14, "U": 5, "O": 4},
+        "sjko": {"C": 14, "U": 5, "O": 5},
         "vwgf": {"C": 16, "I": 6, "O": 2},
         "w2fe": {"C": 9, "S": 2, "O": 2},
         "proposal": {"P": 10, "H": 9, "O": 1},
