@@ -34,7 +34,7 @@ def data():
 def mend():
     """If dvc.lock was cut off in the middle of a write, take the last whole one."""
     lock, good = ROOT / "dvc.lock", SCRATCH / "dvc.lock.good"
-    if not lock.exists():
+    if not lock.exists() and not good.exists():
         lock.write_text("schema: '2.0'\nstages: {}\n")
     try:
         entries = (whole := read_file(lock))["stages"].values()
@@ -43,8 +43,10 @@ def mend():
     except (UsageError, TypeError, KeyError, AttributeError) as error:
         if "conflict" in str(error) or not good.exists():
             what = error if isinstance(error, UsageError) else "dvc.lock is not whole"
-            raise UsageError(f"{what}. `git checkout dvc.lock` brings it back; without {lock} all runs again") from None
-        say("dvc.lock was cut off in the middle of a write: taking the last whole one")
+            raise UsageError(
+                f"{what}. `git checkout dvc.lock` brings it back; without {lock.name} all runs again"
+            ) from None
+        say("dvc.lock is gone or was cut off in the middle of a write: taking the last whole one")
         shutil.copyfile(good, lock)
     else:
         good.parent.mkdir(exist_ok=True)

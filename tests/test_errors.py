@@ -352,6 +352,16 @@ def test_a_cut_lock_is_replaced_by_the_last_whole_one_or_named(lock, text, capsy
     assert lock.read_text() == WHOLE and "cut off" in capsys.readouterr().out
 
 
+def test_a_lock_that_is_gone_is_the_last_whole_one(lock):
+    workspace.mend()
+    assert "stages: {}" in lock.read_text()  # there never was one
+    lock.write_text(WHOLE)
+    workspace.mend()
+    lock.unlink()
+    workspace.mend()
+    assert lock.read_text() == WHOLE
+
+
 def test_a_conflict_in_the_lock_is_the_users_to_settle(lock):
     lock.write_text(WHOLE)
     workspace.mend()
