@@ -43,9 +43,7 @@ def mend():
     except (UsageError, TypeError, KeyError, AttributeError) as error:
         if "conflict" in str(error) or not good.exists():
             what = error if isinstance(error, UsageError) else "dvc.lock is not whole"
-            raise UsageError(
-                f"{what}. `git checkout dvc.lock` brings it back; without {lock.name} all runs again"
-            ) from None
+            raise UsageError(f"{what}. `git checkout dvc.lock` brings it back; without it all runs again") from None
         say("dvc.lock is gone or was cut off in the middle of a write: taking the last whole one")
         shutil.copyfile(good, lock)
     else:
