@@ -4,7 +4,7 @@
 # make lab                  JupyterLab, from notebooks/index.ipynb on
 # make site                 the reading site, report/site/index.html
 # make claims               the ledger: every claim of the papers and its verdict, from the last make reproduce
-# make claim ID=w2fe-C2     run what one claim needs, and its verdict; with REUSE=1 from the results that git has
+# make claim ID=w2fe-C2     run what a claim needs (or several), and its verdict; with REUSE=1 from what git has
 # make plan                 the stages that make reproduce would run
 # make train                one training: DATASET=digits CASE=kl-jko SEED=0
 # make data                 bring data/ back to what data.dvc says, from embedded/
@@ -69,13 +69,13 @@ python:
 	  { echo "error: PYTHON=$(PYTHON) is not Python >= 3.11" >&2; exit 1; }
 
 $(STAMP): pyproject.toml constraints.txt | python
-	@echo "setting up the virtual environment $(VENV) (once, some minutes)"
+	@echo "setting up the virtual environment $(VENV) (once, some minutes)" >&2
 	@test -x "$(PY)" || "$(PYTHON)" -m venv "$(VENV)"
-	@$(INSTALL) -e '.[test]'
+	@$(INSTALL) -e '.[test]' >&2
 	@touch "$@"
 
 $(STAMP_LAB): $(STAMP)
-	@$(INSTALL) -e '.[lab]'
+	@$(INSTALL) -e '.[lab]' >&2
 	@touch "$@"
 
 # The pipeline restores data/ by itself; what reads it without the pipeline needs it here.

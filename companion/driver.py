@@ -13,7 +13,7 @@ Command line::
 
     --jobs 2          runs side by side; default: as cores allow, at most 4, on a cluster 64
     --minutes 15      a spot check: the stages that tell most within that time
-    --claim w2fe-C2   the stages that this claim needs, and its verdict
+    --claim w2fe-C2   the stages that this claim needs, or several, and its verdict
     --reuse           take results that came with the clone as they are
     --plan            print the stages that would run, and change nothing
     --data            restore data/ if it is absent, check it, and run nothing
@@ -218,14 +218,14 @@ def telling(found, todo, costs, budget):
     return chosen
 
 
-def named(claim):
-    """The id of a claim that was typed in any case."""
-    known = {name.lower(): name for name in claims.read()}
-    if claim.lower() not in known:
-        close = difflib.get_close_matches(claim.lower(), known, n=1)
+def named(text):
+    """The ids of one claim or several, typed in any case."""
+    known, words = {name.lower(): name for name in claims.read()}, text.lower().replace(",", " ").split() or [""]
+    for word in (word for word in words if word not in known):
+        close = difflib.get_close_matches(word, known, n=1)
         hint = f"did you mean {known[close[0]]!r}? " if close else ""
-        raise UsageError(f"no claim {claim!r}: {hint}`make claims` lists them, `make claim ID=w2fe-C2` runs one")
-    return known[claim.lower()]
+        raise UsageError(f"no claim {word!r}: {hint}`make claims` lists them, `make claim ID=w2fe-C2` runs one")
+    return [known[word] for word in words]
 
 
 def settling(claim, found):
@@ -267,8 +267,7 @@ def reproduce(
     jobs = most if jobs is None else whole(jobs, 1, 10**4, "jobs")
     if minutes is not None:
         in_range(minutes, 0, 10**6, "minutes", open_low=True)
-    if claim is not None:
-        claim = named(claim)
+    asked = [] if claim is None else named(claim)
     if data:
         return workspace.data()
     if profile != "laptop" and not os.environ.get("GWF_WORKSPACE"):
@@ -279,10 +278,13 @@ def reproduce(
     with alone(LOCK, wait=False):
         workspace.mend()
         unchanged = SCRATCH / f"unchanged-{profile}"
-        if claim is None and unchanged.exists() and unchanged.read_text() == signature(profile):
+        if not asked and unchanged.exists() and unchanged.read_text() == signature(profile):
             return say("nothing to do" if plan else f"profile {profile}: everything is up to date")
         workspace.data()
         composed, costs = params.compose(profile), Costs(profile)
+        print("looking at what is out of date", file=sys.stderr, flush=True)
+        if params.PARAMS.exists() and read_file(params.PARAMS) != composed:
+            print("params.yaml has other settings than conf/, by which make goes", file=sys.stderr)
         with ThreadPoolExecutor(1) as beside:  # DVC takes as long as reading the code
             said = beside.submit(status)
             found, texts = stages(composed), code.inputs(composed)
@@ -291,8 +293,8 @@ def reproduce(
             todo = telling(found, todo, costs, 60 * minutes * jobs * 0.8)
             if out_of_date and not todo:
                 raise UsageError(f"minutes = {minutes:g}: no stage is as short as that")
-        if claim is not None:
-            needed = settling(claim, found)
+        if asked:
+            needed = set().union(*(settling(name, found) for name in asked))
             todo = todo & needed | {name for name in needed if found[name].kind in ("show", "chapter", "claims")}
         if plan:
             return say("\n".join(name for name in found if name in todo) or "nothing to do")
@@ -311,8 +313,9 @@ def reproduce(
         left = out_of_date - todo
         if not left and not reuse:  # what was only taken as it is has not been calculated here
             unchanged.write_text(signature(profile))
-    if claim is not None:
-        return print(ledger.entry(ledger.load(ROOT / composed["report"]), claim))
+    if asked:
+        written = ledger.load(ROOT / composed["report"])
+        return print(*(ledger.entry(written, name) for name in asked), sep="\n\n")
     done = f"{minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
     say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
     for what, where in (("report", "README.md"), ("claims", "claims.md"), ("sheets", "sheets")):

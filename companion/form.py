@@ -15,8 +15,8 @@ from gwf.paths import CONF, NOTEBOOKS, ROOT
 
 
 def path_of(name):
-    """The notebook called `name`, in whatever folder below notebooks/; `UsageError` with the nearest name."""
-    found = {path.stem: path for path in sorted(NOTEBOOKS.glob("*/*.ipynb"))}
+    """The notebook called `name`, in notebooks/ or a folder below; `UsageError` with the nearest name."""
+    found = {path.stem: path for path in sorted(NOTEBOOKS.glob("**/*.ipynb"))}
     return found[nearest(name, found, "notebook")]
 
 
@@ -116,16 +116,28 @@ def accept(notebook, given, where=None):
 
     An int is accepted where the default is a float, and anything where it is None. Otherwise `UsageError`.
     """
-    defaults, of = parameters_of(notebook), Path(notebook).name
+    defaults, of = parameters_of(notebook), Path(notebook).name + (f" ({where})" if where else "")
     for name, value in given.items():
-        nearest(name, defaults, f"parameter of {of}" + (f" in {where}" if where else ""))
+        nearest(name, defaults, f"parameter of {of}")
         kind, found = type(defaults[name]), type(value)
         if kind not in (found, type(None)) and (found, kind) != (int, float):
             raise UsageError(f"parameter {name} = {value!r} of {of} must be of type {kind.__name__}")
+        in_its_range(name, value, of)
         if kind is int and value < 0 <= defaults[name]:
             raise UsageError(f"parameter {name} = {value!r} of {of} must not be negative")
-        in_its_range(name, value, of)
     return given
+
+
+def check(name, names):
+    """What `accept` does before a kernel starts, for a notebook run by hand; `names` are the kernel's own, `vars()`.
+
+    A name that papermill was given (`-p`) and that is no parameter is refused too.
+    """
+    given = set(parameters_of(notebook := path_of(name)))
+    for text in names["In"]:
+        if text.startswith("# Parameters\n"):  # the cell that papermill puts in
+            given |= {node.targets[0].id for node in ast.parse(text).body}
+    accept(notebook, {name: names[name] for name in sorted(given)})
 
 
 def normalise(nb):

@@ -185,13 +185,14 @@ def load(report):
         if not {"id", "paper", "kind", "claim", "value", "verdict", "control_verdict"} <= set(frame):
             raise UsageError(f"{short(file)} has no claims")
         if list(frame["id"]) != known or not set(frame["verdict"]) <= set(VERDICTS):
-            raise UsageError(f"{short(file)} has other claims or verdicts than conf/claims")
+            raise UsageError(f"{short(file)} is older than conf/claims, which has other claims")
     except UsageError as error:
         inside = Path(short(file)).parts
         profile = (
             f" PROFILE={nearest(inside[1], profiles(), 'profile')}" if inside[0] == "results" and inside[3:] else ""
         )
-        of_git = f"; git has one: git checkout {short(file)}" if inside[0] == "report" else ""
+        lost = inside[0] == "report" and "older" not in str(error)
+        of_git = f"; git has one: git checkout {short(file)}" if lost else ""
         raise UsageError(f"{error}. Make it with: make reproduce{profile}{of_git}") from None
     return frame
 

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from unittest import mock
 
@@ -35,6 +36,7 @@ def run(notebook, key, parameters, only=None, threads=None):
     accept(notebook, parameters)
     import nbformat
     import papermill
+    from traitlets.config import Config
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     raw, failed = (SCRATCH / folder / f"{key}.ipynb" for folder in ("running", "failed"))
@@ -52,15 +54,13 @@ def run(notebook, key, parameters, only=None, threads=None):
         stack.callback(watch(stop).set)
         stack.enter_context(mock.patch.dict(os.environ, of_kernel(key, threads) | mark))
         try:
+            # By sockets in a folder of its own: of the TCP ports that are free now another kernel may have one first.
+            sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="gwf-"))
             how = {"kernel_name": "python3", "language": "python", "cwd": str(ROOT), "stderr_file": sys.stdout}
-            how |= {"shutdown_kernel": "immediate", "start_timeout": 200, "extra_arguments": ["--log-level=CRITICAL"]}
-            execute = lambda: papermill.execute_notebook(cells, str(raw), parameters, progress_bar=False, **how)
-            try:
-                executed = execute()
-            except RuntimeError as error:
-                if "didn't respond" not in str(error):
-                    raise
-                executed = execute()  # nothing has run: seen once in hundreds of starts, on a busy machine
+            how |= {"shutdown_kernel": "immediate", "start_timeout": 600, "extra_arguments": ["--log-level=CRITICAL"]}
+            if len(sockets) < 90:  # the system has no longer names for sockets than about a hundred letters
+                how |= {"config": Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})}
+            executed = papermill.execute_notebook(cells, str(raw), parameters, progress_bar=False, **how)
             require_complete(executed)
             raw.unlink(missing_ok=True)
             return normalise(executed)

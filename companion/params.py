@@ -162,7 +162,10 @@ def validate(params, later=()):
             raise UsageError(f"{where} = {settings!r} must be a group of settings")
         if own := {"profile", "case", "seed", "out", "dataset"} & {*settings}:
             raise UsageError(f"{where}.{own.pop()} is given by the pipeline, not by a case")
-        accept(path_of("train" if kind == "training" else name), settings, where)
+        if kind == "training":
+            accept(path_of("train"), settings, f"{where}; a method's own are under `settings`")
+        else:
+            accept(path_of(name), settings, where)
     entries(params.get("also", {}), "also")
     if not isinstance(late := params.get("late", []), list):
         raise UsageError(f"late = {late!r} must be a list of patterns, such as [digits/*-fast]")

@@ -12,12 +12,12 @@ class UsageError(ValueError):
 
 
 def nearest(name, valid, what):
-    """`name` if it is in `valid`, else `UsageError` with the nearest valid name of `what` ("functional", ...)."""
+    """`name` if it is in `valid`, else `UsageError` naming all of `what`, and the nearest if one is near."""
     valid = sorted(set(valid))
     if name in valid:
         return name
-    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.0)
-    hint = f": did you mean {close[0]!r}?" if close else ""
+    close = difflib.get_close_matches(str(name), valid, n=1)
+    hint = f": did you mean {close[0]!r}?" if close else "."
     raise UsageError(f"unknown {what} {name!r}{hint} Valid: {', '.join(valid)}")
 
 
@@ -30,9 +30,8 @@ def in_range(value, low, high, what, *, open_low=False):
     if not isinstance(number, numbers.Real) or isinstance(number, bool):
         raise UsageError(f"{what} = {shorten(repr(value), 80)} is not a number")
     if not ((low < number if open_low else low <= number) and number <= high):
-        raise UsageError(
-            f"{what} = {number!r} is out of range: it must lie in {'(' if open_low else '['}{low}, {high}]"
-        )
+        limits = f"{'(' if open_low else '['}{low}, {high}]"
+        raise UsageError(f"{what} = {number!r} is out of range: it must lie in {limits}")
     return value
 
 

@@ -24,6 +24,7 @@ def replace(path, write):
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     write(temporary)
+    temporary.chmod(path.parent.stat().st_mode & 0o666)  # safetensors keeps others from reading
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from companion import claims, code, driver, engines, files, form, ledger, notebooks, params, workspace
+from companion.form import source
 from companion.guard import command_line
 from gwf.errors import UsageError, in_range, real, whole
-from gwf.paths import CONF, ROOT
+from gwf.paths import CONF, NOTEBOOKS, ROOT
 
 MARKS = "<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> theirs\n"
 PACKAGE = "# @package _global_\n"
@@ -142,13 +143,20 @@ def test_an_array_is_of_real_numbers_in_their_range(values):
         ([], "arguments are required: profile"),
         (["laptop", "--fast"], "unrecognized arguments: --fast"),
         (["laptop", "experiments.porous.porous_d2.K=2.5"], "K = 2.5"),
-        (["laptop", "experiments.porous.porous_d2.K=-1"], "K = -1 of porous.ipynb must not be negative"),
+        (
+            ["laptop", "experiments.porous.porous_d2.K=-1"],
+            "K of porous.ipynb (experiments.porous.porous_d2) = -1 is out of range",
+        ),
         (["laptop", "experiments.porous.porous_d2.K=True"], "K = True"),
         (["laptop", "experiments.porous=3"], "experiments.porous = 3 must be a group"),
         (["laptop", "experiments.porous.porous_d2.lr_mapp=1e-3"], "'lr_mapp': did you mean 'lr_map'"),
         (["laptop", "experiments.porous.porous_d2.lr_map=fast"], "lr_map = 'fast'"),
         (["laptop", "experiments.porous.porous_d9.K=3"], "no case 'porous_d9' of porous"),
         (["laptop", "training.digits.kl-jko.settings.batch=0"], "batch"),
+        (
+            ["laptop", "training.digits.kl-jko.batch=64"],
+            "training.digits.kl-jko; a method's own are under `settings`) 'batch'. Valid: ",
+        ),
         (["laptop", ""], "expecting"),
         (["laptop", "experiments=3"], "experiments = 3 must be a group"),
         (["laptop", "chapters=al"], "chapters = 'al' must be 'all' or a list"),
@@ -254,6 +262,24 @@ def test_a_damaged_table_is_named_before_anything_runs_or_goes(tmp_path, error, 
         path.parent.mkdir(parents=True)
         path.write_text("")
     assert "table.csv is damaged" in error(notebooks.main, "show", "porous") and sheet.exists()
+
+
+def test_a_notebook_run_by_hand_looks_at_its_parameters():
+    typed = "profile = 'lab'"
+    known = form.parameters_of(form.path_of("porous")) | {"In": ["", typed], "KK": 2}
+    form.check("porous", known)  # KK is a name of the user's own
+    with pytest.raises(UsageError, match="K of porous.ipynb = -2 is out of range"):
+        form.check("porous", known | {"K": -2})
+    with pytest.raises(UsageError, match="'KK': did you mean 'K'"):
+        form.check("porous", known | {"In": ["", typed, "# Parameters\nKK = 2\n"]})
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("**/*.ipynb")), ids=lambda path: path.stem)
+def test_every_notebook_looks_before_anything_runs(path):
+    texts = [source(cell) for cell in form.cells(path)]
+    stages = [i for i, cell in enumerate(form.cells(path)) if form.tags(cell) & {"run", "show"}]
+    if path.stem not in ("train", "index"):  # these have a check in the library, and no parameters
+        assert f'check("{path.stem}", vars())' in texts[: min(stages, default=3)]
 
 
 # What stages compute with.
@@ -382,6 +408,7 @@ def test_a_conflict_in_the_lock_is_the_users_to_settle(lock):
         (["laptop", "smoke"], "unrecognized arguments: smoke"),
         (["laptop", "--claim", ""], "no claim ''"),
         (["laptop", "--claim", "w2fe-C22"], "did you mean 'w2fe-C2'"),
+        (["laptop", "--claim", "w2fe-C2, vwgf-X"], "no claim 'vwgf-x'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(error, arguments, message):

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nbformat
 import psutil
@@ -186,27 +185,17 @@ def test_a_sheet_that_fails_is_as_it_was(tmp_path, monkeypatch, report):
     assert [(file.name, file.read_text()) for file in sheet.iterdir()] == [("table.csv", "new")]
 
 
-@pytest.mark.parametrize("silent", [1, 2])
-def test_a_kernel_that_never_answers_is_started_once_more(tmp_path, scratch, monkeypatch, silent):
-    import papermill
-
-    execute, starts = papermill.execute_notebook, []
-
-    def unanswered(*given, **more):
-        starts.append(given)
-        if len(starts) <= silent:
-            Path(given[1]).write_text("{}")
-            raise RuntimeError("Kernel didn't respond in 200 seconds")
-        return execute(*given, **more)
-
-    monkeypatch.setattr(papermill, "execute_notebook", unanswered)
-    source = notebook(tmp_path / "toy.ipynb", PARAMETERS, "print(seed)")
-    if silent == 1:
-        assert nb.run(source, "toy", {"seed": 5}).cells[-1].outputs[0].text == "5\n"
-    else:
-        with pytest.raises(nb.Failed, match="never came: Kernel didn't respond"):
-            nb.run(source, "toy", {"seed": 5})
-    assert len(starts) == 2
+@pytest.mark.parametrize("name, transport", [("short", "ipc"), ("n" * 100, "tcp")])
+def test_kernels_side_by_side_share_no_ports(tmp_path, scratch, monkeypatch, name, transport):
+    (folder := tmp_path / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder) if name != "short" else None)
+    source = notebook(
+        tmp_path / "toy.ipynb",
+        PARAMETERS,
+        "from ipykernel.kernelapp import IPKernelApp\nprint(IPKernelApp.instance().transport)",
+    )
+    assert nb.run(source, "toy", {}).cells[-1].outputs[0].text == f"{transport}\n"
+    assert not list(folder.iterdir())
 
 
 def test_command_line_says_in_plain_words_what_failed(tmp_path):
