@@ -220,12 +220,12 @@ def telling(found, todo, costs, budget):
 
 def named(text):
     """The ids of one claim or several, typed in any case."""
-    known, words = {name.lower(): name for name in claims.read()}, text.lower().replace(",", " ").split() or [""]
-    for word in (word for word in words if word not in known):
-        close = difflib.get_close_matches(word, known, n=1)
+    known, words = {name.lower(): name for name in claims.read()}, text.replace(",", " ").split() or [""]
+    for word in (word for word in words if word.lower() not in known):
+        close = difflib.get_close_matches(word.lower(), known, n=1)
         hint = f"did you mean {known[close[0]]!r}? " if close else ""
         raise UsageError(f"no claim {word!r}: {hint}`make claims` lists them, `make claim ID=w2fe-C2` runs one")
-    return [known[word] for word in words]
+    return [known[word.lower()] for word in words]
 
 
 def settling(claim, found):

@@ -408,7 +408,7 @@ def test_a_conflict_in_the_lock_is_the_users_to_settle(lock):
         (["laptop", "smoke"], "unrecognized arguments: smoke"),
         (["laptop", "--claim", ""], "no claim ''"),
         (["laptop", "--claim", "w2fe-C22"], "did you mean 'w2fe-C2'"),
-        (["laptop", "--claim", "w2fe-C2, vwgf-X"], "no claim 'vwgf-x'"),
+        (["laptop", "--claim", "w2fe-C2, vwgf-X"], "no claim 'vwgf-X'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(error, arguments, message):

@@ -5,6 +5,7 @@ closed forms, scaling, semi-discrete Newton) must agree.
 """
 
 import math
+import re
 
 import numpy as np
 import ot
@@ -425,11 +426,16 @@ def test_a_capped_marginal_takes_no_more_than_its_cap():
     ("x", "y", "gap"), [([0.0], [0.0, 9.0], 1e-7), (np.arange(6.0), np.r_[np.zeros(4), 1:5], 1e-6)]
 )
 def test_a_ratio_that_ends_at_its_cap_is_no_crash(x, y, gap):
-    """LinAlgError, and "gap nan" of the last iterate: the best one had a gap of 3e-8, which the error gives."""
+    """LinAlgError, and "gap nan" of the last iterate: the best one had a gap of 3e-8, which the error gives.
+
+    Whether the solver ends with an error or within its tolerance is a matter of rounding, which differs between machines.
+    """
     a, b = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y))
-    with pytest.raises(RuntimeError, match="no solution: gap") as caught:
-        atoms.jko_step(x, a, y, b, 1e-3, "softplus")
-    assert float(str(caught.value).split()[3]) < gap
+    try:
+        reached = atoms.jko_step(x, a, y, b, 1e-3, "softplus").gap
+    except RuntimeError as error:
+        reached = float(re.match(r"no solution: gap (\S+)", str(error))[1])
+    assert reached < gap
 
 
 def test_values_over_maps_of_every_entropy():
