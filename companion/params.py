@@ -88,7 +88,9 @@ def available(given):
         else:
             left[group].setdefault(name, {})[case] = settings
     if "seeds_of" in given:
-        left["seeds_of"] = {case: seeds for case, seeds in (given["seeds_of"] or {}).items() if case not in skipped}
+        left["seeds_of"] = {
+            case: seeds for case, seeds in (given["seeds_of"] or {}).items() if case.split("/")[-1] not in skipped
+        }
     return given | left
 
 
@@ -108,9 +110,9 @@ def cases(given):
 
 
 def seeds_of(given, name, case):
-    """Seeds of a case of the experiment or data set `name`: those of that, its own, or those of all."""
+    """Seeds of a case of the experiment or data set `name`: those of both together, of that, of the case, or of all."""
     own = given.get("seeds_of") or {}
-    return own.get(name, own.get(case, given["seeds"]))
+    return next((own[key] for key in (f"{name}/{case}", name, case) if key in own), given["seeds"])
 
 
 def follow(given):
@@ -169,7 +171,8 @@ def validate(params, later=()):
     entries(params.get("also", {}), "also")
     if not isinstance(late := params.get("late", []), list):
         raise UsageError(f"late = {late!r} must be a list of patterns, such as [digits/*-fast]")
-    known, lists = {word for _, *both, _ in cases(params) for word in both}, {"seeds": params["seeds"]}
+    known = {word for _, name, case, _ in cases(params) for word in (name, case, f"{name}/{case}")}
+    lists = {"seeds": params["seeds"]}
     for case, seeds in entries(params.get("seeds_of", {}), "seeds_of"):
         lists[f"seeds_of.{nearest(case, known, 'case in seeds_of')}"] = seeds
     for where, seeds in lists.items():
