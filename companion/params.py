@@ -87,10 +87,8 @@ def available(given):
             skipped.add(case)
         else:
             left[group].setdefault(name, {})[case] = settings
-    if "seeds_of" in given:
-        left["seeds_of"] = {
-            case: seeds for case, seeds in (given["seeds_of"] or {}).items() if case.split("/")[-1] not in skipped
-        }
+    if own := given.get("seeds_of"):
+        left["seeds_of"] = {key: seeds for key, seeds in own.items() if key.split("/")[-1] not in skipped}
     return given | left
 
 

@@ -68,9 +68,10 @@ def test_a_chapter_on_results_waits_for_both_that_it_reads(smoke):
 
 
 def test_a_data_set_may_have_seeds_of_its_own(smoke):
-    given = smoke | {"seeds_of": {"digits": [3], "kl_dv-gan": [0, 1]}}
+    given = smoke | {"seeds_of": {"digits": [3], "digits/kl_dv-jko": [7], "kl_dv-gan": [0, 1]}}
     keys = set(params.follow(params.validate(given, params.FOLLOWS))["trainings"])
     assert "digits-kl_dv-gan-3" in keys and "digits-kl_dv-gan-0" not in keys  # the data set's before the case's
+    assert "digits-kl_dv-jko-7" in keys and "digits-kl_dv-jko-3" not in keys  # those of both before either's
     assert {"eight_gaussians-kl_dv-gan-0", "eight_gaussians-kl_dv-gan-1"} <= keys
 
 
@@ -174,7 +175,7 @@ def test_cases_whose_files_are_absent_are_left_out_and_named(tmp_path, capsys):
     given = {
         "experiments": {"adaptation": {"a": usps, "b": own}, "other": {"c": usps}},
         "training": {"digits": {"kl": {}}},
-        "seeds_of": {"a": [0], "b": [1]},
+        "seeds_of": {"a": [0], "adaptation/a": [2], "b": [1]},
     }
     left = params.available(given)
     assert left["experiments"] == {"adaptation": {"b": own}} and left["seeds_of"] == {"b": [1]}
