@@ -166,11 +166,11 @@ def show(name):
     composed = params.read()
     nearest(name, [*composed["shows"], *composed["chapters"]], "experiment or chapter in params.yaml")
     profile, out = composed["profile"], ROOT / composed["report"] / "sheets" / name
-    for table in sorted((RESULTS / profile / name).glob("*/*.csv")):
-        read_file(table)  # a damaged one is named before anything runs
-    new = Path(
-        SCRATCH.name, *Path(composed["report"]).parts[1:], "sheets", name
-    )  # as deep as `out`, for relative links
+    for table in sorted((RESULTS / profile / name).glob("*/*.csv")):  # a damaged one is named before anything runs
+        if read_file(table).empty and table.stem == "table":
+            raise UsageError(f"{short(table)} is damaged: it has no rows")
+    # As deep as `out`, for relative links.
+    new = Path(SCRATCH.name, *Path(composed["report"]).parts[1:], "sheets", name)
     shutil.rmtree(ROOT / new, ignore_errors=True)
     executed = run(path_of(name), f"show-{name}", {"profile": profile, "out": new.as_posix()}, "show")
     write(executed, SCRATCH / "shown" / profile / f"{name}.ipynb")

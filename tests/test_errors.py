@@ -262,6 +262,8 @@ def test_a_damaged_table_is_named_before_anything_runs_or_goes(tmp_path, error, 
         path.parent.mkdir(parents=True)
         path.write_text("")
     assert "table.csv is damaged" in error(notebooks.main, "show", "porous") and sheet.exists()
+    table.write_text("d,t\n")
+    assert "table.csv is damaged: it has no rows" in error(notebooks.main, "show", "porous") and sheet.exists()
 
 
 def test_a_notebook_run_by_hand_looks_at_its_parameters():
