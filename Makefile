@@ -41,6 +41,8 @@ PY := $(VENV)/bin/python
 INSTALL = $(if $(shell command -v uv),uv pip install --python "$(PY)","$(PY)" -m pip install --no-compile) -c constraints.txt
 export PATH := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Set-up compiles nothing, so what is imported first is kept compiled, also where images for containers forbid it.
+unexport PYTHONDONTWRITEBYTECODE
 # What is given on the command line, as one word of the shell.
 quoted = '$(subst ','\'',$(1))'
 DRIVE = "$(PY)" -m companion.driver $(call quoted,$(PROFILE)) --engine=$(call quoted,$(ENGINE)) \
