@@ -134,7 +134,7 @@ def check(name, names):
     A name that papermill was given (`-p`) and that is no parameter is refused too.
     """
     given = set(parameters_of(notebook := path_of(name)))
-    for text in names["In"]:
+    for text in names.get("In", ()):
         if text.startswith("# Parameters\n"):  # the cell that papermill puts in
             given |= {node.targets[0].id for node in ast.parse(text).body}
     accept(notebook, {name: names[name] for name in sorted(given)})

@@ -179,21 +179,20 @@ def write(profile, report):
 
 def load(report):
     """The ledger written into a report folder; `UsageError` with the command that makes it if it is not there."""
-    file, known = Path(report) / "claims.csv", list(claims.read())
+    file = Path(report) / "claims.csv"
+    inside = Path(short(file)).parts
+    of_profile = inside[0] == "results" and inside[3:]
+    profile = f" PROFILE={nearest(inside[1], profiles(), 'profile')}" if of_profile else ""
+    made = f"Make it with: make reproduce{profile}"
     try:
         frame = read_file(file, dtype=str, keep_default_na=False)
-        if not {"id", "paper", "kind", "claim", "value", "verdict", "control_verdict"} <= set(frame):
+        if frame.empty or not {"id", "paper", "kind", "claim", "value", "verdict", "control_verdict"} <= set(frame):
             raise UsageError(f"{short(file)} has no claims")
-        if list(frame["id"]) != known or not set(frame["verdict"]) <= set(VERDICTS):
-            raise UsageError(f"{short(file)} is older than conf/claims, which has other claims")
     except UsageError as error:
-        inside = Path(short(file)).parts
-        profile = (
-            f" PROFILE={nearest(inside[1], profiles(), 'profile')}" if inside[0] == "results" and inside[3:] else ""
-        )
-        lost = inside[0] == "report" and "older" not in str(error)
-        of_git = f"; git has one: git checkout {short(file)}" if lost else ""
-        raise UsageError(f"{error}. Make it with: make reproduce{profile}{of_git}") from None
+        of_git = f"; git has one: git checkout {short(file)}" if inside[0] == "report" else ""
+        raise UsageError(f"{error}. {made}{of_git}") from None
+    if list(frame["id"]) != list(claims.read()) or not set(frame["verdict"]) <= set(VERDICTS):
+        raise UsageError(f"{short(file)} is older than conf/claims, which has other claims. {made}")
     return frame
 
 

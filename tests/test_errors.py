@@ -13,7 +13,7 @@ from companion import claims, code, driver, engines, files, form, ledger, notebo
 from companion.form import source
 from companion.guard import command_line
 from gwf.errors import UsageError, in_range, real, whole
-from gwf.paths import CONF, NOTEBOOKS, ROOT
+from gwf.paths import CONF, NOTEBOOKS, ROOT, replace
 
 MARKS = "<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> theirs\n"
 PACKAGE = "# @package _global_\n"
@@ -270,6 +270,7 @@ def test_a_notebook_run_by_hand_looks_at_its_parameters():
     typed = "profile = 'lab'"
     known = form.parameters_of(form.path_of("porous")) | {"In": ["", typed], "KK": 2}
     form.check("porous", known)  # KK is a name of the user's own
+    form.check("porous", form.parameters_of(form.path_of("porous")))  # as a script, outside of Jupyter
     with pytest.raises(UsageError, match="K of porous.ipynb = -2 is out of range"):
         form.check("porous", known | {"K": -2})
     with pytest.raises(UsageError, match="'KK': did you mean 'K'"):
@@ -331,6 +332,11 @@ def test_a_damaged_ledger_is_named_with_what_makes_it(tmp_path, error, table, me
         (tmp_path / "claims.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
     said = error(ledger.main, "print", tmp_path)
     assert message in said and said.rstrip().endswith("Make it with: make reproduce")
+
+
+def test_a_ledger_older_than_the_claims_is_made_anew_and_not_taken_from_git(error, monkeypatch):
+    monkeypatch.setattr(claims, "read", dict)
+    assert error(ledger.main, "print", "report").rstrip().endswith("other claims. Make it with: make reproduce")
 
 
 def test_the_profile_of_a_ledger_is_looked_at(error):
@@ -478,6 +484,17 @@ def test_git_gives_the_same_bytes_everywhere():
         text=True,
     )
     assert shown.stdout.count("text: unset") == 4
+
+
+def test_a_file_is_as_readable_as_its_folder(tmp_path):
+    def for_me_alone(path):
+        path.write_text("")
+        path.chmod(0o600)
+
+    for folder, file in ((0o755, 0o644), (0o700, 0o600)):
+        tmp_path.chmod(folder)
+        replace(tmp_path / "file", for_me_alone)
+        assert (tmp_path / "file").stat().st_mode & 0o777 == file
 
 
 def test_a_link_stands_when_the_folder_is_moved(tmp_path):
