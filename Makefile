@@ -1,4 +1,5 @@
-# make reproduce            everything, in the laptop profile; PROFILE=smoke, full or paper for another one
+# make reproduce            everything with its first seed, beside the other seeds that git has; PROFILE=smoke, full, paper
+# make reproduce ALL=1      every seed here: overnight
 # make reproduce MINUTES=15 a spot check: the stages that tell most within that time, beside what git has
 # make test                 the tests
 # make lab                  JupyterLab, from notebooks/index.ipynb on
@@ -13,11 +14,12 @@
 # make clean                remove scratch files and the results of all profiles but laptop
 #
 # PYTHON=python3.12 chooses the interpreter of the virtual environment, JOBS=4 the runs side by side, REUSE=1 takes
-# results that came with the clone as they are, ENGINE=slurm starts the stages as jobs of a cluster (conf/engine.yaml).
+# all results that came with the clone as they are, ENGINE=slurm starts the stages as jobs of a cluster (conf/engine.yaml).
 
 PROFILE ?= laptop
 JOBS ?=
 MINUTES ?=
+ALL ?=
 REUSE ?=
 ID ?=
 ENGINE ?= local
@@ -43,11 +45,13 @@ export PATH := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Set-up compiles nothing, so what is imported first is kept compiled, also where images for containers forbid it.
 unexport PYTHONDONTWRITEBYTECODE
+# Whether a switch is on.
+yes = $(filter-out 0 n no No NO false False FALSE off Off OFF,$(1))
 # What is given on the command line, as one word of the shell.
 quoted = '$(subst ','\'',$(1))'
 DRIVE = "$(PY)" -m companion.driver $(call quoted,$(PROFILE)) --engine=$(call quoted,$(ENGINE)) \
   $(if $(JOBS),--jobs=$(call quoted,$(JOBS))) $(if $(MINUTES),--minutes=$(call quoted,$(MINUTES))) \
-  $(if $(filter-out 0 n no No NO false False FALSE off Off OFF,$(REUSE)),--reuse)
+  $(if $(call yes,$(ALL)),--all) $(if $(call yes,$(REUSE)),--reuse)
 # Kernels as the pipeline starts them, whatever is set up for the user's own Jupyter and matplotlib.
 KERNELS := JUPYTER_PREFER_ENV_PATH=1 JUPYTER_PATH= IPYTHONDIR=$(call quoted,$(CURDIR)/scratch/ipython/tests) MATPLOTLIBRC=/dev/null MPLBACKEND=
 

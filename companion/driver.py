@@ -2,7 +2,8 @@
 
 DVC's files say what there is to do (dvc.yaml) and what has been done (dvc.lock). The driver runs the stages' own
 commands side by side (`companion.engines`) and enters their outputs as `dvc commit` does (`companion.workspace`); `dvc repro`
-and `dvc status` then agree. The first seed of all but `late` cases comes first, then a complete report, then the rest and the report again.
+and `dvc status` then agree. The first seed of all but `late` cases comes first, then a complete report, then what else is to do.
+What git has of later seeds and `late` cases stays as it is, beside what has run here, unless all is asked for.
 
 A profile other than `laptop` runs in a copy of the sources, scratch/profiles/<profile>, with DVC files of its own: it
 leaves no trace in params.yaml and dvc.lock, and what is edited meanwhile does not disturb it.
@@ -14,7 +15,8 @@ Command line::
     --jobs 2          runs side by side; default: as cores allow, at most 4, on a cluster 64
     --minutes 15      a spot check: the stages that tell most within that time
     --claim w2fe-C2   the stages that this claim needs, or several, and its verdict
-    --reuse           take results that came with the clone as they are
+    --all             every seed and late case, also where git has its results
+    --reuse           take all results that came with the clone as they are
     --plan            print the stages that would run, and change nothing
     --data            restore data/ if it is absent, check it, and run nothing
     --engine slurm    jobs of a Slurm cluster
@@ -48,6 +50,8 @@ from gwf.progress import clock
 SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter": 25.0, "claims": 3.0}
 #: Runs side by side, by engine: processes, one for each core and at most four; jobs in the queue of a cluster.
 SIDE_BY_SIDE = {"local": min(joblib.cpu_count(), 4), "slurm": 64}
+#: Kinds of stages that calculate; the others report what these have.
+CALCULATE = ("run", "train", "measure")
 #: A stage of dvc.yaml: `kind` is "run" for `run@porous_d2-0`, `case` "porous/porous_d2", `inputs` its entry of results/inputs.json.
 Stage = namedtuple("Stage", "name kind cmd deps outs inputs seed case")
 
@@ -97,11 +101,16 @@ def status():
     return python("dvc status", "dvc", "status", "--json") if set(params.FOLLOWS) <= set(written) else "{}"
 
 
-def stale(found, texts, said, reuse):
-    """Names of the stages that must run: what they compute with has changed, or an output is not as recorded.
+def early(found, composed):
+    """Names of the stages that compute what a first report needs: the first seed of all but `late` cases."""
+    late = lambda stage: any(fnmatch(stage.case, pattern) for pattern in composed.get("late", []))
+    first = composed["seeds"][0]
+    return {s.name for s in found.values() if s.kind in CALCULATE and s.seed == first and not late(s)}
 
-    Outputs that came with the clone were not computed here: such a stage is to run as well, unless `reuse`. `said` is what
-    `status` returned.
+
+def stale(found, texts, said):
+    """Names of the stages that must run, as what they compute with has changed or an output is not as recorded; and of those
+    that are up to date by what came with the clone, and did not run here. `said` is what `status` returned.
     """
     locked, ran = read_file(ROOT / "dvc.lock")["stages"], marks()
     changed = defaultdict(set)  # name of a stage -> what DVC says of its files: modified, deleted
@@ -113,10 +122,14 @@ def stale(found, texts, said, reuse):
         entry = locked.get(stage.name, {"cmd": None})
         hashes = entry.get("params", {}).get(code.FILE.relative_to(ROOT).as_posix(), {})
         same = hashes.get(stage.inputs) == code.hashed(texts[stage.inputs])
-        return entry["cmd"] == stage.cmd and same and not changed[stage.name] and (reuse or mark(entry) in ran)
+        return entry["cmd"] == stage.cmd and same and not changed[stage.name]
 
     todo = {stage.name for stage in found.values() if not done(stage)}
-    # What is measured anew is trained anew where git's checksums are all there is of it.
+    return todo, {name for name in found if name not in todo and mark(locked[name]) not in ran}
+
+
+def with_samples(todo, found):
+    """`todo` and what it measures where git's checksums are all there is of that: it is trained anew."""
     sums = {out: name for name, stage in found.items() for out in stage.outs if out.endswith(".sha256")}
     read = {dep for name in todo for dep in found[name].deps if dep in sums}
     return todo | {sums[dep] for dep in read if not (ROOT / dep).with_suffix("").exists()}
@@ -248,6 +261,7 @@ def reproduce(
     jobs: int = None,
     minutes: float = None,
     claim: str = None,
+    all=False,
     reuse=False,
     plan=False,
     data=False,
@@ -277,7 +291,8 @@ def reproduce(
         os.execve(sys.executable, [sys.executable, "-m", "companion.driver", *sys.argv[1:]], inside)
     with alone(LOCK, wait=False):
         workspace.mend()
-        unchanged = SCRATCH / f"unchanged-{profile}"
+        narrow = not (all or minutes or asked)  # the first report's stages alone, of those that git has
+        unchanged = SCRATCH / f"unchanged-{profile}{'' if narrow else '-all'}"
         if not asked and unchanged.exists() and unchanged.read_text() == signature(profile):
             return say("nothing to do" if plan else f"profile {profile}: everything is up to date")
         workspace.data()
@@ -288,7 +303,11 @@ def reproduce(
         with ThreadPoolExecutor(1) as beside:  # DVC takes as long as reading the code
             said = beside.submit(status)
             found, texts = stages(composed), code.inputs(composed)
-        todo = out_of_date = stale(found, texts, said.result(), reuse)
+        soon = early(found, composed)
+        later = {name for name, stage in found.items() if stage.kind in CALCULATE} - soon
+        todo, elsewhere = stale(found, texts, said.result())
+        taken = elsewhere & (set(found) if reuse else later if narrow else set())
+        todo = out_of_date = with_samples(todo | elsewhere - taken, found)
         if minutes:
             todo = telling(found, todo, costs, 60 * minutes * jobs * 0.8)
             if out_of_date and not todo:
@@ -305,7 +324,7 @@ def reproduce(
             code.write(texts)
             runner = Stages(engine, jobs, costs, marks)
             entered = runner.commit("inputs")
-            ran = rounds(runner, found, todo, costs, composed)
+            ran = rounds(runner, found, todo, soon, costs, profile)
             entered.result()
             if profile == "laptop":
                 measured = [found[name] for name in sorted(ran) if found[name].kind in ("run", "measure")]
@@ -318,23 +337,24 @@ def reproduce(
         return print(*(ledger.entry(written, name) for name in asked), sep="\n\n")
     done = f"{minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
     say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
+    if taken:
+        rest = clock(costs.together([found[name] for name in taken], jobs))
+        say(f"{len(taken)} of {len(found)} stages have git's results: ALL=1 runs them here too, in about {rest}")
     for what, where in (("report", "README.md"), ("claims", "claims.md"), ("sheets", "sheets")):
         say(f"  {what:<8} {composed['report']}/{where}")
     say(f"  {'runs':<8} results/{profile}")
 
 
-def rounds(runner, found, todo, costs, composed):
-    """The first seed of all but `late` ones and a report of it, then the rest and the report; returns what ran."""
+def rounds(runner, found, todo, soon, costs, profile):
+    """What a first report needs, that is `soon`, and the report; then the rest and the report again; returns what ran."""
     above, ran = needs(found), set()
-    calculated = [found[name] for name in found if name in todo and found[name].kind in ("run", "train", "measure")]
-    late = lambda stage: any(fnmatch(stage.case, pattern) for pattern in composed.get("late", []))
-    first = [stage for stage in calculated if stage.seed == composed["seeds"][0] and not late(stage)]
-    others = [stage for stage in calculated if stage not in first]
-    soon, in_all = (clock(costs.together(part, runner.jobs)) for part in (first, [found[name] for name in todo]))
-    say(f"profile {composed['profile']}: {len(todo)} of {len(found)} stages to do, {runner.jobs} at a time")
-    say(f"about {soon} to a first report, {in_all} in all" if first and others else f"about {in_all}")
+    calculated = {name for name in todo if found[name].kind in CALCULATE}
+    first, others = calculated & soon, calculated - soon
+    took = lambda names: clock(costs.together([found[name] for name in names], runner.jobs))
+    say(f"profile {profile}: {len(todo)} of {len(found)} stages to do, {runner.jobs} at a time")
+    say(f"about {took(first)} to a first report, {took(todo)} in all" if first and others else f"about {took(todo)}")
     for part in (first, others) if others else (first,):
-        names = {stage.name for stage in part}
+        names = set(part)
         for name in found:  # in the order of dvc.yaml, so that what a stage needs has been looked at
             reports = found[name].kind in ("show", "chapter", "claims")
             waits = above[name] and above[name] <= todo - ran - names

@@ -466,9 +466,10 @@ def make(*words, folder=ROOT):
 
 
 def test_words_for_make_reach_the_command_as_they_are():
-    said = make("-n", "plan", "PROFILE=it's $$HOME", "JOBS=-1", "MINUTES=a b", "REUSE=0").stdout
+    said = make("-n", "plan", "PROFILE=it's $$HOME", "JOBS=-1", "MINUTES=a b", "REUSE=0", "ALL=no").stdout
     assert "companion.driver 'it'\\''s $HOME' --engine='local' --jobs='-1' --minutes='a b'" in said
-    assert "--reuse" not in said and "--reuse" in make("-n", "plan", "REUSE=1").stdout
+    for name in ("all", "reuse"):
+        assert f"--{name}" not in said and f"--{name}" in make("-n", "plan", f"{name.upper()}=1").stdout
 
 
 def test_make_in_another_folder_says_so(tmp_path):
