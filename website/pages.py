@@ -217,7 +217,7 @@ it, every claim beside the evidence that settles it.</p>
 {table(*by_kind(), "Claims by kind and verdict")}
 <p>Run for this: {ran["train"]} trainings, {ran["run"]} runs of experiments and {len(CHAPTERS)} chapters, on 2 CPU cores without a GPU, in about
 {hours:.0f} processor hours.</p>
-<pre>make reproduce   # everything, computed anew
+<pre>make reproduce   # everything, with its first seed
 make lab         # the notebooks, in JupyterLab</pre>
 </div><figure><a href="notebooks/experiments/eight_gaussians.html">{image("eight_gaussians", points, "index", late=False)}</a>
 <figcaption>Eight Gaussians (circles), and what each functional generates, with the JKO step and without.</figcaption></figure></div>

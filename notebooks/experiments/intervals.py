@@ -24,6 +24,11 @@ def interval(values):
     return values.mean() - reach, values.mean() + reach
 
 
+def geometric(logs):
+    """95 % interval of the geometric mean of what has these logarithms, one per seed, from their t interval."""
+    return tuple(float(end) for end in np.exp(interval(logs)))
+
+
 def differences(frame, first, second, keys):
     """Value of `first` minus value of `second` on each set of shared `keys`, a Series; both are dicts column -> value."""
     values = []
@@ -45,7 +50,7 @@ def ratio(frame, first, second, groups=()):
     if logs.empty:
         raise NotRun(f"no run of {first} and {second}")
     seeds = logs.groupby("seed").agg(["mean", "size"])
-    return tuple(float(end) for end in np.exp(interval(seeds["mean"][seeds["size"] == seeds["size"].max()])))
+    return geometric(seeds["mean"][seeds["size"] == seeds["size"].max()])
 
 
 def over(first, second, number):
@@ -59,7 +64,7 @@ def over(first, second, number):
         (found >= by_seed(rows, lambda part: part["iteration"].max())).any()
         for found, rows in zip(numbers, (first, second), strict=True)
     )
-    low, high = np.exp(interval(np.log(numbers[0] / numbers[1]).dropna()))
+    low, high = geometric(np.log(numbers[0] / numbers[1]).dropna())
     return 0.0 if below else low, math.inf if above else high
 
 
