@@ -2,8 +2,8 @@
 
 DVC's files say what there is to do (dvc.yaml) and what has been done (dvc.lock). The driver runs the stages' own
 commands side by side (`companion.engines`) and enters their outputs as `dvc commit` does (`companion.workspace`); `dvc repro`
-and `dvc status` then agree. The first seed of all but `late` cases comes first, then a complete report, then what else is to do.
-What git has of later seeds and `late` cases stays as it is, beside what has run here, unless all is asked for.
+and `dvc status` then agree. The first seed of every case but `late` ones comes first, then a complete report. What git has of
+later seeds and `late` cases stays as it is, beside what has run here, where it is up to date and not all is asked for.
 
 A profile other than `laptop` runs in a copy of the sources, scratch/profiles/<profile>, with DVC files of its own: it
 leaves no trace in params.yaml and dvc.lock, and what is edited meanwhile does not disturb it.
@@ -101,11 +101,13 @@ def status():
     return python("dvc status", "dvc", "status", "--json") if set(params.FOLLOWS) <= set(written) else "{}"
 
 
-def early(found, composed):
-    """Names of the stages that compute what a first report needs: the first seed of all but `late` cases."""
-    late = lambda stage: any(fnmatch(stage.case, pattern) for pattern in composed.get("late", []))
-    first = composed["seeds"][0]
-    return {s.name for s in found.values() if s.kind in CALCULATE and s.seed == first and not late(s)}
+def early(found, late):
+    """Names of the stages that compute what a first report needs: the first seed of every case that no pattern of `late` names."""
+    first = {}
+    for stage in found.values():
+        first.setdefault(stage.case, stage.seed)
+    here = [s for s in found.values() if s.kind in CALCULATE and s.seed == first[s.case]]
+    return {stage.name for stage in here if not any(fnmatch(stage.case, pattern) for pattern in late)}
 
 
 def stale(found, texts, said):
@@ -158,10 +160,10 @@ def kept(file, nothing):
     return nothing
 
 
-def signature(profile):
-    """Hash of name, size and time of change of every file that the pipeline reads or writes: has anything happened?"""
+def signature(*names):
+    """Hash of name, size and time of change of these files, or all files in these folders: has anything happened?"""
     digest = hashlib.md5()
-    for name in (*workspace.SOURCES, "params.yaml", "dvc.lock", f"results/{profile}", "report"):
+    for name in names:
         for path in sorted([ROOT / name, *(ROOT / name).rglob("*")]):
             if path.is_file() and not {"__pycache__", "site"} & set(path.parts):
                 digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
@@ -293,9 +295,13 @@ def reproduce(
         workspace.mend()
         narrow = not (all or minutes or asked)  # the first report's stages alone, of those that git has
         unchanged = SCRATCH / f"unchanged-{profile}{'' if narrow else '-all'}"
-        if not asked and unchanged.exists() and unchanged.read_text() == signature(profile):
-            return say("nothing to do" if plan else f"profile {profile}: everything is up to date")
+        written = (*workspace.SOURCES, "params.yaml", "dvc.lock", "scratch/ran.json", f"results/{profile}", "report")
+        known, _, note = (unchanged.read_text() if unchanged.exists() else "").partition("\n")
+        if not asked and known == signature(*written):
+            done = "nothing to do" if plan else f"profile {profile}: everything is up to date"
+            return say(f"{done}\n{note}".rstrip())
         workspace.data()
+        sources = signature(*workspace.SOURCES)
         composed, costs = params.compose(profile), Costs(profile)
         print("looking at what is out of date", file=sys.stderr, flush=True)
         if params.PARAMS.exists() and read_file(params.PARAMS) != composed:
@@ -303,11 +309,12 @@ def reproduce(
         with ThreadPoolExecutor(1) as beside:  # DVC takes as long as reading the code
             said = beside.submit(status)
             found, texts = stages(composed), code.inputs(composed)
-        soon = early(found, composed)
+        soon = early(found, composed.get("late", []))
         later = {name for name, stage in found.items() if stage.kind in CALCULATE} - soon
         todo, elsewhere = stale(found, texts, said.result())
         taken = elsewhere & (set(found) if reuse else later if narrow else set())
         todo = out_of_date = with_samples(todo | elsewhere - taken, found)
+        taken -= todo
         if minutes:
             todo = telling(found, todo, costs, 60 * minutes * jobs * 0.8)
             if out_of_date and not todo:
@@ -329,17 +336,17 @@ def reproduce(
             if profile == "laptop":
                 measured = [found[name] for name in sorted(ran) if found[name].kind in ("run", "measure")]
                 results.say_beside_git([ROOT / stage.outs[0] for stage in measured])
-        left = out_of_date - todo
-        if not left and not reuse:  # what was only taken as it is has not been calculated here
-            unchanged.write_text(signature(profile))
+        left, rest = out_of_date - todo, clock(costs.together([found[name] for name in taken], jobs))
+        note = f"{len(taken)} of {len(found)} stages have git's results: ALL=1 runs them here too, in about {rest}"
+        note = note if taken else ""
+        # What was only taken as it is has not been calculated here, and what was edited meanwhile has not been looked at.
+        if not left and not reuse and sources == signature(*workspace.SOURCES):
+            unchanged.write_text(f"{signature(*written)}\n{note}")
     if asked:
-        written = ledger.load(ROOT / composed["report"])
-        return print(*(ledger.entry(written, name) for name in asked), sep="\n\n")
+        frame = ledger.load(ROOT / composed["report"])
+        return print(*(ledger.entry(frame, name) for name in asked), sep="\n\n")
     done = f"{minutes:g} minutes of it ran, the same command goes on" if left else "everything is up to date"
-    say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})")
-    if taken:
-        rest = clock(costs.together([found[name] for name in taken], jobs))
-        say(f"{len(taken)} of {len(found)} stages have git's results: ALL=1 runs them here too, in about {rest}")
+    say(f"profile {profile}: {done} ({clock(time.monotonic() - began)})\n{note}".rstrip())
     for what, where in (("report", "README.md"), ("claims", "claims.md"), ("sheets", "sheets")):
         say(f"  {what:<8} {composed['report']}/{where}")
     say(f"  {'runs':<8} results/{profile}")

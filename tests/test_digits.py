@@ -35,7 +35,7 @@ class TestComparisons:
     def test_a_difference_is_told_from_a_tie_by_pairs(self):
         """KL: -10, -12, -14, mean -12 and sd 2. W1: -2, 2, 1.5, mean .5 and sd 2.18."""
         frame = trainings.gather(self.CASES)
-        table, shown, reading = trainings.paired(frame, "fd_lenet", 1, compare=True)
+        table, reading, shown = trainings.paired(frame, "fd_lenet", 1, compare=True)
         kl, w1 = table.to_dict("records")
         assert kl["difference_mean"] == -12 and kl["difference_sd"] == 2 and kl["lower_with_jko"] == 3
         # Ratios .75, .769, .781: 4.303, the t quantile of two degrees of freedom, times .0207 / sqrt(3) about log .767.
@@ -46,7 +46,7 @@ class TestComparisons:
 
     def test_one_seed_allows_no_verdict_and_no_ranking(self):
         frame = trainings.gather(cases(kl_jko=[1.0], kl_gan=[2.0]))
-        table, _, reading = trainings.paired(frame, "fd_lenet", 1)
+        table, reading, _ = trainings.paired(frame, "fd_lenet", 1)
         assert table["verdict"][0].startswith("one seed") and reading.startswith("Two seeds")
         assert "no ranking" in trainings.ties(frame, {"functional": "kl", "step": "jko", "seeds": 1}, "fd_lenet")
         with pytest.raises(NotRun, match="fewer than two seeds"):

@@ -195,16 +195,20 @@ def test_a_claim_is_found_in_any_case():
     assert driver.named("W2FE-c2") == ["w2fe-C2"]
 
 
-@pytest.mark.parametrize("waits", [{}, {"seeds_of": {"restricted": [3]}}, {"late": ["restricted/*"]}])
+@pytest.mark.parametrize("waits", [{}, {"seeds_of": {"restricted": [3, 0]}}, {"late": ["restricted/*"]}])
 def test_what_is_late_is_shown_after_the_first_report(smoke, waits):
-    """The first report has every sheet but that one; with it at the first seed, and not late (control), nothing waits."""
+    """The first report has every sheet, by the first seed of each case, which may be its own; but those of what is late."""
     composed = smoke | {"seeds": [0, 1]} | waits
     composed |= params.follow(composed)
     found, parts = driver.stages(composed), []
     runner = SimpleNamespace(jobs=1, side_by_side=lambda names, above: parts.append(set(names)))
     costs = driver.Costs("smoke")
-    assert driver.rounds(runner, found, set(found), costs, composed) == set(found)
+    soon = driver.early(found, composed.get("late", []))
+    assert driver.rounds(runner, found, set(found), soon, costs, "smoke") == set(found)
     first, others = parts
-    shown = {name for name in found if name.startswith("show@")}
-    assert shown - first == ({"show@restricted"} if waits else set())
-    assert "claims" in first & others and "show@restricted" in others and "run@restricted-0" not in first & others
+    shown, own = (
+        {name for name in found if name.startswith("show@")},
+        f"run@restricted-{3 if 'seeds_of' in waits else 0}",
+    )
+    assert shown - first == ({"show@restricted"} if "late" in waits else set())
+    assert "claims" in first & others and "show@restricted" in others and own in (others if "late" in waits else first)

@@ -4,6 +4,7 @@ One clone serves all tests of this file, in their order; each leaves it up to da
 shows how stages are run; what they compute has tests of its own.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -199,22 +200,41 @@ def test_a_second_time_nothing_runs(clone, killed):
     assert {path: path.stat().st_mtime_ns for path in files} == before and clone.plan() == set()
 
 
-def test_later_seeds_that_git_has_run_when_all_is_asked_for(clone, killed):
+@contextlib.contextmanager
+def as_if_from_git(clone, *stages):
+    """Inside, the results of these stages are as if they had come with the clone."""
     marks = clone.inner / "scratch" / "ran.json"
-    locked = yaml.safe_load((clone.inner / "dvc.lock").read_text())["stages"]
-    ran, (first, later) = json.loads(marks.read_text()), (mark(locked[f"run@restricted-{seed}"]) for seed in (0, 1))
-    for lost, plain, everything in (
-        (first, {"run@restricted-0"}, {"run@restricted-0"}),
-        (later, set(), {"run@restricted-1"}),
-    ):
-        # As if that result had come with the clone.
-        marks.write_text(json.dumps(sorted({*ran} - {lost})))
-        for file in (clone.inner / "scratch").glob("unchanged-*"):
-            file.unlink()
-        assert (clone.plan(), clone.plan("--all"), clone.plan("--reuse")) == (plain, everything, set())
-    output = clone.reproduce()
-    assert "[1/" not in output and "1 of 11 stages have git's results: ALL=1" in output
-    assert "run@restricted-1: done" in clone.reproduce("--all") and clone.plan("--all") == set()
+    locked, ran = yaml.safe_load((clone.inner / "dvc.lock").read_text())["stages"], json.loads(marks.read_text())
+    marks.write_text(json.dumps(sorted({*ran} - {mark(locked[name]) for name in stages})))
+    yield
+    assert set(json.loads(marks.read_text())) >= set(ran)  # they ran
+
+
+def test_later_seeds_that_git_has_run_when_all_is_asked_for(clone, killed):
+    plans = lambda: [clone.plan(*options) for options in ((), ("--all",), ("--reuse",))]
+    with as_if_from_git(clone, "run@restricted-0"):
+        assert plans() == [{"run@restricted-0"}, {"run@restricted-0"}, set()]
+        clone.reproduce()
+    with as_if_from_git(clone, "run@restricted-1"):
+        assert plans() == [set(), {"run@restricted-1"}, set()]
+        for _ in range(2):  # the second time without looking
+            output = clone.reproduce()
+            assert "[1/" not in output and "1 of 11 stages have git's results: ALL=1" in output
+        assert "run@restricted-1: done" in clone.reproduce("--all")
+    assert plans() == [set()] * 3
+
+
+def test_an_edit_while_stages_run_is_not_taken_for_done(clone, killed):
+    inside = {"cwd": clone.inner, "environment": {"GWF_WORKSPACE": "1"}}  # where the sources are not copied again
+    with contextlib.ExitStack() as stack, as_if_from_git(clone, "run@restricted-0"):
+        process = clone.start("companion.driver", "smoke", **inside)
+        for line in process.stdout:
+            if line.startswith("[1/") and "done" not in line:
+                stack.enter_context(Edited(clone.inner / "companion" / "ledger.py", '"""The ledger', '"""A ledger'))
+        assert (
+            process.wait() == 0
+            and clone.run("companion.driver", "smoke", "--plan", **inside)[1].split()[-1] == "claims"
+        )
 
 
 def test_dvc_agrees_that_all_is_done(clone, killed):

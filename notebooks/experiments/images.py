@@ -127,6 +127,28 @@ def as_images(table):
     return np.stack([np.frombuffer(bytes.fromhex(pixels), np.uint8).reshape(28, 28) for pixels in table["pixels"]])
 
 
+def table_of(frame, name, profile):
+    """The table of the methods on the images of the experiment `name`, the same for people, and the rows of those that train."""
+    columns = {("fd_lenet_mean", "fd_lenet_sd"): "fd_lenet", "kid_mean": "kid", "precision": "precision"}
+    columns |= {"recall": "recall", "nearer_to_train": "nearer_to_train", "floor": "fd_lenet_floor"}
+    columns |= {("fd_squeezenet_mean", "fd_squeezenet_sd"): "fd_squeezenet", "floor_squeezenet": "fd_squeezenet_floor"}
+    shown = {"FD-LeNet": ("fd_lenet_mean", "fd_lenet_sd", 1), "floor": ("floor", None, 1), "KID": ("kid_mean", None, 3)}
+    shown |= {name: (name, None, 2) for name in ("precision", "recall")}
+    shown |= {"FD-SqueezeNet": ("fd_squeezenet_mean", "fd_squeezenet_sd", 0)}
+    shown |= {"its floor": ("floor_squeezenet", None, 0), "nearer to train": ("nearer_to_train", None, 2)}
+    table = trainings.table(frame, name, profile, columns)
+    return table, trainings.shown(table, shown), table[~table["step"].isin(trainings.REFERENCES)]
+
+
+def of_methods(cases, held_out, count):
+    """Name -> `count` images: of those held out, and of what every method generated that kept any."""
+    found = {"real, held out": held_out[np.random.default_rng(0).permutation(len(held_out))[:count]]}
+    for functional, step in trainings.methods(cases):
+        if "samples" in (tables := cases[f"{functional}-{step}"]):
+            found[trainings.label(functional, step)] = as_images(tables["samples"].head(count))
+    return found
+
+
 def overview(rows, zoom=2, gap=2):
     """A row of images per name, `gap` white pixels apart, a pixel `zoom` dots large; `rows` is name -> images (n, 28, 28)."""
     around = ((0, 0), (0, gap), (0, gap))

@@ -97,6 +97,15 @@ def load(profile, dataset, case, seed):
     return settings, pd.read_csv(folder / "curve.csv"), np.load(folder / "samples.npy", allow_pickle=False)
 
 
+def by_hand(profile, dataset, case, seed, **small):
+    """A small training, for a notebook that is run by hand: in the profile `lab` alone, which no other stage trains for."""
+    from gwf.training import loop
+
+    if profile == "lab":
+        functional, step = case.split("-")
+        loop.run(functional, step, dataset, seed, profile, small, paths.training(profile, dataset, case, seed))
+
+
 def setting_columns(settings):
     """The settings that a table or caption needs; tau is infinite where there is no proximal term."""
     names = ("functional", "step", "updates", "batch", "ema", "params_map", "params_critic")
@@ -264,7 +273,7 @@ def published_difference(functional, step=1):
 
 
 def paired(frame, metric, digits, compare=False):
-    """JKO minus no JKO paired by seed: (frame, the same for people, reading), a row per functional that has both steps.
+    """JKO minus no JKO paired by seed: (frame, reading, the frame for people), a row per functional that has both steps.
 
     The verdict goes by the ratio, whose logarithm is the more alike over seeds. `compare` adds the published differences of FID on CIFAR-10.
     """
@@ -282,7 +291,7 @@ def paired(frame, metric, digits, compare=False):
         row |= {"lower_with_jko": (difference < 0).sum(), "verdict": verdict(chosen)}
         rows.append(row | ({"published_fid_difference": published_difference(functional)} if compare else {}))
     table = pd.DataFrame(rows, columns=None if rows else ["metric", "functional", "seeds", "verdict"])
-    return table, show_paired(table, digits), read_paired(table)
+    return table, read_paired(table), show_paired(table, digits)
 
 
 def show_paired(table, digits):
