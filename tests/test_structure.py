@@ -25,7 +25,7 @@ from gwf.paths import NOTEBOOKS, ROOT
 from tests.notebook_form import check
 
 #: Room -> most lines it may have, docstrings included; and what it may import of the others.
-BUDGETS = {"gwf": 10500, "companion": 2934, "website": 900}
+BUDGETS = {"gwf": 10500, "companion": 2941, "website": 900}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}, "website": {"website", "companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
 CELLS = 9688
