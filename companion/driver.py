@@ -367,8 +367,10 @@ def rounds(runner, found, todo, soon, costs, profile):
             waits = above[name] and above[name] <= todo - ran - names
             if reports and not waits and (name in todo - ran or above[name] & names):
                 names.add(name)
-        # Seed after seed, so that a run cut short leaves whole seeds; within one the dear ones first.
-        ordered = sorted(names, key=lambda name: (found[name].seed, -costs[found[name]]))
+        # Seed after seed and sheet after sheet, as dvc.yaml has them, so that a run cut short leaves whole ones; the dear ones first.
+        sheets = {name: stage.cmd.split()[4] for name, stage in found.items()}
+        place = list(dict.fromkeys(sheets.values())).index
+        ordered = sorted(names, key=lambda name: (found[name].seed, place(sheets[name]), -costs[found[name]]))
         runner.side_by_side({name: found[name] for name in ordered}, {name: above[name] & names for name in ordered})
         ran |= names
     return ran
