@@ -283,6 +283,8 @@ def reproduce(
     jobs = most if jobs is None else whole(jobs, 1, 10**4, "jobs")
     if minutes is not None:
         in_range(minutes, 0, 10**6, "minutes", open_low=True)
+    if all and reuse:
+        raise UsageError("ALL=1 runs what git has anew, and REUSE=1 nothing of it: choose one")
     asked = [] if claim is None else named(claim)
     if data:
         return workspace.data()
