@@ -126,6 +126,11 @@ def methods(cases):
     return sorted((tuple(case.split("-")) for case in cases if case.count("-") == 1), key=order)
 
 
+def faster(cases):
+    """The cases that are trained at three times the table's rates, by the names that they have in the table."""
+    return {name.removesuffix("-fast"): tables for name, tables in cases.items() if name.endswith("-fast")}
+
+
 def gather(cases, name="metrics"):
     """The tables `name` of all methods, one below the other, with columns functional and step in front.
 
