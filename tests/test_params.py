@@ -226,3 +226,13 @@ def test_a_table_is_whole_before_the_next_begins(smoke):
     assert [part for part, _ in groupby(parts)] == [
         (seed, of) for seed in (0, 1) for of in ("digits", "eight_gaussians")
     ]
+
+
+def test_full_trains_every_method_on_both_data_sets_longer_and_with_eight_seeds():
+    laptop, full = params.compose("laptop"), params.compose("full")
+    methods = [case for case in laptop["training"]["digits"] if case.count("-") == 1 and "w2-" not in case]
+    for dataset in ("digits", "fashion"):
+        assert {full["training"][dataset][case]["settings"]["updates"] for case in methods} == {5000}
+        seeds = {run["seed"] for run in full["trainings"].values() if run["dataset"] == dataset}
+        assert seeds == set(range(8))
+    assert len([case for case in full["training"]["fashion"] if case.count("-") == 1]) > 50
