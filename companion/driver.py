@@ -131,10 +131,11 @@ def stale(found, texts, said):
 
 
 def with_samples(todo, found):
-    """`todo` and what it measures where git's checksums are all there is of that: it is trained anew."""
-    sums = {out: name for name, stage in found.items() for out in stage.outs if out.endswith(".sha256")}
-    read = {dep for name in todo for dep in found[name].deps if dep in sums}
-    return todo | {sums[dep] for dep in read if not (ROOT / dep).with_suffix("").exists()}
+    """`todo`, what measures the samples that it makes, and what trains where git's checksums are all there is of samples."""
+    makers = {out: name for name, stage in found.items() for out in stage.outs if out.endswith(".sha256")}
+    read = {name: {dep for dep in stage.deps if dep in makers} for name, stage in found.items()}
+    todo = todo | {name for name, sums in read.items() if {makers[dep] for dep in sums} & todo}
+    return todo | {makers[dep] for name in todo for dep in read[name] if not (ROOT / dep).with_suffix("").exists()}
 
 
 def mark(entry):

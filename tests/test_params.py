@@ -236,3 +236,9 @@ def test_full_trains_every_method_on_both_data_sets_longer_and_with_eight_seeds(
         seeds = {run["seed"] for run in full["trainings"].values() if run["dataset"] == dataset}
         assert seeds == set(range(8))
     assert len([case for case in full["training"]["fashion"] if case.count("-") == 1]) > 50
+
+
+def test_what_is_trained_again_is_measured_again(smoke):
+    found = driver.stages(smoke)
+    trained = "train@digits-kl_dv-jko-0"
+    assert driver.with_samples({trained}, found) == {trained, trained.replace("train", "measure")}

@@ -16,8 +16,7 @@ from scipy import stats
 
 from companion import results
 from companion.claims import NotRun
-from companion.sheet import spread
-from companion.tables import summary
+from companion.sheet import spread, summary
 from gwf import divergences, fields, paths
 from gwf.errors import UsageError
 from notebooks.experiments import intervals
