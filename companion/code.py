@@ -1,14 +1,16 @@
 """What a stage computes with: one text file of its settings and of the *definitions* its code reaches, free of prose.
 
 A stage of the pipeline depends on this text (and on the results it reads): results/inputs.json has a hash of it, as a
-parameter of DVC, and scratch/inputs/<stage>.txt the whole. It holds the settings of its case, of its notebook the cells of its part, and of gwf, companion and the modules beside the notebooks
-every function, class and constant that this code names, directly or through others. Comments, docstrings and Markdown
-are left out; a caption is in, as it is printed. An edit of prose runs nothing, one of a metric what measures with it.
+parameter of DVC, and scratch/inputs/<stage>.txt the whole. It holds the settings of its case, of its notebook the cells
+of its part, and of gwf, companion and the modules beside the notebooks every function, class and constant that this code
+names, directly or through others. Comments, docstrings and Markdown are left out; a caption is in, as it is printed. An
+edit of prose runs nothing, one of a metric what measures with it.
 
 A *table* is a module-level dict with string keys whose values name definitions: `DIVERGENCES = {"kl": KL(), ...}`. A
 stage that looks names up in it has the entries whose keys are written in its settings or code, no others; one that goes
-through the whole table has all of it. What static reading cannot see (a name composed at run time) is caught by a test
-that runs every stage of the smoke profile under a profiler and looks for each executed function in the stage's file.
+through the whole table has all of it: too much where a word is a key by chance (`"independent"`, of latents), never too
+little. What static reading cannot see (a name composed at run time) is looked for by a test, which runs a small pipeline
+under a profiler and asks for each executed function in the stage's file.
 
 Command line::
 

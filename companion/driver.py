@@ -131,10 +131,11 @@ def stale(found, texts, said):
 
 
 def with_samples(todo, found):
-    """`todo` and what it measures where git's checksums are all there is of that: it is trained anew."""
-    sums = {out: name for name, stage in found.items() for out in stage.outs if out.endswith(".sha256")}
-    read = {dep for name in todo for dep in found[name].deps if dep in sums}
-    return todo | {sums[dep] for dep in read if not (ROOT / dep).with_suffix("").exists()}
+    """`todo`, what measures the samples that it makes, and what trains where git's checksums are all there is of samples."""
+    makers = {out: name for name, stage in found.items() for out in stage.outs if out.endswith(".sha256")}
+    read = {name: {dep for dep in stage.deps if dep in makers} for name, stage in found.items()}
+    todo = todo | {name for name, sums in read.items() if {makers[dep] for dep in sums} & todo}
+    return todo | {makers[dep] for name in todo for dep in read[name] if not (ROOT / dep).with_suffix("").exists()}
 
 
 def mark(entry):
@@ -283,6 +284,8 @@ def reproduce(
     jobs = most if jobs is None else whole(jobs, 1, 10**4, "jobs")
     if minutes is not None:
         in_range(minutes, 0, 10**6, "minutes", open_low=True)
+    if all and reuse:
+        raise UsageError("ALL=1 runs what git has anew, and REUSE=1 nothing of it: choose one")
     asked = [] if claim is None else named(claim)
     if data:
         return workspace.data()
@@ -367,8 +370,10 @@ def rounds(runner, found, todo, soon, costs, profile):
             waits = above[name] and above[name] <= todo - ran - names
             if reports and not waits and (name in todo - ran or above[name] & names):
                 names.add(name)
-        # Seed after seed, so that a run cut short leaves whole seeds; within one the dear ones first.
-        ordered = sorted(names, key=lambda name: (found[name].seed, -costs[found[name]]))
+        # Seed after seed and sheet after sheet, as dvc.yaml has them, so that a run cut short leaves whole ones; the dear ones first.
+        sheets = {name: stage.cmd.split()[4] for name, stage in found.items()}
+        place = list(dict.fromkeys(sheets.values())).index
+        ordered = sorted(names, key=lambda name: (found[name].seed, place(sheets[name]), -costs[found[name]]))
         runner.side_by_side({name: found[name] for name in ordered}, {name: above[name] & names for name in ordered})
         ran |= names
     return ran

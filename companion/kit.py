@@ -3,7 +3,5 @@
 from companion import results
 from companion.claims import NotRun, Outcome, column, mean_of, rename, select, together
 from companion.form import check
-from companion.plots import legend, ticks
-from companion.sheet import Sheet, number, spread
-from companion.style import REAL, WIDTH, colour
-from companion.tables import led_by, summary
+from companion.sheet import Sheet, led_by, number, spread, summary
+from companion.style import REAL, WIDTH, colour, legend, ticks

@@ -1,7 +1,7 @@
-"""The style of every figure: one colour per method everywhere, one line and marker per time step.
+"""The style of every figure: one colour per method everywhere, one marker per time step, and parts that many figures have.
 
-A solid line and a filled marker with the JKO step, a dashed line and an open marker without, dashes and dots for the
-explicit step. The colours are from the sets of Okabe and Ito and of Tol, told apart with any colour vision.
+A filled marker with the JKO step, an open one without. The colours are from the sets of Okabe and Ito and of Tol, told apart
+with any colour vision.
 """
 
 import zlib
@@ -68,7 +68,6 @@ REAL = "#666666"
 
 OTHERS = {"ck_jko": "h", "ck_gan": "H", "increments": "X", "whole": "x", "sjko": "P", "uotm_fixed": "^", "uotm": "v"}
 OTHERS |= {"uotm_released": ">", "matching": "*", "gaussian": "<", "real": "+"}
-LINES = {"jko": "solid", "gan": "dashed", "euler": "dashdot"} | {k: (0, (2 + i, 1)) for i, k in enumerate(OTHERS)}
 MARKERS = {"jko": "o", "gan": "s", "euler": "D"} | OTHERS
 
 STYLE = {
@@ -107,13 +106,25 @@ def colour(method):
     return COLOURS.get(method) or SPARE_COLOURS[zlib.crc32(method.encode()) % len(SPARE_COLOURS)]
 
 
-def line(method, step):
-    """Keyword arguments of `Axes.plot` for a method's line: colour and line style."""
-    return {"color": colour(method), "linestyle": LINES[step]}
-
-
 def marker(method, step):
     """Keyword arguments of `Axes.plot` for a method's marker: filled with the JKO step, open without."""
     own = colour(method)
     face = "white" if step in ("gan", "ck_gan") else own
     return {"color": own, "marker": MARKERS[step], "markeredgecolor": own, "markerfacecolor": face}
+
+
+def ticks(axis, places):
+    """Ticks at `places` alone, as plain numbers: for a logarithmic axis with few values."""
+    axis.set_ticks(sorted(places), [f"{place:g}" for place in sorted(places)])
+    axis.set_ticks([], minor=True)
+
+
+def legend(figure, panels, loc="outside lower center", **options):
+    """One legend outside of the panels in place of their own: every label once, in order of appearance."""
+    found = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+        if axes.get_legend():
+            axes.get_legend().remove()
+    figure.legend(found.values(), found.keys(), loc=loc, **options)

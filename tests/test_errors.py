@@ -414,6 +414,7 @@ def test_a_conflict_in_the_lock_is_the_users_to_settle(lock):
         (["laptop", "--minutes", "nan"], "minutes = nan is out of range"),
         (["laptop", "--engine", "slurn"], "did you mean 'slurm'"),
         (["laptop", "smoke"], "unrecognized arguments: smoke"),
+        (["laptop", "--all", "--reuse"], "choose one"),
         (["laptop", "--claim", ""], "no claim ''"),
         (["laptop", "--claim", "w2fe-C22"], "did you mean 'w2fe-C2'"),
         (["laptop", "--claim", "w2fe-C2, vwgf-X"], "no claim 'vwgf-X'"),

@@ -1,6 +1,7 @@
 """Parameters: the profiles, what follows from them, and errors that name the nearest valid name."""
 
 import subprocess
+from itertools import groupby
 from types import SimpleNamespace
 
 import pytest
@@ -212,3 +213,32 @@ def test_what_is_late_is_shown_after_the_first_report(smoke, waits):
     )
     assert shown - first == ({"show@restricted"} if "late" in waits else set())
     assert "claims" in first & others and "show@restricted" in others and own in (others if "late" in waits else first)
+
+
+def test_a_table_is_whole_before_the_next_begins(smoke):
+    """Seed after seed, digits first; what a run cut short has done is whole."""
+    composed = smoke | {"seeds": [0, 1]}
+    composed |= params.follow(composed)
+    found, order = driver.stages(composed), []
+    runner = SimpleNamespace(jobs=1, side_by_side=lambda names, above: order.extend(names))
+    driver.rounds(runner, found, set(found), set(found), driver.Costs("smoke"), "smoke")
+    parts = [(found[name].seed, name.partition("@")[2].split("-")[0]) for name in order if found[name].kind == "train"]
+    assert [part for part, _ in groupby(parts)] == [
+        (seed, of) for seed in (0, 1) for of in ("digits", "eight_gaussians")
+    ]
+
+
+def test_full_trains_every_method_on_both_data_sets_longer_and_with_eight_seeds():
+    laptop, full = params.compose("laptop"), params.compose("full")
+    methods = [case for case in laptop["training"]["digits"] if case.count("-") == 1 and "w2-" not in case]
+    for dataset in ("digits", "fashion"):
+        assert {full["training"][dataset][case]["settings"]["updates"] for case in methods} == {5000}
+        seeds = {run["seed"] for run in full["trainings"].values() if run["dataset"] == dataset}
+        assert seeds == set(range(8))
+    assert len([case for case in full["training"]["fashion"] if case.count("-") == 1]) > 50
+
+
+def test_what_is_trained_again_is_measured_again(smoke):
+    found = driver.stages(smoke)
+    trained = "train@digits-kl_dv-jko-0"
+    assert driver.with_samples({trained}, found) == {trained, trained.replace("train", "measure")}

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from companion.plots import legend, ticks
-from companion.tables import summary
+from companion.sheet import summary
+from companion.style import legend, ticks
 
 ROWS = pd.DataFrame(
     {

@@ -77,6 +77,15 @@ def hull(spans):
     return min(lows), max(highs)
 
 
+def apart(frame, first, second):
+    """Interval of the ratio of distances that holds those of both extractors, and those in words: `by_each`.
+
+    `frame` has a column for each extractor; `first` and `second` are dicts column -> value.
+    """
+    seen = frame.melt([name for name in frame if name not in EYES], [*EYES], "eye", "value")
+    return by_each(seen, lambda part: intervals.ratio(part, first, second))
+
+
 def by_each(rows, measure):
     """(Interval that holds the intervals of `measure` by either extractor, those in words): what one alone sees is undecided."""
     spans = of_eyes(rows, measure)

@@ -219,8 +219,8 @@ def carried_figure(both):
         look = {"color": style.colour(functional), "markersize": 5, "lw": 0}
         name = f"{place} {trainings.label(functional, step)}"
         axes.plot(at["digits"], at["clothes"], "o" if step != "gan" else "s", label=name, **look)
-        beside = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 7}
-        axes.annotate(str(place), tuple(at[["digits", "clothes"]]), **beside)
+        above = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "fontsize": 7}
+        axes.annotate(str(place), tuple(at[["digits", "clothes"]]), **above)
     axes.set(xscale="log", yscale="log", xlabel="digits: FD-LeNet over the Gaussian's", ylabel="clothes: the same")
     figures.log_axis(axes.xaxis)
     figures.log_axis(axes.yaxis)
