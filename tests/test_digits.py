@@ -133,7 +133,7 @@ class TestTimes:
         phases = rows.groupby(["functional", "step"])["phase"].agg(["size", "max"])
         assert {"-".join(method) for method in phases.index} == {*costs.cases()}
         several = phases[phases["size"] > 1]
-        assert set(several.index) == {("js", "increments"), ("js", "whole")} and (several == 8).all(axis=None)
+        assert {step for _, step in several.index} == {"increments", "whole"} and (several == 8).all(axis=None)
         assert (rows[["ms", "map_forward", "map_back", "networks_mb", "peak_mb"]] > 0).all(axis=None)
 
     def test_passes_are_those_counted_by_hand(self):
