@@ -123,8 +123,12 @@ def of_explicit():
     yield f"{ratios(min(lows), max(highs))} times as far as two by the LeNet"
     one, two = (ratios(found[f"{name}: recall"].min(), found[f"{name}: recall"].max()) for name in ("one", "two"))
     yield f"recall {one}, with two {two}"
+    shares = [row("digits", "digits", functional=name, step="euler")["class_tv"] for name in FIELDS]
+    words = [f"{share:.2f}".lstrip("0") for share in shares]
+    yield "{} for the drift as written down, {} as released and {} for Sinkhorn".format(*words)
 
 
+FIELDS = ("drifting", "drifting_released", "sinkhorn")
 CHAPTERS = {"10_jko_effect": of_jko, "06_sjko": of_sjko, "08_explicit": of_explicit}
 
 
