@@ -25,10 +25,10 @@ from gwf.paths import NOTEBOOKS, ROOT
 from tests.notebook_form import check
 
 #: Room -> most lines it may have, docstrings included; and what it may import of the others.
-BUDGETS = {"gwf": 10500, "companion": 2941, "website": 900}
+BUDGETS = {"gwf": 10500, "companion": 2932, "website": 900}
 MAY_IMPORT = {"gwf": {"gwf"}, "companion": {"companion", "gwf"}, "website": {"website", "companion", "gwf"}}
 #: Most lines of code cells in all notebooks.
-CELLS = 9676
+CELLS = 9672
 
 # A module of gwf imports only what stands before it. A folder is one floor; inside it imports are free.
 FLOORS = [
