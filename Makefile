@@ -10,7 +10,7 @@
 # make train                one training: DATASET=digits CASE=kl-jko SEED=0
 # make data                 bring data/ back to what data.dvc says, from embedded/
 # make notebooks            execute the notebooks and store their outputs
-# make bench                milliseconds per update
+# make bench                milliseconds per update; DEVICE=cuda: on a GPU, with launches and GFLOP/s of every network
 # make clean                remove scratch files and the results of all profiles but laptop
 #
 # PYTHON=python3.12 chooses the interpreter of the virtual environment, JOBS=4 the runs side by side, REUSE=1 takes
@@ -23,6 +23,7 @@ ALL ?=
 REUSE ?=
 ID ?=
 ENGINE ?= local
+DEVICE ?= cpu
 VENV ?= .venv
 space := $() $()
 STAMP := $(subst $(space),\$(space),$(VENV))/.installed
@@ -123,8 +124,13 @@ claims: $(STAMP)
 claim: $(STAMP)
 	@$(DRIVE) --claim=$(call quoted,$(ID))
 
+# The other benchmarks are of CPUs.
 bench: restored
+ifeq ($(DEVICE),cpu)
 	@for script in benchmarks/*.py; do "$(PY)" "$$script" || exit 1; done
+else
+	@"$(PY)" benchmarks/devices.py --device $(call quoted,$(DEVICE))
+endif
 
 clean:
 	@rm -rf scratch .pytest_cache .hypothesis

@@ -115,12 +115,13 @@ class Plain:
 
 
 class Operations(TorchDispatchMode):
-    """Counts floating-point operations of convolutions and matrix products, forwards and backwards."""
+    """Counts floating-point operations of convolutions and matrix products, forwards and backwards; and calls but views."""
 
-    total = 0
+    total = operations = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
+        self.operations += not func.is_view
         count = flop_registry.get(func._overloadpacket)
         if count is not None:
             self.total += count(*args, **(kwargs or {}), out_val=out)

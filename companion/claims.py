@@ -44,7 +44,7 @@ VERDICTS = {
     "toy": "the same, at a scale far below the one that the claim speaks of",
     "partly": "the main part lies near its band, or in it while another part does not or could not be measured",
     "contradicted": "the main part lies outside its band",
-    "undecided": "the interval of the main part lies across the edge of its band and of what is near it: more seeds may tell",
+    "undecided": "the interval of the main part lies across the edge of its band and of what is near it: more seeds may tell, if the extractors agree",
     "needs-gpu": "the claim is about a scale that a CPU does not reach",
     "not-run": "there is no result to judge by: not computed in this profile, or the experiment is only planned",
 }

@@ -1,11 +1,13 @@
 """A device that exists on paper: tensors that say `pretended:0`, hold CPU memory, and refuse to mix with CPU tensors.
 
 Real numbers are computed, so that a whole update runs where there is no GPU; a tensor made on the CPU beside arguments
-that live elsewhere raises `Mixed`, and every value that the host reads is noted, since a real device would wait for it.
+that live elsewhere raises `Mixed`. Noted is every value that the host reads, and every tensor that it copies to the device: a
+real device would wait for either.
 
     with pretended() as seen:
         net.to(DEVICE); stream = generator(0, "x", DEVICE); ...
-    seen.reads        names of the operations that read
+    seen.reads        names of the operations that read, among them those whose output's size is a value
+    seen.copies       names of the operations that copied from the host, and shapes
 """
 
 import contextlib
@@ -16,8 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
-COPIES = {aten.copy_.default, aten._to_copy.default}
-READS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default}
+COPIES = {aten.copy_, aten._to_copy}
+#: A GPU waits for these: they return a number, make as many rows as a value says, or look for an error.
+READS = {aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select, aten.bincount, aten.repeat_interleave}
+READS |= {aten._unique2, aten.unique_dim, aten.unique_consecutive, aten._linalg_check_errors, aten._linalg_eigh}
+#: With a mask as index, which they look up.
+INDEXED = {aten.index, aten.index_put, aten.index_put_}
 
 
 class _Backend(backend_registration._DummyBackendModule):
@@ -61,7 +67,18 @@ class Pretended(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.reads = []
+        self.reads, self.copies = [], []
+
+    def unnoted(self, function):
+        """`function`, whose copies are not noted."""
+
+        def call(*args, **kwargs):
+            before = len(self.copies)
+            out = function(*args, **kwargs)
+            del self.copies[before:]
+            return out
+
+        return call
 
     def __enter__(self):
         Pretended.now = self
@@ -76,15 +93,17 @@ class Pretended(TorchDispatchMode):
         to_ours = ours if device is None else device.type == DEVICE.type
         if not ours and not to_ours:
             return func(*args, **kwargs)
+        packet, into_ours = func._overloadpacket, to_ours
+        if packet is aten.copy_:
+            into_ours = isinstance(args[0], Elsewhere)
         # A tensor without axes is a number, as on a GPU.
-        if ours and func not in COPIES and any(t.dim() for t in others):
+        if ours and packet not in COPIES and any(t.dim() for t in others):
             raise Mixed(f"{func} on {[tuple(t.shape) for t in others]} of the CPU")
-        if (
-            func in READS
-            or (ours and not to_ours)
-            or (func is aten.copy_.default and not isinstance(args[0], Elsewhere))
-        ):
+        masked = packet in INDEXED and any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1])
+        if packet in READS or masked or (ours and not into_ours):
             self.reads.append(str(func))
+        if packet in COPIES and into_ours and others:
+            self.copies.append(f"{func} of {tuple(others[0].shape)}")
         if device is not None:
             kwargs = kwargs | {"device": torch.device("cpu")}
         held = lambda t: t.held if isinstance(t, Elsewhere) else t
@@ -95,7 +114,7 @@ class Pretended(TorchDispatchMode):
         return tree_map(lambda t: Elsewhere(t) if isinstance(t, torch.Tensor) and to_ours else t, out)
 
 
-class _Generator(torch._C.Generator):
+class HostGenerator(torch._C.Generator):
     """A CPU generator that says it is on the device it was asked for."""
 
     def __new__(cls, device="cpu"):
@@ -112,7 +131,7 @@ class _Generator(torch._C.Generator):
 @contextlib.contextmanager
 def pretended():
     """The device is there; `torch.Generator` can be made for it."""
-    real, torch.Generator = torch.Generator, _Generator
+    real, torch.Generator = torch.Generator, HostGenerator
     try:
         with Pretended() as seen:
             yield seen

@@ -1,16 +1,22 @@
-"""Nothing makes a CPU tensor where its arguments live elsewhere, nor reads a value in an update: tried on a device that
-refuses the first and notes the second. The numbers are those of the CPU, which computes both, to rounding."""
+"""Nothing makes a CPU tensor where its arguments live elsewhere, nor reads a value or copies one in an update: tried on a device
+that refuses the first and notes the others. The numbers are those of the CPU, which computes both, to rounding.
+
+Recipes are tried in `test_recipes.py`, and a GPU in `test_gpu.py`."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from pretended_device import DEVICE, Mixed, pretended
+from torch import nn
 
+import gwf
 from gwf import divergences, fields
 from gwf.data import toys
 from gwf.fields.learned import FunctionalField
-from gwf.nets.icnn import DenseICNN
+from gwf.flows import functionals
+from gwf.nets.icnn import DenseICNN, log_det
 from gwf.nets.mlp import MLP, AffineIncrement, RatioNet, ResidualMLP
 from gwf.nets.plane import PlanePotential
 from gwf.nets.toy import ExpertsMap, ToyMap, ToyPotential
@@ -18,7 +24,7 @@ from gwf.seeding import generator
 from gwf.steps import internal, references
 from gwf.steps import semidual as sd
 from gwf.steps.euler import Descent, Euler, iterate, particle_flow
-from gwf.steps.icnn import ICNNStep, StochasticLogDet
+from gwf.steps.icnn import ICNNStep, StochasticLogDet, conjugate_gradients
 from gwf.steps.increments import ParticleCache, VariationalStep, compositions
 from gwf.steps.jko import Alternation, Increments
 from notebooks.experiments.aggregation_particles import Interaction, Push, double_well, quadratic
@@ -181,30 +187,62 @@ UPDATES = {
     "mala": langevin(lambda x, stream: mala(log_normal, x, 0.1, 2, stream)[0]),
     "svgd": langevin(lambda x, stream: svgd(log_normal, x, 0.1, 2)),
 }
-#: Values that are read, where there are any: never in an update of the networks but for the last two.
-READS = {
-    # The last loss of each of two JKO steps; the moments of the reference too; the size of the cloud in one step.
-    **dict.fromkeys(("icnn", "s-jko", "uotm", "uotm, all pairs", "s-jko, jsd", "experts"), 2),
-    **{"variational": 4, "porous, ball": 1, "porous, box": 1, "interaction": 2, "splitting": 2},
-    "mala": 2,  # counts what it accepts
-    "field minibatch_ot": 2,  # its assignment is solved on the host
-    "icnn, stochastic": 14,  # conjugate gradients stop once they have converged: each iteration is a backward pass
+#: What is read and copied, at most, where there is any of it, and whose docstring says so.
+HOST = {
+    # The last loss of each of two steps.
+    **dict.fromkeys(("s-jko", "uotm", "uotm, all pairs", "s-jko, jsd", "experts"), (2, 0, [sd.phases])),
+    # The moments of the reference too, which is refitted once in a step.
+    "variational": (4, 6, [compositions, references.GaussianReference.fitted]),
+    "porous, ball": (1, 0, [UniformBall.fit]),
+    "porous, box": (1, 0, [UniformBox.fit]),
+    **dict.fromkeys(("interaction", "splitting"), (4, 0, [references.MomentGaussian.fit])),
+    "mala": (2, 0, [mala]),  # counts what it accepts
+    # In every update: an assignment; whether a matrix was positive definite; whether conjugate gradients have converged.
+    "field minibatch_ot": (2, 1, [fields.FIELDS["minibatch_ot"]]),
+    "icnn": (6, 0, [compositions, log_det]),
+    "icnn, stochastic": (14, 0, [compositions, conjugate_gradients]),
 }
 
 
 @pytest.mark.parametrize("name", UPDATES)
-def test_an_update_stays_on_its_device(name):
+def test_an_update_stays_on_its_device(name, monkeypatch):
     torch.manual_seed(0)
     expected = UPDATES[name]("cpu")
     torch.manual_seed(0)
+    reads, copies, documented = HOST.get(name, (0, 0, []))
     with pretended() as seen:
+        TOY.data(2, generator(0, "constants, which are copied once", DEVICE))
+        seen.copies.clear()
+        monkeypatch.setattr(nn.Module, "to", seen.unnoted(nn.Module.to))  # networks are made on the CPU
         found = UPDATES[name](DEVICE)
-        assert len(seen.reads) <= READS.get(name, 0), seen.reads
+        assert len(seen.reads) <= reads and len(seen.copies) <= copies, seen.reads + seen.copies
         assert all(t.device == DEVICE for t in found)
         found = torch.cat([t.detach().held.flatten() for t in found])
+    assert all("host" in place.__doc__ for place in documented)
     expected = torch.cat([t.detach().flatten() for t in expected])
     # Adam makes a whole step of the rounding of a gradient that is zero: not every weight agrees.
     assert (found - expected).abs().quantile(0.8) < 1e-5
+
+
+@pytest.mark.parametrize("name", functionals.names())
+def test_a_flow_stays_on_its_device(name):
+    """Explicit steps, and implicit ones where there is a value; and V alone, where the host waits if a docstring says so."""
+    x, y = (torch.randn(n, 2, generator=generator(0, f"{n} points")) for n in (12, 16))
+    F = functionals.get(name, x)
+    few = {"warm_up": 2} if F.potentials else {}
+    for method, steps in ({"explicit": 2} | ({"jko": 1} if hasattr(F, "value") else {})).items():
+        expected = gwf.flow(x, y, name, method=method, steps=steps, **few).particles
+        with pretended():
+            found = gwf.flow(x.to(DEVICE), y.to(DEVICE), name, method=method, steps=steps, **few).particles
+            assert found.device == DEVICE and torch.allclose(found.held, expected, atol=1e-5)
+    with pretended() as seen:
+        x, y, stream = x.to(DEVICE), y.to(DEVICE), generator(0, "flow", DEVICE)
+        F = functionals.get(name, x)
+        getattr(F, "prepare", lambda y: None)(y)
+        seen.reads.clear(), seen.copies.clear()
+        F.velocity(x, y, x, stream)
+        documented = any("host" in (kind.__doc__ or "") for kind in type(F).__mro__)
+        assert bool(seen.reads or seen.copies) == documented, seen.reads + seen.copies
 
 
 def test_the_device_refuses_to_mix():
@@ -212,4 +250,25 @@ def test_the_device_refuses_to_mix():
         x = torch.ones(3, device=DEVICE)
         with pytest.raises(Mixed):
             x + torch.ones(3)
-        assert float(x.sum()) == 3 and seen.reads, "a read is noted"
+        assert not seen.reads and not seen.copies
+        for wait in (
+            lambda: float(x.sum()),
+            lambda: x[x > 0],
+            lambda: x.cpu(),
+            lambda: torch.linalg.cholesky(torch.eye(2, device=DEVICE)),
+        ):
+            before = len(seen.reads)
+            wait()
+            assert len(seen.reads) > before, "a read is noted"
+        assert not seen.copies
+        for copy in (
+            lambda: torch.ones(3).to(DEVICE),
+            lambda: x.copy_(torch.ones(3)),
+            lambda: torch.as_tensor(np.ones(3), device=DEVICE),
+        ):
+            before = len(seen.copies)
+            copy()
+            assert len(seen.copies) > before, "a copy is noted"
+        x[:2] += 1
+        x[0] = 3.0
+        assert x.sum().device == DEVICE and len(seen.copies) == 3, "numbers are none"

@@ -6,14 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import digits as costs
 from companion import results
 from companion.claims import NotRun
 from gwf.data.embedded import digits, to_uint8
 from gwf.data.fashion import fashion
 from gwf.errors import UsageError
 from gwf.metrics.lenet import load
+from gwf.steps.increments import passes
 from gwf.training import recipes, settings
-from notebooks.experiments import images, intervals, trainings
+from notebooks.experiments import images, intervals, times, trainings
 from tests.notebook_code import load_notebook
 
 
@@ -114,6 +116,66 @@ class TestMeasuring:
         for table in source["tables"]:
             assert table["trust"] in ("2nd", "paper", "code")
             assert all(len(row) == len(source["columns"]) for row in table["rows"].values())
+
+
+class TestTimes:
+    """What an update costs: conf/times.yaml, and the passes that its benchmark counts."""
+
+    @staticmethod
+    def counted(functional, step, at=1, **given):
+        """(Map forward, back, critic forward, back) per update in the phase `at`."""
+        trainer = costs.trainer_of(functional, step, {"batch": 8, **given})
+        costs.enter(trainer, at)
+        return tuple(costs.passes(trainer).values())
+
+    def test_every_method_of_the_table_is_measured(self):
+        _, rows = times.read()
+        phases = rows.groupby(["functional", "step"])["phase"].agg(["size", "max"])
+        assert {"-".join(method) for method in phases.index} == {*costs.cases()}
+        several = phases[phases["size"] > 1]
+        assert {step for _, step in several.index} == {"increments", "whole"} and (several == 8).all(axis=None)
+        assert (rows[["ms", "map_forward", "map_back", "networks_mb", "peak_mb"]] > 0).all(axis=None)
+
+    def test_passes_are_those_counted_by_hand(self):
+        """GAN: T(z); h at x and y, h at x again for the map; gradients of all, and of one in four R1. JKO: T_k(z) too.
+
+        W2-FE, five updates on a target: T for each of five critic steps and five updates, of which alone a gradient is
+        taken; a critic step has p at y, x, a pair between and two images, e at x, one end of the pair and an image, in
+        batches 4 + 2 + 2 + 1, and the velocity one of p and of e.
+        """
+        assert self.counted("kl", "gan") == (1, 1, 3, 3.25)
+        assert self.counted("kl", "jko") == (2, 1, 3, 3.25)
+        assert self.counted("w2", "euler")[:3] == (2, 1, (5 * 9 + 2) / 5)
+
+    def test_a_step_of_the_semi_dual_has_its_anchor_from_the_second_phase_on(self):
+        assert [self.counted("kl", "sjko", phase)[0] for phase in (1, 2)] == [1, 2]
+
+    @pytest.mark.parametrize(
+        ("step", "how", "share"), [("increments", "composition", 1 / 2), ("whole", "whole", 2 / 3)]
+    )
+    def test_passes_of_increments_and_of_the_whole_map_are_the_formula_s(self, step, how, share):
+        """The formula draws a latent anew for the map's update; here x = T(z) serves both: one of two, two of three."""
+        K, N = 6, 4
+        each = [self.counted("js", step, k, phase=N, updates=K * N)[0] for k in range(1, K + 1)]
+        assert each == ([1, 2, 3, 4, 5, 6] if step == "increments" else [2] * K)
+        assert N * sum(each) == share * passes(K, N, N, how)
+
+    def test_a_pass_more_is_seen(self):
+        trainer = costs.trainer_of("kl", "jko", {"batch": 8})
+        update = trainer.update
+        trainer.update = lambda: (trainer.push(trainer.draw_latent()), update())
+        assert tuple(costs.passes(trainer).values()) == (3, 1, 3, 3.25)
+        trainer.update = update
+        assert tuple(costs.passes(trainer).values()) == (2, 1, 3, 3.25)
+
+    def test_seconds_are_known_of_the_measured_batch_alone(self):
+        frame = metrics("kl", "gan", [1.0, 2.0]).assign(batch=64, updates=2000)
+        (known,) = times.of(frame).to_dict("records")
+        assert known["seconds"] == pytest.approx(2 * known["ms"])
+        assert times.of(frame.assign(batch=256))["seconds"].isna().all()
+        curve = pd.DataFrame({"functional": "kl", "step": "gan", "updates": [500, 1000]})
+        assert times.curves(curve, frame)["seconds"].tolist() == pytest.approx([known["ms"] / 2, known["ms"]])
+        assert times.curves(curve, frame.assign(batch=256)).empty
 
 
 class TestRates:

@@ -33,6 +33,7 @@ EDITS = {
     "a caption": ("notebooks/experiments/porous.ipynb", "A JKO sequence for the generalised entropy", "A sequence for"),
     "the band of one claim": ("conf/claims/vwgf.yaml", "growth of VWGF: [0, 2]", "growth of VWGF: [0, 3]"),
     "a printed value beside ours": ("conf/published.yaml", "0.36]", "0.37]"),
+    "a measured time": ("conf/times.yaml", "batch: 64", "batch: 65"),
     "a metric (KID)": ("gwf/metrics/kid.py", "return", "assert True\n    return"),
     "one divergence (chi2)": ("gwf/divergences.py", "(t - 1) ** 2", "(t - 1.0) ** 2"),
     "one velocity field (minibatch OT)": ("gwf/fields/minibatch_ot.py", "return", "assert True\n        return"),

@@ -67,8 +67,16 @@ def of_jko():
     broken = row("rates", "retrained", method="MMD, scaled, no JKO")
     lenet, squeezenet = (broken[f"ratio, {eye}"] for eye in ("FD-LeNet", "FD-SqueezeNet"))
     yield f"{lenet} times as far as at the table's rates by the LeNet and {squeezenet} times by the SqueezeNet"
-    step = {name: row("factors", "step", functional=name) for name in ("KL-DV", "JS non-saturating", "W₁")}
+    step = {name: row("factors", "step", method=name) for name in ("KL-DV", "JS non-saturating", "W₁")}
     small = {name: ratios(*wider(found["τ = 0.005 over 0.5"])) for name, found in step.items()}
+    for functional, by in {"JS non-saturating": " by the LeNet", "W₁": "", "KL-DV": ""}.items():
+        large = [percent(*span(step[functional]["τ = 50 over 0.5"], eye)) for eye in ("FD-LeNet", "FD-SqueezeNet")]
+        yield f"{large[0]}{by} and {large[1]}"
+    spread = pd.read_csv(ROOT / "report/sheets/10_jko_effect/spread.csv")
+    three = spread[spread["rates"] == "three times these"].set_index("objectives")
+    pooled = {eye: ratios(*ends(three.loc["W₁, MMD learned and scaled", eye])) for eye in ("FD-LeNet", "FD-SqueezeNet")}
+    yield f"is {pooled['FD-LeNet']} of that with it by the LeNet, {pooled['FD-SqueezeNet']} by the SqueezeNet"
+    yield f"the learned kernel ({ratios(*ends(three.loc['MMD, learned kernel', 'FD-LeNet']))})"
     yield f"KL-DV ends {small['KL-DV']} times as far at τ = .005"
     yield f"JS non-saturating {small['JS non-saturating']}"
     yield small["W₁"]
@@ -99,6 +107,13 @@ def of_sjko():
     yield f"nearer by both ({over[0]}, {over[1]})".replace(" nearer,", ",").replace(" nearer)", ")")
     over = [percent(*span(noisy["over no noise"], eye)) for eye in ("FD-LeNet", "FD-SqueezeNet")]
     yield f"at eight steps {over[0]} by the LeNet, {over[1]} by the SqueezeNet"
+    loose = row("factors", "phases", noise="none", latents="independent", K=8)
+    for found, words in ((loose, ("by the LeNet and", "by the SqueezeNet")), (released, ("and", "with the released"))):
+        over = [percent(*span(found["over matched latents"], eye)) for eye in ("FD-LeNet", "FD-SqueezeNet")]
+        yield f"{over[0]} {words[0]} {over[1]} {words[1]}"
+    forty = row("factors", "phases", noise="none", latents="matched", K=40)
+    over = [percent(*span(forty["over one phase"], eye)) for eye in ("FD-LeNet", "FD-SqueezeNet")]
+    yield f"{over[0]} than one by the LeNet, {over[1]} by the SqueezeNet"
 
 
 def of_explicit():
@@ -108,8 +123,12 @@ def of_explicit():
     yield f"{ratios(min(lows), max(highs))} times as far as two by the LeNet"
     one, two = (ratios(found[f"{name}: recall"].min(), found[f"{name}: recall"].max()) for name in ("one", "two"))
     yield f"recall {one}, with two {two}"
+    shares = [row("digits", "digits", functional=name, step="euler")["class_tv"] for name in FIELDS]
+    words = [f"{share:.2f}".lstrip("0") for share in shares]
+    yield "{} for the drift as written down, {} as released and {} for Sinkhorn".format(*words)
 
 
+FIELDS = ("drifting", "drifting_released", "sinkhorn")
 CHAPTERS = {"10_jko_effect": of_jko, "06_sjko": of_sjko, "08_explicit": of_explicit}
 
 

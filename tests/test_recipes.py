@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from scipy.spatial.distance import cdist
 from sklearn.gaussian_process.kernels import RBF, Matern
 from sklearn.metrics.pairwise import laplacian_kernel
+from small_trainers import KINDS, REFERENCES, SHORT, trainer, weights
 
 from gwf import fields
 from gwf.fields import kernels
@@ -20,29 +21,10 @@ from gwf.steps import semidual
 from gwf.training import loop, recipes, tasks
 from gwf.training.matching import Flow
 from gwf.training.references import Affine, Memory
-from gwf.training.settings import complete
 from gwf.training.source import Shaped
 
-SHORT = {"batch": 16, "ema": 0.9, "n_samples": 8}
-#: Time step -> a functional that it takes; the steps of `test_train.py` are left to it.
-ONE = {
-    step: next(name for name in recipes.functionals() if step in recipes.steps(name))
-    for step in recipes.STEPS
-    if step not in ("gan", "jko")
-} | {"descent": "mmd_scaled", "implicit": "w2", "increments": "js", "whole": "js"}
 #: Every new field through the explicit step, every learned kernel, every relaxation.
 ALL = [name for name in recipes.names() if name.rsplit("-", 1)[1] not in ("gan", "jko", "whole", "increments")]
-
-
-def trainer(functional, step, dataset="eight_gaussians", device="cpu", **changes):
-    of, task = recipes.get(functional, step), tasks.get(dataset)
-    device = torch.device(device)
-    given = {name: value for name, value in (SHORT | changes).items() if name in of.Settings.__dataclass_fields__}
-    return of(functional, task(0, device), complete(of.Settings, task.defaults, given), 0, device)
-
-
-def weights(net):
-    return torch.cat([p.detach().flatten() for p in net.parameters()])
 
 
 def normal(n, q, name, shift=0.0):
@@ -359,10 +341,10 @@ def test_losses_are_finite_and_an_update_moves_the_map(method):
     assert torch.equal(before, weights(t.T)) == (method in ("w2-gaussian", "w2-real")) and t.finite()
 
 
-@pytest.mark.parametrize("step", ONE)
+@pytest.mark.parametrize("step", KINDS)
 def test_a_resumed_run_has_the_same_bytes(step):
     """A state after three updates, in the second phase, read back as a checkpoint is."""
-    whole, again = (trainer(ONE[step], step, phase=2, updates=6, amp=step in ("sjko", "implicit")) for _ in range(2))
+    whole, again = (trainer(KINDS[step], step, phase=2, updates=6, amp=step in ("sjko", "implicit")) for _ in range(2))
     for _ in range(3):
         whole.update()
     stored = io.BytesIO()
@@ -377,23 +359,49 @@ def test_a_resumed_run_has_the_same_bytes(step):
     )
 
 
-@pytest.mark.parametrize("step", ONE)
-def test_mixed_precision_keeps_weights_and_losses_in_full(step):
-    t = trainer(ONE[step], step, phase=2, updates=6, amp=True)
-    losses = [loss for _ in range(3) for loss in t.update()]
-    assert all(torch.isfinite(loss) and loss.dtype == torch.float32 for loss in losses)
-    assert all(p.dtype == torch.float32 for p in t.T.parameters())
+def brief(method, dataset, **changes):
+    """Two updates with a change of phase between them, on batches as small as a batch norm and pairs of points allow."""
+    batch = {"eight_gaussians": 8, "digits": 4}[dataset]
+    return trainer(*method.rsplit("-", 1), dataset, batch=batch, phase=1, persistency=1, updates=2, **changes)
 
 
-@pytest.mark.parametrize("step", ONE)
-def test_an_update_stays_on_its_device(step):
-    """No tensor of the CPU beside one of the device, no value read: two updates, with a change of phase between them."""
+def is_mixed(net):
+    """A list to which every call of a layer of `net`, or of a copy, adds whether it was under autocast."""
+    seen = []
+    for layer in net.modules():
+        layer.register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    return seen
+
+
+@pytest.mark.parametrize("dataset", ["eight_gaussians", "digits"])
+@pytest.mark.parametrize("method", recipes.names())
+def test_mixed_precision_keeps_weights_losses_and_samples_in_full(method, dataset):
+    """What metrics are computed from, samples of the averaged map, is never under autocast; the map's training is."""
+    t = brief(method, dataset, amp=True)
+    training, sampling = is_mixed(t.T), is_mixed(t.average.net)
+    losses = [loss for _ in range(2) for loss in t.update()]
+    samples = t.task.sample(t.average.net, 2)
+    assert any(training) == (method.rsplit("-", 1)[1] not in REFERENCES) and sampling and not any(sampling)
+    assert all(torch.isfinite(loss) and loss.dtype == torch.float32 for loss in losses) and t.finite()
+    assert all(w.dtype == torch.float32 for net in (t.T, t.critic, t.average.net) for w in net.parameters())
+    assert samples.dtype.name == {"eight_gaussians": "float32", "digits": "uint8"}[dataset]
+
+
+@pytest.mark.parametrize("dataset", ["eight_gaussians", "digits"])
+@pytest.mark.parametrize("method", recipes.names())
+def test_an_update_stays_on_its_device(method, dataset):
+    """No tensor of the CPU beside one of the device, no value read and none copied, but where the field says: on the host."""
     with pretended() as seen:
-        t = trainer(ONE[step], step, device=DEVICE, phase=1, updates=2)
-        seen.reads.clear()
+        t = brief(method, dataset, device=DEVICE)
+        t.task.data(2, generator(0, "constants, which are copied once", DEVICE))
+        seen.reads.clear(), seen.copies.clear()
         for _ in range(2):
             t.update()
-        assert not seen.reads and all(p.device == DEVICE for p in t.T.parameters())
+        field = getattr(t, "field", getattr(t, "pairs", None))
+        assert bool(seen.reads or seen.copies) == ("on the host" in (type(field).__doc__ or "")), (
+            seen.reads + seen.copies
+        )
+        assert all(p.device == DEVICE for p in t.T.parameters())
 
 
 @pytest.mark.parametrize("step", ["implicit", "sjko", "increments", "matching", "real"])
@@ -401,9 +409,9 @@ def test_a_run_writes_its_files_and_its_map_can_be_read_back(step, tmp_path, mon
     monkeypatch.setattr(loop, "SCRATCH", tmp_path / "scratch")
     monkeypatch.setenv("GWF_PROGRESS", str(tmp_path / "progress"))
     given = SHORT | {"updates": 4, "evaluate_every": 2} | ({} if step in ("matching", "real") else {"phase": 2})
-    samples, curve = loop.run(ONE[step], step, "eight_gaussians", 0, "test", given, out=tmp_path)
+    samples, curve = loop.run(KINDS[step], step, "eight_gaussians", 0, "test", given, out=tmp_path)
     assert samples.shape == (2, 8, 2) and list(curve["step"]) == [2, 4] and curve["phase"].iloc[0] == 1
-    t = trainer(ONE[step], step, **given)
+    t = trainer(KINDS[step], step, **given)
     t.average.net.load_state_dict(load_file(tmp_path / "model.safetensors"))
     assert (t.task.sample(t.average.net, 8) == samples[-1]).all()
 

@@ -1,12 +1,16 @@
 """The JKO step and the training loop: what is frozen, what is equal to what, what a killed run does."""
 
+import contextlib
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pretended_device import DEVICE, pretended
+from small_trainers import trainer as small
 
 from gwf.errors import UsageError
 from gwf.nets.conv import ConvMap
@@ -252,6 +256,34 @@ class TestRun:
         path = str(error.value).rsplit(": ", 1)[1]
         state = torch.load(path, weights_only=True)["state"]
         assert state["step"] == 9 and all(torch.isfinite(w).all() for w in state["parts"]["T"].values())
+
+    @pytest.mark.parametrize(("poisoned", "kept"), [(None, [4, 8]), (4, []), (6, [4])])
+    def test_off_the_cpu_too_only_states_that_were_looked_at_are_kept(self, poisoned, kept, monkeypatch):
+        """A weight that becomes NaN after an update whose losses are finite, where losses are read every fourth time."""
+
+        class Kept(list):
+            path, due = Path("none"), lambda self: True
+
+            def save(self, state):
+                assert all(w.held.isfinite().all() for part in ("T", "critic") for w in state["parts"][part].values())
+                self.append(state["step"])
+
+        monkeypatch.setattr(train, "LOOK_EVERY", 4)
+        with pretended():
+            t, store = small("kl_dv", "jko", device=DEVICE, updates=8, evaluate_every=100), Kept()
+            update = t.update
+
+            def and_break():
+                losses = update()
+                if t.step == poisoned:
+                    with torch.no_grad():
+                        next(t.critic.parameters()).fill_(math.nan)
+                return losses
+
+            t.update = and_break
+            with pytest.raises(train.NonFiniteLoss) if poisoned else contextlib.nullcontext():
+                train.train(t, store, "test")
+        assert store == kept
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -13,7 +13,7 @@ class MinibatchOT(Field):
 
     Exact for two fixed clouds. With fresh batches at every step it descends E W_2^2 between batches, which is smallest
     for a law wider than nu inside its modes: biased. Batches of different sizes give the barycentric map of the
-    optimal plan. Source: w2fe (discrete assignment); bias measured here, chapter `explicit`.
+    optimal plan. Solved on the host, which a GPU awaits. Source: w2fe (discrete assignment); bias measured here, chapter `explicit`.
     """
 
     title = "minibatch OT"

@@ -60,7 +60,7 @@ def like(t, given):
 
 
 def standard(*clouds):
-    """(t - c) / s, with c the mean of the second cloud and s a power of 2, so that coordinates are at most 1; and s."""
+    """(t - c) / s, with c the mean of the second cloud and s a power of 2, so that coordinates are at most 1; and s, by the host."""
     centre = clouds[1].detach().mean(0)
     clouds = [t - centre for t in clouds]
     s = 2.0 ** math.frexp(max(float(t.detach().abs().max()) for t in clouds))[1]

@@ -32,7 +32,7 @@ ROWS = 512
 
 
 class Equivariant(Field):
-    """V(s x + c, s y + c) = s^degree V(x, y): computed at `standard` clouds."""
+    """V(s x + c, s y + c) = s^degree V(x, y): computed at `standard` clouds, whose size the host reads."""
 
     degree = 1
 

@@ -88,7 +88,7 @@ class Explicit:
 
 
 class Proximal(Explicit):
-    """x' minimises F(x') + mean |x' - x|^2 / (2 step), by L-BFGS with a strong Wolfe line search: a local minimiser."""
+    """x' minimises F(x') + mean |x' - x|^2 / (2 step), by L-BFGS with a strong Wolfe line search on the host: a local minimiser."""
 
     def advance(self, x):
         """x', and x' - x, which is step V(x')."""
@@ -106,7 +106,7 @@ class Proximal(Explicit):
 
 
 class Atoms(Explicit):
-    """The exact implicit step of an f-divergence: mass moves to the atoms y or stays, and the weights flow."""
+    """The exact implicit step of an f-divergence, solved on the host: mass moves to the atoms y or stays, and the weights flow."""
 
     def advance(self, x):
         """y and the x where mass stays; and the distance that mass went, whose mean square is W_2^2."""
@@ -229,7 +229,7 @@ def flow(
     Parameters
     ----------
     x, y : array_like or Tensor, (n, d) and (m, d)
-        Particles at time 0, and data; finite. Computed in the type of x, on its device.
+        Particles at time 0, and data; finite. Computed in the type of x, on its device; the host reads each step's slope.
     functional : str, field, f-divergence or callable
         "sinkhorn" (divergence), "sliced" (W2), "mmd" (half the energy distance, or another `kernel`), "minibatch_ot" (W_2^2 / 2
         of all points, unless in batches); "w2", "w1" (learned potentials); "kl", "reverse_kl", "js", "chi2", "hellinger" and

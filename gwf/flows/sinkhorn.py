@@ -28,7 +28,7 @@ class Sinkhorn(fields.Sinkhorn):
     r"""S(mu, nu) = OT_reg(mu, nu) - OT_reg(mu, mu) / 2 - OT_reg(nu, nu) / 2, potentials starting from those of the step before.
 
     Within a step they are scalings of one kernel matrix, so that an update is a matrix times a vector (B. Schmitzer. SIAM
-    J. Sci. Comput. 41, 2019); the symmetric self plan takes geometric means of old and new. Memory n m.
+    J. Sci. Comput. 41, 2019), at whose size the host looks; the self plan takes geometric means of old and new. Memory n m.
 
     Parameters
     ----------

@@ -132,7 +132,7 @@ class DenseICNN(nn.Module):
 
 
 def log_det(H):
-    """log det of symmetric positive definite matrices (n, d, d) -> (n,), by Cholesky; differentiable."""
+    """log det of symmetric positive definite matrices (n, d, d) -> (n,), by Cholesky, whose success the host awaits; differentiable."""
     return 2 * torch.linalg.cholesky(H).diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 

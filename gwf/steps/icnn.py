@@ -60,7 +60,7 @@ class StochasticLogDet:
 def conjugate_gradients(product, v, iterations, tolerance=1e-5):
     """u with H u = v for a batch of symmetric positive definite H, v (n, d), given `product(u) = H u`.
 
-    Rows converge separately; a row is left alone once |residual| <= tolerance |v|.
+    Rows converge separately; a row is left alone once |residual| <= tolerance |v|; the host looks whether all are.
     """
     u, residual = torch.zeros_like(v), v.clone()
     direction, norm = residual.clone(), residual.square().sum(1, keepdim=True)

@@ -174,7 +174,7 @@ def compositions(step, cache, *, steps, iterations, batch, stream, first=None):
 
     `maps` is the `Composition` so far, k = len(maps); a schedule of tau or of rates sets them in the loop's body. The
     learning rates fall to zero along a cosine in each step, so that the noise of batches has died out when T is frozen;
-    vwgf keeps them constant within a step. `FloatingPointError` for a step that ends with a loss that is not finite.
+    vwgf keeps them constant within a step. The host reads a step's last loss: `FloatingPointError` if it is not finite.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ class GaussianReference:
 
     @classmethod
     def fitted(cls, x):
-        """The Gaussian with mean and covariance (divisor n) of particles x (n, d), where they are."""
+        """The Gaussian with mean and covariance (divisor n) of particles x (n, d), where they are; by way of the host."""
         return cls(*moments(x), x.device if isinstance(x, torch.Tensor) else "cpu")
 
     def sample(self, n, generator):
@@ -155,7 +155,7 @@ class MomentGaussian:
     """The Gaussian with the mean and covariance of the particles (vwgf, section 5: what makes the KL step work)."""
 
     def fit(self, x):
-        """Refit to particles x (n, d); returns self."""
+        """Refit to particles x (n, d), whose moments the host looks at; returns self."""
         self.mean = x.mean(0)
         covariance = torch.cov(x.T.double()).reshape(x.shape[1], x.shape[1])
         root = torch.linalg.cholesky(covariance)

@@ -243,7 +243,7 @@ def phases(
 ):
     r"""Train T and the potential of `step` through K steps, freezing T after each; networks and Adam carry on.
 
-    Yields k = 0, 1, ..., the phase that has just ended, with T as it left it; T_k is replaced by T afterwards.
+    Yields k = 0, 1, ..., the phase that has just ended, with T as it left it and its last loss read by the host; T_k <- T afterwards.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def ula(log_nu, x, step, steps, generator, root=None, after=None):
 
 
 def mala(log_nu, x, step, steps, generator, root=None, after=None):
-    r"""Metropolis-adjusted Langevin: exact in the limit of many steps for every eps. Returns (x, share accepted).
+    r"""Metropolis-adjusted Langevin: exact in the limit of many steps for every eps. Returns (x, share accepted, which the host counts).
 
     The proposal x' of `ula` is accepted with probability min(1, nu(x') q(x | x') / (nu(x) q(x' | x))), with
     log q(x' | x) = -|L^{-1}(x' - x) - eps L^T grad log nu(x)|^2 / (4 eps). log_nu may be -infinity outside of its

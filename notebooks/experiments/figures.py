@@ -17,6 +17,8 @@ KINDS = {
     "explicit, matching": ("euler", "matching"),
 }
 """Panels of the curves, and the steps in each."""
+AGAINST = {"updates": "updates of the map", "seconds": "seconds of a processor, measured alone"}
+"""What a curve is drawn against -> its axis."""
 
 
 def log_axis(axis):
@@ -62,10 +64,10 @@ def methods_figure(frame, metric, name):
     return figure
 
 
-def updates_figure(frame, curves, metric, name):
-    """The metric against updates of the map: median over seeds, a panel per kind of step, and the floor.
+def updates_figure(frame, curves, metric, name, against="updates"):
+    """The metric against a key of `AGAINST`, a column of `curves`: median over seeds, a panel per kind of step, and the floor.
 
-    Legends are in the order of the lines' ends.
+    Legends are in the order of the lines' ends; seconds on a logarithmic axis.
     """
     kinds = {kind: rows for kind, steps in KINDS.items() if len(rows := curves[curves["step"].isin(steps)])}
     size, shape = (style.WIDTH, 2.9 * math.ceil(len(kinds) / 2)), (math.ceil(len(kinds) / 2), 2)
@@ -75,7 +77,7 @@ def updates_figure(frame, curves, metric, name):
     for axes, (kind, rows) in zip(grid.flat, kinds.items(), strict=False):
         ends = {}
         for (functional, step), part in rows.groupby(["functional", "step"], sort=False):
-            median = part.groupby("updates")[metric].median()
+            median = part.groupby(against)[metric].median()
             look = style.marker(functional, step) | {"markersize": 3.5, "lw": 1.1}
             look["label"] = trainings.label(functional, step).removesuffix(f", {kind}")
             (line,) = axes.plot(median.index, median, **look)
@@ -83,6 +85,9 @@ def updates_figure(frame, curves, metric, name):
         axes.axhline(frame[f"{metric}_floor"].mean(), color=style.REAL, linestyle="dotted", lw=1.2)
         axes.set(title=kind, yscale="log")
         log_axis(axes.yaxis)
+        if against == "seconds":
+            axes.set_xscale("log")
+            log_axis(axes.xaxis)
         where = {
             "loc": "upper left",
             "bbox_to_anchor": (1, 1),
@@ -91,7 +96,7 @@ def updates_figure(frame, curves, metric, name):
             "borderaxespad": 0.2,
         }
         axes.legend(handles=sorted(ends, key=ends.get, reverse=True), **where)
-    figure.supxlabel("updates of the map", fontsize=9)
+    figure.supxlabel(AGAINST[against], fontsize=9)
     figure.supylabel(f"{name} (lower is better)", fontsize=9)
     return figure
 

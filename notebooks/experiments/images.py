@@ -130,10 +130,15 @@ def as_images(table):
 def table_of(frame, name, profile):
     """The table of the methods on the images of the experiment `name`, the same for people, and the rows of those that train."""
     columns = {("fd_lenet_mean", "fd_lenet_sd"): "fd_lenet", "kid_mean": "kid", "precision": "precision"}
-    columns |= {"recall": "recall", "nearer_to_train": "nearer_to_train", "floor": "fd_lenet_floor"}
+    columns |= {
+        "recall": "recall",
+        "class_tv": "class_tv",
+        "nearer_to_train": "nearer_to_train",
+        "floor": "fd_lenet_floor",
+    }
     columns |= {("fd_squeezenet_mean", "fd_squeezenet_sd"): "fd_squeezenet", "floor_squeezenet": "fd_squeezenet_floor"}
     shown = {"FD-LeNet": ("fd_lenet_mean", "fd_lenet_sd", 1), "floor": ("floor", None, 1), "KID": ("kid_mean", None, 3)}
-    shown |= {name: (name, None, 2) for name in ("precision", "recall")}
+    shown |= {name: (name, None, 2) for name in ("precision", "recall")} | {"classes": ("class_tv", None, 2)}
     shown |= {"FD-SqueezeNet": ("fd_squeezenet_mean", "fd_squeezenet_sd", 0)}
     shown |= {"its floor": ("floor_squeezenet", None, 0), "nearer to train": ("nearer_to_train", None, 2)}
     table = trainings.table(frame, name, profile, columns)

@@ -14,7 +14,7 @@ class UniformBox:
         self.margin = in_range(margin, 1, 10, "margin of the reference", open_low=True)
 
     def fit(self, x):
-        """Refit to particles x (n, d); returns self."""
+        """Refit to particles x (n, d), whose extent the host reads; returns self."""
         self.d, self.a, self.device = x.shape[1], self.margin * x.abs().max().item(), x.device
         return self
 
@@ -39,7 +39,7 @@ class UniformBall(UniformBox):
     """
 
     def fit(self, x):
-        """Refit to particles x (n, d); returns self."""
+        """Refit to particles x (n, d), whose extent the host reads; returns self."""
         self.d, self.mean, self.device = x.shape[1], x.mean(0), x.device
         self.a = self.margin * (x - self.mean).norm(dim=1).max().item()
         return self
