@@ -172,6 +172,13 @@ def images(profile, dataset="digits"):
     return by_eyes(trainings.gather(results.read(dataset, profile))).assign(dataset=dataset)
 
 
+def at_both_rates(profile):
+    """Runs on digits at the table's rates and at three times these, as `by_eyes` has them, and a column rates."""
+    cases = results.read("digits", profile)
+    runs = {"the table's": cases, "three times these": trainings.faster(cases)}
+    return pd.concat([by_eyes(trainings.gather(of)).assign(rates=rates) for rates, of in runs.items() if of])
+
+
 def by_eyes(rows):
     """Runs of `trainings.gather` first by FD-LeNet, then by FD-SqueezeNet: columns eye, functional, step, seed, value."""
     return pd.concat([trainings.score_parts(rows, eye).assign(eye=eye) for eye in EYES], ignore_index=True)
