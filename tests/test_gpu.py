@@ -219,7 +219,7 @@ def test_waiting_is_seen(device):
 
 @cases([*PLANE, ("jko", "digits"), ("sjko", "digits")], "cpu")
 def test_mixed_precision_is_near_full(step, dataset, device):
-    """Losses of the first update to 2 %, five times what bfloat16's 8 bits leave on a CPU (.5 %); later ones are finite.
+    """Losses of the first update to 2 %, four times what bfloat16's 8 bits leave on a CPU (.5 %); later ones are finite.
 
     But not those of full precision: it is on.
     """

@@ -72,6 +72,7 @@ def of_jko():
     for functional, by in {"JS non-saturating": " by the LeNet", "W₁": "", "KL-DV": ""}.items():
         large = [percent(*span(step[functional]["τ = 50 over 0.5"], eye)) for eye in ("FD-LeNet", "FD-SqueezeNet")]
         yield f"{large[0]}{by} and {large[1]}"
+    yield percent(*span(row("factors", "step", method="MMD, learned kernel")["τ = 50 over 0.5"], "FD-SqueezeNet"))
     spread = pd.read_csv(ROOT / "report/sheets/10_jko_effect/spread.csv")
     three = spread[spread["rates"] == "three times these"].set_index("objectives")
     pooled = {eye: ratios(*ends(three.loc["W₁, MMD learned and scaled", eye])) for eye in ("FD-LeNet", "FD-SqueezeNet")}
@@ -107,6 +108,8 @@ def of_sjko():
     yield f"nearer by both ({over[0]}, {over[1]})".replace(" nearer,", ",").replace(" nearer)", ")")
     over = [percent(*span(noisy["over no noise"], eye)) for eye in ("FD-LeNet", "FD-SqueezeNet")]
     yield f"at eight steps {over[0]} by the LeNet, {over[1]} by the SqueezeNet"
+    kept = row("factors", "phases", noise="constant", latents="matched", K=1)  # of one phase, as the falling noise
+    yield f"one step is {percent(*span(kept['over no noise'], 'FD-SqueezeNet'))} with it by the SqueezeNet"
     loose = row("factors", "phases", noise="none", latents="independent", K=8)
     for found, words in ((loose, ("by the LeNet and", "by the SqueezeNet")), (released, ("and", "with the released"))):
         over = [percent(*span(found["over matched latents"], eye)) for eye in ("FD-LeNet", "FD-SqueezeNet")]
@@ -120,6 +123,9 @@ def of_sjko():
     yield f"ends at {adversarial} in the same three seeds"
     yield f"one step ends {ratios(*wider(one['τ = 0.05 over 0.5']))} times as far"
     yield f"S-JKO {ratios(*wider(many['τ = 0.05 over 0.5']))}."
+    over = [percent(*span(many["τ = 5 over 0.5"], eye)) for eye in ("FD-LeNet", "FD-SqueezeNet")]
+    yield f"S-JKO {over[0]} by the LeNet, {over[1]} by the SqueezeNet"
+    yield row("rates", "retrained", method="W₂, semi-dual, one step (OTM)")["the table's rates"]
 
 
 def of_explicit():

@@ -162,7 +162,7 @@ def read_both(both):
     told = ~(one.str.contains("not") & other.str.contains("not"))
     opposite = both["functional"][(one != other) & ~(one + other).str.contains("not")]
     return (
-        f"Told apart from 1 by one of the two: {told.sum()} of {len(both)} ratios; by both in the same direction: "
+        f"Told apart from 1 by at least one of the two: {told.sum()} of {len(both)} ratios; by both in the same direction: "
         f"{(told & (one == other)).sum()}; in opposite directions: {'; '.join(opposite) or 'none'}."
     )
 
