@@ -1,7 +1,7 @@
 """What a GPU is to show: the numbers of the CPU, the same bytes after a kill, no waiting in an update, mixed precision.
 
 Each check is one function of a device: `pytest -m gpu` calls it with CUDA. Everywhere else it is called with the CPU or the
-pretended device, so that the check itself is known to run; and a control beside it shows that it can fail.
+pretended device, so that the check itself is known to run; that it can fail, a control beside it shows or a clause of its own.
 """
 
 import contextlib
