@@ -124,9 +124,13 @@ def main():
     parser.add_argument("--updates", type=int, default=20, help="updates in a turn")
     parser.add_argument("--only", nargs="+", default=(*METHODS, *NETWORKS), help="recipes and networks; default: all")
     asked = parser.parse_args()
+    if asked.updates < 1:
+        parser.error(f"updates = {asked.updates} must be at least 1")
     try:
         device = machine.prepare(asked.device, asked.threads)
     except UsageError as error:
+        if not asked.device.startswith("cuda"):
+            parser.error(str(error))
         print(f"skipped: {error}")
         return
     where = machine.description()["cpu"] if device.type == "cpu" else torch.cuda.get_device_name(device)

@@ -146,6 +146,8 @@ def main():
     asked = parser.parse_args()
     if asked.write and asked.cases:
         parser.error("conf/times.yaml has all cases: --write and --cases exclude each other")
+    if asked.updates < 1:
+        parser.error(f"updates = {asked.updates} must be at least 1")
     about = {name: str(value) for name, value in machine.description().items()}
     print(f"{about['cpu']}, torch {about['torch']}, one thread; passes forward + back, in batches, per update\n")
     print(f"{'case':>24} phase       ms           map        critic  networks    peak MB")

@@ -256,6 +256,16 @@ def test_the_benchmark_says_why_it_is_skipped(devices, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("skipped: device = 'cuda', but this machine has no CUDA device")
 
 
+@pytest.mark.parametrize(
+    "words, said", [(["--device", "gpu"], "device = 'gpu' is unknown"), (["--updates", "0"], "at least 1")]
+)
+def test_the_benchmark_refuses_what_it_cannot_do(words, said, devices, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["devices.py", *words])
+    with pytest.raises(SystemExit) as stopped:
+        devices.main()
+    assert stopped.value.code == 2 and said in capsys.readouterr().err
+
+
 def test_the_benchmark_has_every_kind_of_update_and_every_network(devices):
     assert {method.rsplit("-", 1)[1] for method in devices.METHODS} == set(UPDATED)
     found = {
