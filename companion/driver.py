@@ -52,8 +52,8 @@ SECONDS = {"train": 120.0, "measure": 15.0, "run": 40.0, "show": 12.0, "chapter"
 SIDE_BY_SIDE = {"local": min(joblib.cpu_count(), 4), "slurm": 64}
 #: Kinds of stages that calculate; the others report what these have.
 CALCULATE = ("run", "train", "measure")
-#: A stage of dvc.yaml: `kind` is "run" for `run@porous_d2-0`, `case` "porous/porous_d2", `inputs` its entry of results/inputs.json.
-Stage = namedtuple("Stage", "name kind cmd deps outs inputs seed case")
+#: A stage of dvc.yaml; of `run@porous_d2-0`: `kind` "run", `case` "porous/porous_d2", `sheet` "porous"; `inputs`: of inputs.json.
+Stage = namedtuple("Stage", "name kind cmd deps outs inputs seed case sheet")
 
 
 def stages(composed):
@@ -73,9 +73,11 @@ def stages(composed):
             ((inputs,),) = body["params"][0].values()
             name = f"{kind}@{key}" if key else kind
             case = "/".join(str(fields[word]) for word in ("dataset", "experiment", "case") if word in fields)
-            found[name] = Stage(
-                name, kind, body["cmd"], body.get("deps", []), outs, inputs, fields.get("seed", 0), case
-            )
+            seed, sheet = (
+                fields.get("seed", 0),
+                body["cmd"].split()[4],
+            )  # python -m companion.notebooks train digits kl-jko 0
+            found[name] = Stage(name, kind, body["cmd"], body.get("deps", []), outs, inputs, seed, case, sheet)
     return found
 
 
@@ -218,11 +220,10 @@ def telling(found, todo, costs, budget):
     chosen, spent, families, sheets = set(), 0.0, set(), set()
     for first in (True, False):
         for stage in by_cost:
-            _, _, _, _, notebook, *case = stage.cmd.split()  # python -m companion.notebooks train digits kl-jko 0
-            step = case[0].split("-")[1] if stage.kind == "train" else ""
-            family = (stage.kind, notebook, step if step in ("gan", "jko", "euler") else "")
+            step = stage.case.split("-")[1] if stage.kind == "train" else ""
+            family = (stage.kind, stage.sheet, step if step in ("gan", "jko", "euler") else "")
             both = {stage.name, stage.name.replace("train@", "measure@")}
-            sheet = {f"show@{notebook}"} & set(found) - sheets
+            sheet = {f"show@{stage.sheet}"} & set(found) - sheets
             cost = sum(costs[found[name]] for name in both | sheet)
             waits = stage.kind == "measure" and stage.name.replace("measure@", "train@") in todo
             if stage.name in chosen or waits or spent + cost > budget or (first and family in families):
@@ -371,9 +372,8 @@ def rounds(runner, found, todo, soon, costs, profile):
             if reports and not waits and (name in todo - ran or above[name] & names):
                 names.add(name)
         # Seed after seed and sheet after sheet, as dvc.yaml has them, so that a run cut short leaves whole ones; the dear ones first.
-        sheets = {name: stage.cmd.split()[4] for name, stage in found.items()}
-        place = list(dict.fromkeys(sheets.values())).index
-        ordered = sorted(names, key=lambda name: (found[name].seed, place(sheets[name]), -costs[found[name]]))
+        place = list(dict.fromkeys(stage.sheet for stage in found.values())).index
+        ordered = sorted(names, key=lambda name: ((of := found[name]).seed, place(of.sheet), -costs[of]))
         runner.side_by_side({name: found[name] for name in ordered}, {name: above[name] & names for name in ordered})
         ran |= names
     return ran

@@ -196,12 +196,12 @@ def yardsticks_figure(table, named=2):
         if step in trainings.REFERENCES:
             look |= {"markeredgecolor": style.REAL, "markerfacecolor": style.REAL}
         axes.plot(x[at], y[at], **look)
-        if apart[at] <= named:
+        if apart[at] <= named:  # away from the others, each at a distance of its own
+            far = 16 * apart[at] * (1 if y.rank()[at] > x.rank()[at] else -1)
+            look = {"ha": "center", "fontsize": 7, "arrowprops": {"arrowstyle": "-", "lw": 0.5, "color": style.REAL}}
+            look |= {"bbox": {"pad": 0.5, "fc": "white", "ec": "none"}, "zorder": 9 - apart[at]}
             name = trainings.label(functional, step)
-            side = (
-                {"xytext": (-5, 4), "ha": "right"} if y.rank()[at] > x.rank()[at] else {"xytext": (5, -8), "ha": "left"}
-            )
-            axes.annotate(name, (x[at], y[at]), textcoords="offset points", fontsize=7, **side)
+            axes.annotate(name, (x[at], y[at]), (0, far), textcoords="offset points", **look)
     axes.set(xscale="log", yscale="log", xlabel="FD-LeNet over its floor", ylabel="FD-SqueezeNet over its floor")
     figures.log_axis(axes.xaxis)
     figures.log_axis(axes.yaxis)
